@@ -1,0 +1,26 @@
+// A connected byte stream that never blocks: a plain socket now, TLS behind the same interface later. The owner pulls and
+// pushes; readiness is announced through two callbacks.
+
+import type { IoBuffer } from '../base/io-buffer.ts';
+
+/** What receive and send answer when the kernel has nothing to give or no room: wait for the callback. */
+export const WOULD_BLOCK = -1;
+
+export interface ByteChannel {
+  /** Who is at the other end, for logs: `unix:`, `127.0.0.1:50422`, ... */
+  readonly peer: string;
+  /** Called when receive may have something, for as long as `wantReadable(true)`. Must not throw. */
+  onReadable: () => void;
+  /** Called when send may have room, for as long as `wantWritable(true)`. Must not throw. */
+  onWritable: () => void;
+  wantReadable(want: boolean): void;
+  wantWritable(want: boolean): void;
+  /** Bytes received into `into` at `at` (1..max), 0 at end of stream, or WOULD_BLOCK. Throws IoError. */
+  receive(into: IoBuffer, at: number, max: number): number;
+  /** Bytes taken from `from` at `at` (1..length), or WOULD_BLOCK. Throws IoError (EPIPE, ECONNRESET). */
+  send(from: IoBuffer, at: number, length: number): number;
+  /** Ends both directions at once; a peer that is reading sees end of stream. */
+  shutdown(): void;
+  /** Releases the descriptor. No callback after this. Idempotent. */
+  close(): void;
+}

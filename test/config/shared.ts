@@ -1,0 +1,18 @@
+// What every vitest project of this repository has in common.
+
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('../..', import.meta.url));
+
+export const shared = {
+  root,
+  server: { deps: { external: [/generated\/validators/] } },
+  test: {
+    // Worker threads would abort: a libuv handle of theirs may not outlive them (sys/poller.ts).
+    pool: 'forks' as const,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    env: { NODE_EXTRA_CA_CERTS: '' },
+    server: { deps: { external: [/generated\/validators/] } },
+  },
+};
