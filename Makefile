@@ -21,7 +21,21 @@ generate: src/qapi/generated/stamp ## QAPI schema -> types, validators, tables, 
 build: generate ## bundle the daemon and the library into dist/
 	node --import tsx codegen/build.ts
 
-check: format-check lint types test-layers unit ## the gate before a commit
+run: build ## start the daemon on a demo image, until Ctrl-C
+	@test/demo/run.sh
+
+test: build reference ## the whole suite
+	node --import tsx test/config/run.ts
+
+bench: build reference ## ours beside the reference and nbdkit, in one run
+	node --import tsx test/bench/main.ts
+
+reference: ## install the reference and the real clients, where that may be done
+	@test/config/install-reference.sh
+
+check: check-static unit ## the gate before a commit
+
+check-static: format-check lint types
 
 format: node_modules ## rewrite the sources in the one format
 	$(BIN)/biome check --write .
@@ -35,13 +49,10 @@ lint: generate
 types: generate
 	$(BIN)/tsc
 
-test-layers: generate
-	$(BIN)/vitest run -c test/config/unit.config.ts test/architecture
-
 unit: generate ## fast tests
 	$(BIN)/vitest run -c test/config/unit.config.ts
 
 clean: ## remove what the targets above made
 	rm -rf dist src/qapi/generated coverage
 
-.PHONY: help generate build check format format-check lint types test-layers unit clean
+.PHONY: help generate build run test bench reference check check-static format format-check lint types unit clean
