@@ -2,12 +2,27 @@
 // on them: offset and length are safe integers within the node, aligned to its request alignment, length > 0.
 
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
+import type { Logger } from '../base/log.ts';
+import type { Trace } from '../base/trace.ts';
+import type {
+  BlockdevDriver,
+  BlockdevOptions,
+  BlockdevRef,
+  PreallocMode,
+} from '../qapi/generated/types.ts';
+import type { BlockChild } from './block-child.ts';
 import type { BlockNode } from './block-node.ts';
 
 /** Request flags; the names are the reference's (BDRV_REQ_*). */
 export const FUA = 1;
 export const MAY_UNMAP = 2;
 export const NO_FALLBACK = 4;
+/** The data do not change what a guest sees (copy-on-read): needs PERM_WRITE_UNCHANGED only. */
+export const WRITE_UNCHANGED = 8;
+/** Read for the effect on caches; nobody looks at the data. */
+export const PREFETCH = 16;
+/** On truncate: a grown area must read as zeroes. */
+export const ZERO_WRITE = 32;
 export type RequestFlags = number;
 
 /** Block status bits; the names are the reference's (BDRV_BLOCK_*). */
@@ -17,6 +32,8 @@ export const BLOCK_ALLOCATED = 4;
 export const BLOCK_OFFSET_VALID = 8;
 export const BLOCK_RECURSE = 16;
 export const BLOCK_EOF = 32;
+/** The driver says: ask the child at `hostOffset` instead (raw and filters). */
+export const BLOCK_RAW = 64;
 export type BlockStatusFlags = number;
 
 export interface BlockStatus {
@@ -27,6 +44,33 @@ export interface BlockStatus {
   readonly hostOffset?: number;
   readonly file?: BlockNode;
 }
+
+/** Permissions on a node, held and shared by each of its users; the values are also lock bytes of image files. */
+export const PERM_CONSISTENT_READ = 1;
+export const PERM_WRITE = 2;
+export const PERM_WRITE_UNCHANGED = 4;
+export const PERM_RESIZE = 8;
+export const PERM_ALL = 15;
+export type Permissions = number;
+
+export interface PermissionPair {
+  /** What the user does. */
+  readonly perm: Permissions;
+  /** What it lets others do. */
+  readonly shared: Permissions;
+}
+
+/** What a child is to its parent; bits, combined. The names are the reference's (BDRV_CHILD_*). */
+export const CHILD_DATA = 1;
+export const CHILD_METADATA = 2;
+export const CHILD_FILTERED = 4;
+export const CHILD_COW = 8;
+export const CHILD_PRIMARY = 16;
+/** The one child that holds a format's data and metadata. */
+export const CHILD_IMAGE = CHILD_DATA | CHILD_METADATA | CHILD_PRIMARY;
+/** The child a filter passes everything through to. */
+export const CHILD_FILTER = CHILD_FILTERED | CHILD_PRIMARY;
+export type ChildRole = number;
 
 /** Limits a driver declares when it opens; io.ts enforces them. All in bytes. */
 export interface BlockLimits {
@@ -43,4 +87,125 @@ export interface BlockLimits {
   optTransfer: number;
   /** Alignment of memory, for direct I/O. */
   memoryAlignment: number;
+}
+
+/** Readiness of descriptors, as sys/poller.ts gives it; drivers that wait for a socket need one. */
+export interface DescriptorPoller {
+  watch(fd: number, onReady: (events: number) => void): DescriptorWatch;
+}
+export interface DescriptorWatch {
+  want(events: number): void;
+  close(): void;
+}
+
+/** What a driver may use while it opens a node, and keep. */
+export interface OpenContext {
+  readonly log: Logger;
+  readonly trace: Trace;
+  readonly poller: DescriptorPoller;
+  /** Page-aligned memory, for bounce buffers. */
+  readonly allocate: (length: number) => IoBuffer;
+  /**
+   * Opens or finds what `reference` names and attaches it to the node under `name`; `file` (primary) and `backing` (COW)
+   * children appear as `node.file` and `node.backing` too. Throws QmpError; an attached child is released by the graph
+   * if the driver's open fails later.
+   */
+  openChild(name: string, reference: BlockdevRef, role: ChildRole): Promise<BlockChild>;
+}
+
+export interface TruncateOptions {
+  /** The result must have this size exactly, even where a larger one would do (host devices). */
+  readonly exact: boolean;
+  readonly prealloc: PreallocMode;
+  /** ZERO_WRITE or 0. */
+  readonly flags: RequestFlags;
+}
+
+/**
+ * A driver. `State` is what open answers; the graph keeps it in `node.state`. `Options` is the driver's branch of
+ * BlockdevOptions. Request functions throw or reject IoError; open may throw IoError (said as `Could not open 'FILE':
+ * reason`) or a QmpError with its own text.
+ */
+export interface BlockDriver<State = unknown, Options = BlockdevOptions> {
+  readonly name: BlockdevDriver;
+  readonly kind: 'format' | 'protocol' | 'filter';
+  /** `length` may change at any time (raw follows its file): ask it for each request. */
+  readonly variableLength?: boolean;
+  /** Options that decide which data the node shows; they appear in a `json:` filename. */
+  readonly strongOptions: readonly string[];
+  /** Format drivers only: a name for the image that needs no `json:`. Returns undefined when there is none. */
+  exactFilename?(node: BlockNode<State>): string | undefined;
+
+  /**
+   * Opens. May lower `node.readOnly` through `node.applyAutoReadOnly`, and sets `node.supportedWriteFlags`,
+   * `supportedZeroFlags` (default 0) and `supportedTruncateFlags` to what its functions understand.
+   */
+  open(node: BlockNode<State>, options: Options, context: OpenContext): MaybePromise<State>;
+  /** Releases all but the children. Never called with requests in flight; flushed before. */
+  close?(node: BlockNode<State>): MaybePromise<void>;
+
+  /** Length in bytes; the graph rounds it up to 512. Throws IoError. */
+  length(node: BlockNode<State>): number;
+  /** Called with defaults merged from the children; `requestAlignment` starts at 1. */
+  refreshLimits?(node: BlockNode<State>, limits: BlockLimits): void;
+
+  read(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    into: IoBuffer,
+    at: number,
+    flags: RequestFlags,
+  ): MaybePromise<void>;
+  /** `flags` has only what `node.supportedWriteFlags` has. */
+  write?(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    from: IoBuffer,
+    at: number,
+    flags: RequestFlags,
+  ): MaybePromise<void>;
+  /** ENOTSUP makes io.ts write zeroes itself, unless NO_FALLBACK. `flags`: those of `node.supportedZeroFlags`. */
+  writeZeroes?(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    flags: RequestFlags,
+  ): MaybePromise<void>;
+  /** ENOTSUP and failure to align are ignored by io.ts: a discard is advice. */
+  discard?(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
+  /** Metadata caches of the driver down to its children, without waiting for disks; before `flush`. */
+  flushToOs?(node: BlockNode<State>): MaybePromise<void>;
+  /** Makes completed writes durable. Children are flushed by io.ts afterwards. */
+  flush?(node: BlockNode<State>): MaybePromise<void>;
+  /**
+   * What lies at `offset`; `length` in the answer may be shorter or longer than asked (io.ts cuts it). `wantZero` false:
+   * only BLOCK_ALLOCATED matters, answer fast. Without it everything is data.
+   */
+  blockStatus?(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    wantZero: boolean,
+  ): MaybePromise<BlockStatus>;
+  truncate?(node: BlockNode<State>, length: number, options: TruncateOptions): MaybePromise<void>;
+
+  /** Permissions the node needs on a child, given what its own users have. Default: by kind, see permissions.ts. */
+  childPermissions?(
+    node: BlockNode<State>,
+    role: ChildRole,
+    parent: PermissionPair,
+  ): PermissionPair;
+  /**
+   * The users' permissions together are about to become (perm, shared): acquire what that needs, keeping what is held.
+   * Throws QmpError to refuse. Exactly one of setPermissions and abortPermissions follows a success.
+   */
+  checkPermissions?(node: BlockNode<State>, perm: Permissions, shared: Permissions): void;
+  /** The change is final: release what is no longer needed. Must not fail. */
+  setPermissions?(node: BlockNode<State>, perm: Permissions, shared: Permissions): void;
+  abortPermissions?(node: BlockNode<State>): void;
+
+  /** Bytes allocated for the node itself (not for children); undefined when not known. */
+  allocatedSize?(node: BlockNode<State>): number | undefined;
 }

@@ -1,0 +1,96 @@
+// An edge of the graph: somebody (a node, or an owner's BlockBackend) uses a node, in a role and with permissions.
+
+import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
+import type {
+  BlockStatus,
+  ChildRole,
+  PermissionPair,
+  Permissions,
+  RequestFlags,
+  TruncateOptions,
+} from './block-driver.ts';
+import type { BlockNode } from './block-node.ts';
+import { blockStatus } from './block-status.ts';
+import { discard, flush, read, truncate, write, writeZeroes } from './io.ts';
+
+/** The using end of an edge. */
+export interface ChildParent {
+  /** As messages name it: `node 'top'`, `an unnamed block device`. */
+  describe(): string;
+  /** The node, when the user is one; undefined for an owner's handle. */
+  readonly parentNode: BlockNode | undefined;
+  /** Stop submitting requests (nested); what is in flight may finish. */
+  drainBegin(): void;
+  drainEnd(): void;
+  /** True while the user has requests in flight that it will still send to the node. */
+  isBusy(): boolean;
+  /** The node's length changed. */
+  resized(): void;
+}
+
+/** Requests through an edge; offsets and lengths in bytes, errors as in io.ts. */
+export class BlockChild {
+  readonly name: string;
+  readonly node: BlockNode;
+  readonly role: ChildRole;
+  readonly parent: ChildParent;
+  perm: Permissions;
+  sharedPerm: Permissions;
+
+  constructor(
+    options: {
+      name: string;
+      node: BlockNode;
+      role: ChildRole;
+      parent: ChildParent;
+    } & PermissionPair,
+  ) {
+    this.name = options.name;
+    this.node = options.node;
+    this.role = options.role;
+    this.parent = options.parent;
+    this.perm = options.perm;
+    this.sharedPerm = options.shared;
+  }
+
+  read(
+    offset: number,
+    length: number,
+    into: IoBuffer,
+    at: number,
+    flags: RequestFlags = 0,
+  ): MaybePromise<void> {
+    return read(this.node, offset, length, into, at, flags);
+  }
+
+  write(
+    offset: number,
+    length: number,
+    from: IoBuffer,
+    at: number,
+    flags: RequestFlags = 0,
+  ): MaybePromise<void> {
+    return write(this.node, offset, length, from, at, flags);
+  }
+
+  writeZeroes(offset: number, length: number, flags: RequestFlags = 0): MaybePromise<void> {
+    return writeZeroes(this.node, offset, length, flags);
+  }
+
+  discard(offset: number, length: number): MaybePromise<void> {
+    return discard(this.node, offset, length);
+  }
+
+  flush(): MaybePromise<void> {
+    return flush(this.node);
+  }
+
+  truncate(length: number, options: TruncateOptions): MaybePromise<void> {
+    return truncate(this.node, length, options);
+  }
+
+  /** Through raw and filters, as far down as the status is exact. */
+  blockStatus(offset: number, length: number): MaybePromise<BlockStatus> {
+    return blockStatus(this.node, offset, length);
+  }
+}

@@ -1,0 +1,136 @@
+// A node of the graph: one opened image, device or filter, with its settings, its limits and its edges.
+
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type { BlockdevDetectZeroesOptions, BlockdevOptions } from '../qapi/generated/types.ts';
+import type { BlockChild } from './block-child.ts';
+import type { BlockDriver, BlockLimits, Permissions, RequestFlags } from './block-driver.ts';
+import { PERM_ALL } from './block-driver.ts';
+import { RequestTracker } from './tracked-requests.ts';
+
+/** Lengths of nodes are multiples of this; the tail of the last one reads as zeroes. */
+export const SECTOR = 512;
+
+export interface NodeSettings {
+  readonly nodeName: string;
+  readonly driver: BlockDriver;
+  readonly options: BlockdevOptions;
+  readonly readOnly: boolean;
+  readonly autoReadOnly: boolean;
+  readonly forceShare: boolean;
+  readonly cacheDirect: boolean;
+  readonly cacheNoFlush: boolean;
+  /** `discard: 'unmap'`: discards and MAY_UNMAP reach the driver. */
+  readonly unmap: boolean;
+  readonly detectZeroes: BlockdevDetectZeroesOptions;
+}
+
+export class BlockNode<State = unknown> {
+  readonly nodeName: string;
+  readonly driver: BlockDriver<State>;
+  /** The options it was opened with, its own only: children appear as given. */
+  readonly options: BlockdevOptions;
+  /** What the driver's open answered. */
+  state!: State;
+
+  readOnly: boolean;
+  readonly autoReadOnly: boolean;
+  readonly forceShare: boolean;
+  readonly cacheDirect: boolean;
+  readonly cacheNoFlush: boolean;
+  readonly unmap: boolean;
+  readonly detectZeroes: BlockdevDetectZeroesOptions;
+
+  supportedReadFlags: RequestFlags = 0;
+  supportedWriteFlags: RequestFlags = 0;
+  supportedZeroFlags: RequestFlags = 0;
+  supportedTruncateFlags: RequestFlags = 0;
+  limits: BlockLimits = defaultLimits();
+
+  /** In the order in which they were attached. */
+  readonly children: BlockChild[] = [];
+  readonly parents: BlockChild[] = [];
+  file: BlockChild | undefined = undefined;
+  backing: BlockChild | undefined = undefined;
+
+  /** Added by blockdev-add and not yet deleted. */
+  monitorOwned = false;
+  isOpen = false;
+  /** All users together, as last set. */
+  perm: Permissions = 0;
+  sharedPerm: Permissions = PERM_ALL;
+
+  readonly requests = new RequestTracker();
+  /** Counts completed writes; a flush covers those up to the count at its start. */
+  writeGeneration = 0;
+  flushedGeneration = 0;
+  flushing: Promise<void> | undefined = undefined;
+  /** End of the highest write, for query-blockstats. */
+  writeHighestOffset = 0;
+  /** Depth of drained sections. */
+  drained = 0;
+
+  #length = 0;
+
+  constructor(settings: NodeSettings) {
+    this.nodeName = settings.nodeName;
+    this.driver = settings.driver as BlockDriver<State>;
+    this.options = settings.options;
+    this.readOnly = settings.readOnly;
+    this.autoReadOnly = settings.autoReadOnly;
+    this.forceShare = settings.forceShare;
+    this.cacheDirect = settings.cacheDirect;
+    this.cacheNoFlush = settings.cacheNoFlush;
+    this.unmap = settings.unmap;
+    this.detectZeroes = settings.detectZeroes;
+  }
+
+  /** Bytes, a multiple of SECTOR. */
+  get length(): number {
+    if (this.driver.variableLength === true) this.refreshLength();
+    return this.#length;
+  }
+
+  /** Asks the driver again. Throws IoError. */
+  refreshLength(): void {
+    this.#length = roundedLength(this.driver.length(this));
+  }
+
+  /** For a driver that cannot open read-write: makes the node read-only if that is allowed, else throws `message`. */
+  applyAutoReadOnly(message: string): void {
+    if (this.readOnly) return;
+    if (!this.autoReadOnly) throw new QmpError(message);
+    this.readOnly = true;
+  }
+
+  /** True when a user may write now. */
+  get isWritable(): boolean {
+    return !this.readOnly;
+  }
+
+  /** The filter's one child, whichever name it has. */
+  get filtered(): BlockChild | undefined {
+    return this.driver.kind === 'filter' ? (this.file ?? this.backing) : undefined;
+  }
+}
+
+/** Limits of a driver that says nothing. */
+export function defaultLimits(): BlockLimits {
+  return {
+    requestAlignment: 1,
+    zeroAlignment: 0,
+    discardAlignment: 0,
+    maxTransfer: 0,
+    maxWriteZeroes: 0,
+    maxDiscard: 0,
+    optTransfer: 0,
+    memoryAlignment: 1,
+  };
+}
+
+function roundedLength(length: number): number {
+  const rounded = Math.ceil(length / SECTOR) * SECTOR;
+  if (rounded > Number.MAX_SAFE_INTEGER) throw new IoError(errno.EFBIG, { syscall: 'length' });
+  return rounded;
+}
