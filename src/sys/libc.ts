@@ -1,6 +1,6 @@
 // The C library through koffi: one table of prototypes, each bound on first use. This folder is the only one that knows koffi.
-// int64_t results of the calls below stay under 2^53 (sizes, offsets, addresses), so koffi hands them over as numbers; a
-// caller that can meet more narrows with Number(). Variadic functions (open, fcntl, ioctl) are declared with the arguments
+// int64_t results of the calls below stay under 2^53 (sizes, addresses), so koffi hands them over as numbers; loff_t may be
+// more, and is a BigInt then. Variadic functions (open, fcntl, ioctl) are declared with the arguments
 // they are called with, which x86-64 and arm64 Linux pass alike.
 
 import koffi from 'koffi';
@@ -19,7 +19,7 @@ const prototypes = {
   fcntl: 'int fcntl(int, int, int64_t)',
   fcntlPointer: 'int fcntl(int, int, void*)',
   ioctlPointer: 'int ioctl(int, uint64_t, void*)',
-  lseek: 'int64_t lseek(int, int64_t, int)',
+  lseek: 'loff_t lseek(int, int64_t, int)',
   preadv2: 'int64_t preadv2(int, uintptr_t, int, int64_t, int)',
   pread: 'int64_t pread(int, uintptr_t, size_t, int64_t)',
   pwrite: 'int64_t pwrite(int, uintptr_t, size_t, int64_t)',
@@ -76,7 +76,9 @@ type Value<T extends string> = T extends 'void'
     ? string | null
     : T extends 'void*'
       ? Uint8Array | null
-      : number;
+      : T extends 'loff_t'
+        ? number | bigint
+        : number;
 type Values<List extends string> = List extends ''
   ? []
   : List extends `${infer First}, ${infer Rest}`
@@ -139,7 +141,8 @@ export function functionPointer(
 
 function bindLazily(): Libc {
   koffi.config({ max_async_calls: MAX_ASYNC_CALLS, resident_async_pools: 16 });
-  // The program itself first: glibc, musl and libuv are all reachable from it.
+  koffi.alias('loff_t', 'int64_t');
+  // The program itself: the C library, whichever it is, and libuv are all reachable from it.
   const program = koffi.load(null);
   const table = {};
   for (const [name, prototype] of Object.entries(prototypes)) {

@@ -1,0 +1,241 @@
+// Files by direct system calls. Inline calls (…Now) answer a count or a negative errno, so that the data path allocates
+// nothing; calls that may wait (…Later) run in libuv's thread pool. Plain reads, writes and syncs go there through node:fs,
+// whose queueing is several times cheaper than koffi's when many are in flight; the rest goes through koffi.
+// The pool has 4 threads unless UV_THREADPOOL_SIZE says otherwise before it is first used; the daemon's start sets 16.
+
+import { fdatasync, fstatSync, ftruncateSync, read, type Stats, statfsSync, write } from 'node:fs';
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
+import { addressOf, errnoNow, libc, MAX_ASYNC_CALLS } from './libc.ts';
+
+export const O_RDONLY = 0;
+export const O_RDWR = 2;
+export const O_CREAT = 0o100;
+export const O_NONBLOCK = 0o4000;
+export const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
+const O_CLOEXEC = 0o2000000;
+
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_ZERO_RANGE = 16;
+
+const RWF_NOWAIT = 8;
+const SEEK_END = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+export const F_RDLCK = 0;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
+export type LockKind = typeof F_RDLCK | typeof F_WRLCK | typeof F_UNLCK;
+
+// statfs f_type of file systems that are nothing but page cache: a read of theirs never waits for a disk.
+const memoryFileSystems: ReadonlySet<number> = new Set([0x01021994, 0x858458f6, 0x958458f6]);
+
+/** Opens close-on-exec; throws IoError. A file that is created is 0644 less the umask. */
+export function openFile(path: string, flags: number): number {
+  const fd = libc.open(path, flags | O_CLOEXEC, 0o644);
+  if (fd < 0) throw new IoError(errnoNow(), { syscall: 'open', path });
+  return fd;
+}
+
+export function closeFile(fd: number): void {
+  libc.close(fd);
+}
+
+/** What fstat(2) says. Throws IoError. */
+export function fileStatus(fd: number): Stats {
+  try {
+    return fstatSync(fd);
+  } catch (error) {
+    throw ioErrorFrom(error, 'fstat');
+  }
+}
+
+/** Sets the length. Throws IoError. */
+export function setFileLength(fd: number, length: number): void {
+  try {
+    ftruncateSync(fd, length);
+  } catch (error) {
+    throw ioErrorFrom(error, 'ftruncate');
+  }
+}
+
+/** True on tmpfs, ramfs and hugetlbfs. */
+export function isInMemory(fd: number): boolean {
+  try {
+    return memoryFileSystems.has(statfsSync(`/proc/self/fd/${fd}`).type);
+  } catch {
+    return false;
+  }
+}
+
+/** Reads that must not wait: preadv2(RWF_NOWAIT), with the one iovec it needs. */
+export class NowReader {
+  // Above 64 bytes, a typed array is not kept on the V8 heap.
+  readonly #vector = Buffer.alloc(128);
+  readonly #view = new DataView(this.#vector.buffer, this.#vector.byteOffset, 16);
+  readonly #address = addressOf(this.#vector);
+
+  /** Bytes read, 0 at the end of the file, -EAGAIN when it would wait, -EOPNOTSUPP where the file system cannot tell. */
+  read(fd: number, address: number, length: number, offset: number): number {
+    const view = this.#view;
+    view.setUint32(0, address % 0x1_0000_0000, true);
+    view.setUint32(4, Math.floor(address / 0x1_0000_0000), true);
+    view.setUint32(8, length, true);
+    const result = libc.preadv2(fd, this.#address, 1, offset, RWF_NOWAIT);
+    return result < 0 ? -errnoNow() : result;
+  }
+}
+
+/** Bytes read, 0 at the end of the file, or a negative errno. */
+export function preadNow(fd: number, address: number, length: number, offset: number): number {
+  const result = libc.pread(fd, address, length, offset);
+  return result < 0 ? -errnoNow() : result;
+}
+
+/** Bytes written, or a negative errno. */
+export function pwriteNow(fd: number, address: number, length: number, offset: number): number {
+  const result = libc.pwrite(fd, address, length, offset);
+  return result < 0 ? -errnoNow() : result;
+}
+
+/** One range of memory and of a file. */
+export interface Transfer {
+  readonly fd: number;
+  readonly bytes: Buffer;
+  readonly at: number;
+  readonly length: number;
+  readonly offset: number;
+}
+
+/** Bytes read, 0 at the end of the file. Rejects IoError. */
+export function preadLater(transfer: Transfer): Promise<number> {
+  const { fd, bytes, at, length, offset } = transfer;
+  return new Promise((fulfil, reject) => {
+    read(fd, bytes, at, length, offset, (error, count) => {
+      if (error) reject(ioErrorFrom(error, 'pread', offset));
+      else fulfil(count);
+    });
+  });
+}
+
+/** Bytes written. Rejects IoError. */
+export function pwriteLater(transfer: Transfer): Promise<number> {
+  const { fd, bytes, at, length, offset } = transfer;
+  return new Promise((fulfil, reject) => {
+    write(fd, bytes, at, length, offset, (error, count) => {
+      if (error) reject(ioErrorFrom(error, 'pwrite', offset));
+      else fulfil(count);
+    });
+  });
+}
+
+/** Rejects IoError. */
+export function fdatasyncLater(fd: number): Promise<void> {
+  return new Promise((fulfil, reject) => {
+    fdatasync(fd, (error) => {
+      if (error) reject(ioErrorFrom(error, 'fdatasync'));
+      else fulfil();
+    });
+  });
+}
+
+/** 0 or a negative errno. */
+export function fallocateLater(
+  fd: number,
+  mode: number,
+  offset: number,
+  length: number,
+): Promise<number> {
+  return callLater((done) => libc.fallocate.async(fd, mode, offset, length, done));
+}
+
+/** Where the next data at or after `offset` start, or a negative errno: -ENXIO when only a hole follows. */
+export function seekData(fd: number, offset: number): number {
+  return seek(fd, offset, SEEK_DATA);
+}
+
+/** Where the next hole at or after `offset` starts; the end of the file is one. Or a negative errno. */
+export function seekHole(fd: number, offset: number): number {
+  return seek(fd, offset, SEEK_HOLE);
+}
+
+/** Length of a file or a block device in bytes, or a negative errno. */
+export function fileLength(fd: number): number {
+  return seek(fd, 0, SEEK_END);
+}
+
+function seek(fd: number, offset: number, whence: number): number {
+  // Files longer than 2^53 exist (sparse, on XFS): such a result is a BigInt at run time, and too long for us.
+  const result = Number(libc.lseek(fd, offset, whence));
+  return result < 0 ? -errnoNow() : result;
+}
+
+/**
+ * Locks or unlocks one byte for the open file description (F_OFD_SETLK). 0 or a negative errno: -EAGAIN when another
+ * holder is in the way.
+ */
+export function lockByte(fd: number, at: number, kind: LockKind): number {
+  for (;;) {
+    if (libc.fcntlPointer(fd, F_OFD_SETLK, flock(at, kind)) === 0) return 0;
+    const code = errnoNow();
+    if (code !== errno.EINTR) return -code;
+  }
+}
+
+/** Whether another holder would refuse this lock on one byte: 0 if not, -EAGAIN if so, or another negative errno. */
+export function testLockByte(fd: number, at: number, kind: LockKind): number {
+  const lock = flock(at, kind);
+  if (libc.fcntlPointer(fd, F_OFD_GETLK, lock) < 0) return -errnoNow();
+  return lock.readInt16LE(0) === F_UNLCK ? 0 : -errno.EAGAIN;
+}
+
+/** Reads `length` bytes at the start of the file to see whether the kernel takes this address and length. */
+export function acceptsTransfer(fd: number, address: number, length: number): boolean {
+  return libc.pread(fd, address, length, 0) >= 0 || errnoNow() !== errno.EINVAL;
+}
+
+// struct flock (64 bit): [0] type [2] whence [8] start [16] length [24] pid
+function flock(at: number, kind: LockKind): Buffer {
+  const lock = Buffer.alloc(32);
+  lock.writeInt16LE(kind, 0);
+  lock.writeBigInt64LE(BigInt(at), 8);
+  lock.writeBigInt64LE(1n, 16);
+  return lock;
+}
+
+type Done = (error: Error | null | undefined, result: number) => void;
+
+// koffi throws when too many calls are in flight, so the ones beyond wait here. Half of what it takes: getaddrinfo shares.
+const MAX_IN_FLIGHT = MAX_ASYNC_CALLS / 2;
+const waiting: (() => void)[] = [];
+let inFlight = 0;
+
+/** Runs a C call in the thread pool: its result, or a negative errno. EINTR is retried. */
+export function callLater(call: (done: Done) => void): Promise<number> {
+  return new Promise((fulfil, reject) => {
+    function start(): void {
+      inFlight++;
+      call((error, result) => {
+        // Before anything else: errno is that of the call only now.
+        const code = result < 0 ? errnoNow() : 0;
+        inFlight--;
+        if (code === errno.EINTR) waiting.unshift(start);
+        else if (error) reject(error);
+        else fulfil(code === 0 ? result : -code);
+        waiting.shift()?.();
+      });
+    }
+    if (inFlight < MAX_IN_FLIGHT) start();
+    else waiting.push(start);
+  });
+}
+
+function ioErrorFrom(error: unknown, syscall: string, offset?: number): IoError {
+  const code = (error as NodeJS.ErrnoException).errno;
+  if (code === undefined) throw error;
+  return new IoError(-code, offset === undefined ? { syscall } : { syscall, offset });
+}
