@@ -31,6 +31,7 @@ export const F_WRLCK = 1;
 export const F_UNLCK = 2;
 export type LockKind = typeof F_RDLCK | typeof F_WRLCK | typeof F_UNLCK;
 
+const NFS_SUPER_MAGIC = 0x6969;
 // statfs f_type of file systems that are nothing but page cache: a read of theirs never waits for a disk.
 const memoryFileSystems: ReadonlySet<number> = new Set([0x01021994, 0x858458f6, 0x958458f6]);
 
@@ -65,10 +66,19 @@ export function setFileLength(fd: number, length: number): void {
 
 /** True on tmpfs, ramfs and hugetlbfs. */
 export function isInMemory(fd: number): boolean {
+  return memoryFileSystems.has(fileSystemType(fd));
+}
+
+/** True on NFS, whose direct I/O takes any alignment. */
+export function isOnNfs(fd: number): boolean {
+  return fileSystemType(fd) === NFS_SUPER_MAGIC;
+}
+
+function fileSystemType(fd: number): number {
   try {
-    return memoryFileSystems.has(statfsSync(`/proc/self/fd/${fd}`).type);
+    return statfsSync(`/proc/self/fd/${fd}`).type;
   } catch {
-    return false;
+    return 0;
   }
 }
 

@@ -1,0 +1,152 @@
+// The drivers for what the host has: `file` for regular files, `host_device` for block and character devices.
+
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import { QmpError } from '../../../qapi/errors.ts';
+import type { BlockdevDriver, BlockdevOptionsFile } from '../../../qapi/generated/types.ts';
+import { fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
+import {
+  BLOCK_DATA,
+  BLOCK_OFFSET_VALID,
+  type BlockDriver,
+  MAY_UNMAP,
+  NO_FALLBACK,
+  type OpenContext,
+  ZERO_WRITE,
+} from '../../block-driver.ts';
+import type { BlockNode } from '../../block-node.ts';
+import { extentAt } from './extents.ts';
+import { ImageFile, type ImageFileOptions, openFlagsFor } from './image-file.ts';
+import { abortPermissions, checkPermissions, setPermissions } from './permissions.ts';
+import { resizeFile } from './resize.ts';
+import { readFile, writeFile } from './transfer.ts';
+import { discardRange, zeroRange } from './zeroes.ts';
+
+type FileNode = BlockNode<ImageFile>;
+
+export const file: BlockDriver<ImageFile, BlockdevOptionsFile> = imageDriver(
+  'file',
+  'regular file',
+);
+export const hostDevice: BlockDriver<ImageFile, BlockdevOptionsFile> = imageDriver(
+  'host_device',
+  'device',
+);
+
+function imageDriver(
+  name: BlockdevDriver & ('file' | 'host_device'),
+  expect: ImageFileOptions['expect'],
+): BlockDriver<ImageFile, BlockdevOptionsFile> {
+  return {
+    name,
+    kind: 'protocol',
+    strongOptions: [],
+
+    open(node, options, context) {
+      return openImage(node, options, { context, expect });
+    },
+    close(node) {
+      node.state.close();
+    },
+
+    length(node) {
+      const length = fileLength(node.state.fd);
+      if (length < 0) throw new IoError(-length, { syscall: 'lseek', path: node.state.path });
+      return length;
+    },
+    refreshLimits(node, limits) {
+      const { direct } = node.state;
+      limits.requestAlignment = direct?.request ?? 1;
+      limits.memoryAlignment = direct?.memory ?? 1;
+    },
+
+    read(node, offset, length, into, at) {
+      return readFile(node.state, offset, length, into, at);
+    },
+    write(node, offset, length, from, at) {
+      return writeFile(node.state, offset, length, from, at);
+    },
+    writeZeroes(node, offset, length, flags) {
+      return zeroRange(node.state, offset, length, { flags, fileLength: node.length });
+    },
+    discard(node, offset, length) {
+      return discardRange(node.state, offset, length);
+    },
+    flush(node) {
+      return sync(node.state);
+    },
+    blockStatus(node, offset, length, wantZero) {
+      const extent = wantZero
+        ? extentAt(node.state.fd, offset, length, node.limits.requestAlignment)
+        : { status: BLOCK_DATA, length };
+      return {
+        status: extent.status | BLOCK_OFFSET_VALID,
+        length: extent.length,
+        hostOffset: offset,
+        file: node,
+      };
+    },
+    truncate(node, length, options) {
+      return resizeFile(node.state, length, options);
+    },
+
+    checkPermissions(node, perm, shared) {
+      checkPermissions(node, perm, shared);
+    },
+    setPermissions(node, perm, shared) {
+      setPermissions(node.state, perm, shared);
+    },
+    abortPermissions(node) {
+      abortPermissions(node.state);
+    },
+    allocatedSize(node) {
+      return fileStatus(node.state.fd).blocks * 512;
+    },
+  };
+}
+
+function openImage(
+  node: FileNode,
+  options: BlockdevOptionsFile,
+  { context, expect }: { context: OpenContext; expect: ImageFileOptions['expect'] },
+): ImageFile {
+  const { filename } = options;
+  const driverName = node.driver.name;
+  if (filename === '') throw new QmpError(`The '${driverName}' block driver requires a file name`);
+  const image = new ImageFile({
+    path: filename,
+    // With auto-read-only the first user that writes makes it read-write.
+    openFlags: openFlagsFor({
+      write: !node.readOnly && !node.autoReadOnly,
+      direct: node.cacheDirect,
+    }),
+    expect,
+    driverName,
+    locking: options.locking !== 'off',
+    allocate: context.allocate,
+  });
+  if (options.aio === 'native' && !node.cacheDirect) {
+    image.close();
+    throw new QmpError(
+      'aio=native was specified, but it requires cache.direct=on, which was not specified.',
+    );
+  }
+  node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
+  // A regular file that grows reads as zeroes there.
+  if (image.isRegular) node.supportedTruncateFlags = ZERO_WRITE;
+  return image;
+}
+
+/**
+ * Makes everything written durable. After one failure every later call fails: the kernel has marked the pages clean that it
+ * could not write, so a second attempt would say all is well. Not so with direct I/O, which leaves no pages behind.
+ */
+async function sync(image: ImageFile): Promise<void> {
+  if (image.failedSync !== 0) throw new IoError(image.failedSync, { syscall: 'fdatasync' });
+  try {
+    await image.inPool(fdatasyncLater);
+  } catch (error) {
+    if (!image.isDirect) image.failedSync = error instanceof IoError ? error.errno : errno.EIO;
+    throw error;
+  }
+}

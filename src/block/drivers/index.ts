@@ -1,0 +1,15 @@
+// All block drivers, by name. A driver in the schema without a row here does not compile, and the other way round.
+
+import type { BlockdevDriver } from '../../qapi/generated/types.ts';
+import type { BlockDriver } from '../block-driver.ts';
+import { file, hostDevice } from './file/file.ts';
+import { nullAio, nullCo } from './null.ts';
+import { raw } from './raw.ts';
+
+export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
+  file,
+  host_device: hostDevice,
+  'null-aio': nullAio,
+  'null-co': nullCo,
+  raw,
+};

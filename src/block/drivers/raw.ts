@@ -1,0 +1,171 @@
+// The raw format: bytes as they are in the file, or a window of it given by `offset` and `size`.
+
+import { errno } from '../../base/errno.ts';
+import { IoError } from '../../base/errors.ts';
+import { QmpError } from '../../qapi/errors.ts';
+import type { BlockdevOptionsRaw } from '../../qapi/generated/types.ts';
+import type { BlockChild } from '../block-child.ts';
+import {
+  BLOCK_OFFSET_VALID,
+  BLOCK_RAW,
+  type BlockDriver,
+  CHILD_DATA,
+  CHILD_FILTER,
+  CHILD_PRIMARY,
+  FUA,
+  MAY_UNMAP,
+  NO_FALLBACK,
+  PERM_RESIZE,
+  PERM_WRITE,
+  WRITE_UNCHANGED,
+  ZERO_WRITE,
+} from '../block-driver.ts';
+import { type BlockNode, SECTOR } from '../block-node.ts';
+import { defaultChildPermissions } from '../permissions.ts';
+
+export interface RawState {
+  readonly file: BlockChild;
+  readonly offset: number;
+  /** Given as an option: requests beyond it are refused, and it does not follow the file. */
+  readonly hasSize: boolean;
+  size: number;
+}
+
+type RawNode = BlockNode<RawState>;
+
+export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
+  name: 'raw',
+  kind: 'format',
+  variableLength: true,
+  strongOptions: ['offset', 'size'],
+
+  async open(node, options, context) {
+    const windowed = options.size !== undefined || (options.offset ?? 0) !== 0;
+    // A window is not the whole of its file, so the node is no filter then.
+    const role = windowed ? CHILD_DATA | CHILD_PRIMARY : CHILD_FILTER;
+    const file = await context.openChild('file', options.file, role);
+    const below = file.node;
+    node.supportedWriteFlags = WRITE_UNCHANGED | (FUA & below.supportedWriteFlags);
+    node.supportedZeroFlags =
+      WRITE_UNCHANGED | ((FUA | MAY_UNMAP | NO_FALLBACK) & below.supportedZeroFlags);
+    node.supportedTruncateFlags = ZERO_WRITE & below.supportedTruncateFlags;
+    return { file, ...windowFrom(options, below) };
+  },
+
+  length(node) {
+    const { state } = node;
+    const left = Math.max(0, state.file.node.length - state.offset);
+    state.size = state.hasSize ? Math.min(state.size, left) : left;
+    return state.size;
+  },
+
+  read(node, offset, length, into, at, flags) {
+    if (isOutside(node, offset, length))
+      throw new IoError(errno.EINVAL, { syscall: 'read', offset });
+    const { state } = node;
+    return state.file.read(offset + state.offset, length, into, at, flags);
+  },
+  write(node, offset, length, from, at, flags) {
+    refuseOutside(node, offset, length);
+    const { state } = node;
+    return state.file.write(offset + state.offset, length, from, at, flags);
+  },
+  writeZeroes(node, offset, length, flags) {
+    refuseOutside(node, offset, length);
+    const { state } = node;
+    return state.file.writeZeroes(offset + state.offset, length, flags);
+  },
+  discard(node, offset, length) {
+    refuseOutside(node, offset, length);
+    const { state } = node;
+    return state.file.discard(offset + state.offset, length);
+  },
+  blockStatus(node, offset, length) {
+    const { state } = node;
+    return {
+      status: BLOCK_RAW | BLOCK_OFFSET_VALID,
+      length,
+      hostOffset: offset + state.offset,
+      file: state.file.node,
+    };
+  },
+  truncate(node, length, options) {
+    const { state } = node;
+    if (state.hasSize) throw new QmpError('Cannot resize fixed-size raw disks');
+    if (length > Number.MAX_SAFE_INTEGER - state.offset) {
+      throw new QmpError('Disk size too large for the chosen offset');
+    }
+    state.size = length;
+    return state.file.truncate(length + state.offset, options);
+  },
+
+  /** As for any format, but writing and resizing only when somebody above does. */
+  childPermissions(node, role, parent) {
+    const { perm, shared } = defaultChildPermissions(node, role, parent);
+    const writes = PERM_WRITE | PERM_RESIZE;
+    return { perm: (perm & ~writes) | (parent.perm & writes), shared };
+  },
+};
+
+/** Throws QmpError when the window does not fit into the file. */
+function windowFrom(
+  options: BlockdevOptionsRaw,
+  below: BlockNode,
+): { offset: number; hasSize: boolean; size: number } {
+  // On the wire these are BigInts where a number is not exact, whatever the type says.
+  const offset: number | bigint = options.offset ?? 0;
+  const size: number | bigint | undefined = options.size;
+  for (const [name, value] of [
+    ['offset', offset],
+    ['size', size ?? 0],
+  ] as const) {
+    if (value < 0) {
+      throw new QmpError(`Parameter '${name}' expects a non-negative number below 2^64`, {
+        hint: SUFFIX_HINT,
+      });
+    }
+  }
+  const realSize = lengthOf(below);
+  if (offset > realSize) {
+    throw new QmpError(
+      `Offset (${offset}) cannot be greater than size of the containing file (${realSize})`,
+    );
+  }
+  const left = realSize - Number(offset);
+  if (size === undefined) return { offset: Number(offset), hasSize: false, size: left };
+  if (size > left) {
+    throw new QmpError(
+      `The sum of offset (${offset}) and size (${size}) has to be smaller or equal to the ` +
+        ` actual size of the containing file (${realSize})`,
+    );
+  }
+  // Lengths of nodes are rounded up, which would let requests out of the window.
+  if (Number(size) % SECTOR !== 0) {
+    throw new QmpError(`Specified size is not multiple of ${SECTOR}`);
+  }
+  return { offset: Number(offset), hasSize: true, size: Number(size) };
+}
+
+const SUFFIX_HINT =
+  'Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n' +
+  'and exabytes, respectively.';
+
+function lengthOf(node: BlockNode): number {
+  try {
+    return node.length;
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`Could not get image size: ${error.reason}`, { cause: error });
+  }
+}
+
+function isOutside(node: RawNode, offset: number, length: number): boolean {
+  const { state } = node;
+  return state.hasSize && (offset > state.size || length > state.size - offset);
+}
+
+/** Nothing may be written outside the window. */
+function refuseOutside(node: RawNode, offset: number, length: number): void {
+  if (isOutside(node, offset, length))
+    throw new IoError(errno.ENOSPC, { syscall: 'write', offset });
+}
