@@ -1,0 +1,115 @@
+// The schema as JSON Schema: one definition per QAPI type, standard keywords only. Documentation becomes `description`.
+
+import type { DocComment } from './doc-comment.ts';
+import { docText } from './doc-text.ts';
+import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
+import { exportedName, namedTypes } from './visitor.ts';
+
+export interface JsonSchema {
+  readonly $ref?: string;
+  readonly type?: 'string' | 'number' | 'integer' | 'boolean' | 'null' | 'object' | 'array';
+  readonly description?: string;
+  readonly deprecated?: boolean;
+  readonly const?: string;
+  readonly enum?: readonly string[];
+  readonly items?: JsonSchema;
+  readonly anyOf?: readonly JsonSchema[];
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: false;
+}
+
+export interface JsonSchemaDocument extends JsonSchema {
+  readonly $schema: string;
+  readonly definitions: Readonly<Record<string, JsonSchema>>;
+}
+
+/** Definitions by exported name. */
+export function emitJsonSchema(schema: Schema): JsonSchemaDocument {
+  const definitions = namedTypes(schema).map((type) => [nameOf(type), definitionOf(type)] as const);
+  return {
+    $schema: 'http://json-schema.org/draft-07/schema#',
+    definitions: Object.fromEntries(definitions),
+  };
+}
+
+function nameOf(type: EnumType | ObjectType | AlternateType): string {
+  return type.kind === 'object' ? exportedName(type) : type.name;
+}
+
+function definitionOf(type: EnumType | ObjectType | AlternateType): JsonSchema {
+  const described = type.doc === undefined ? {} : { description: docText(type.doc) };
+  switch (type.kind) {
+    case 'enum':
+      return { ...described, type: 'string', enum: type.values.map((value) => value.name) };
+    case 'alternate':
+      return { ...described, anyOf: type.branches.map((branch) => referenceTo(branch.type)) };
+    case 'object':
+      return { ...described, ...objectSchema(type) };
+  }
+}
+
+/** A union becomes one closed object for each value of its tag, so that the tag narrows the type. */
+function objectSchema(type: ObjectType): JsonSchema {
+  const { variants } = type;
+  if (variants === undefined) return closedObject(type.members);
+  const anyOf = variants.cases.map(({ name, type: variant }) =>
+    closedObject([...type.members, ...variant.members], { tag: variants.tag, value: name }),
+  );
+  return { anyOf };
+}
+
+function closedObject(
+  members: readonly Member[],
+  tag?: { readonly tag: Member; readonly value: string },
+): JsonSchema {
+  const properties = members.map((member) => {
+    const described = describeMember(member);
+    const type = member === tag?.tag ? { const: tag.value } : referenceTo(member.type);
+    return [member.name, { ...described, ...type }] as const;
+  });
+  return {
+    type: 'object',
+    properties: Object.fromEntries(properties),
+    required: members.filter((member) => !member.optional).map((member) => member.name),
+    additionalProperties: false,
+  };
+}
+
+function describeMember(member: Member): JsonSchema {
+  const text = memberDoc(member)?.members.get(member.name)?.text;
+  const deprecated = member.features.some((feature) => feature.name === 'deprecated');
+  return {
+    ...(text === undefined ? {} : { description: text }),
+    ...(deprecated ? { deprecated } : {}),
+  };
+}
+
+/** Members written in place are documented where they are written: `docOwner` is set by the caller's schema. */
+function memberDoc({ definedIn }: Member): DocComment | undefined {
+  return definedIn.doc;
+}
+
+function referenceTo(type: Type): JsonSchema {
+  switch (type.kind) {
+    case 'array':
+      return { type: 'array', items: referenceTo(type.element) };
+    case 'enum':
+    case 'alternate':
+    case 'object':
+      return { $ref: `#/definitions/${nameOf(type)}` };
+    case 'builtin':
+      return builtinSchema(type.json);
+  }
+}
+
+function builtinSchema(json: Extract<Type, { kind: 'builtin' }>['json']): JsonSchema {
+  switch (json) {
+    case 'int':
+      return { type: 'integer' };
+    case 'value':
+      return {};
+    default:
+      return { type: json };
+  }
+}

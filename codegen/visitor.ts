@@ -1,0 +1,61 @@
+// Walks over the checked schema that more than one emitter needs.
+
+import { camelCase } from './names.ts';
+import type { Command, Definition, Event, Module, ObjectType, Schema, Type } from './types.ts';
+
+/** The definitions module by module, as the reference's generator visits them: the order on the wire. */
+export function definitionsByModule(schema: Schema): Definition[] {
+  return schema.modules.flatMap(({ parts }: Module) =>
+    parts.filter((part) => part.kind !== 'prose'),
+  );
+}
+
+export function commandsInWireOrder(schema: Schema): Command[] {
+  return definitionsByModule(schema).filter((definition) => definition.kind === 'command');
+}
+
+export function eventsInWireOrder(schema: Schema): Event[] {
+  return definitionsByModule(schema).filter((definition) => definition.kind === 'event');
+}
+
+/** The name under which a type appears in generated TypeScript. */
+export function exportedName(type: ObjectType): string {
+  const { name, origin } = type;
+  switch (origin) {
+    case 'definition':
+      return name;
+    case 'empty':
+      return 'NoArguments';
+    case 'arguments': {
+      const owner = name.slice('q_obj_'.length, -'-arg'.length);
+      return `${camelCase(owner)}${/[a-z]/.test(owner) ? 'Arguments' : 'Data'}`;
+    }
+    case 'base':
+      return `${name.slice('q_obj_'.length, -'-base'.length)}Base`;
+  }
+}
+
+/** The object types and others that generated code names: definitions, arguments written in place, the empty object. */
+export function namedTypes(schema: Schema): Exclude<Type, { kind: 'builtin' | 'array' }>[] {
+  const inPlace = [...schema.commands, ...schema.events]
+    .map((each) => (each.kind === 'command' ? each.argumentsType : each.dataType))
+    .filter((type) => type.origin === 'arguments');
+  const defined = definitionsByModule(schema).filter(
+    (each) => each.kind !== 'command' && each.kind !== 'event',
+  );
+  return [schema.emptyObject, ...defined, ...inPlace];
+}
+
+/** A TypeScript or JavaScript string literal. */
+export function quote(text: string): string {
+  const escaped = text.replace(/\\/g, '\\\\').replace(/'/g, "\\'").replace(/\n/g, '\\n');
+  return `'${escaped}'`;
+}
+
+/** A property name, quoted only where it must be. */
+export function propertyKey(name: string): string {
+  return /^[A-Za-z_$][A-Za-z0-9_$]*$/.test(name) ? name : quote(name);
+}
+
+export const GENERATED_NOTICE =
+  '// Generated from the QAPI schema. Change qapi/*.json and run `make generate`.\n';
