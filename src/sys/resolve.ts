@@ -7,7 +7,10 @@ import { AF_UNSPEC } from './sockaddr.ts';
 const ADDRINFO_SIZE = 48;
 const SOCK_STREAM = 1;
 const AI_PASSIVE = 1;
+const AI_NUMERICHOST = 4;
+const AI_V4MAPPED = 8;
 const AI_ADDRCONFIG = 0x20;
+const AI_NUMERICSERV = 0x400;
 /** The resolver itself failed to run; never a code of the C library. */
 const EAI_NOT_RUN = -9999;
 
@@ -18,6 +21,10 @@ export interface ResolveOptions {
   readonly passive?: boolean;
   /** Only families that this machine has an address of; true by default. */
   readonly addressConfig?: boolean;
+  /** Numbers only: names are neither looked up for the host nor for the port. */
+  readonly numeric?: boolean;
+  /** With AF_INET6: IPv4 addresses as IPv6 ones when the host has no other. */
+  readonly v4Mapped?: boolean;
 }
 
 export interface ResolvedAddress {
@@ -48,7 +55,9 @@ export function resolve(
   const hints = Buffer.alloc(ADDRINFO_SIZE);
   const flags =
     (options.passive === true ? AI_PASSIVE : 0) |
-    (options.addressConfig === false ? 0 : AI_ADDRCONFIG);
+    (options.addressConfig === false ? 0 : AI_ADDRCONFIG) |
+    (options.numeric === true ? AI_NUMERICHOST | AI_NUMERICSERV : 0) |
+    (options.v4Mapped === true ? AI_V4MAPPED : 0);
   hints.writeInt32LE(flags, 0);
   hints.writeInt32LE(options.family ?? AF_UNSPEC, 4);
   hints.writeInt32LE(SOCK_STREAM, 8);

@@ -38,9 +38,11 @@ const socketOptions = {
 
 export type SocketOption = keyof typeof socketOptions;
 
-/** A new stream socket of an address family. */
-export function socket(family: number): number {
-  const fd = libc.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+export const IPPROTO_MPTCP = 262;
+
+/** A new stream socket of an address family; protocol 0 is the family's own. */
+export function socket(family: number, protocol = 0): number {
+  const fd = libc.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
   if (fd < 0) throw failed('socket');
   return fd;
 }

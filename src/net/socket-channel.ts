@@ -1,0 +1,101 @@
+// A connected socket as a ByteChannel: system calls on the descriptor, readiness from the poller, no Node stream in between.
+
+import type { IoBuffer } from '../base/io-buffer.ts';
+import { type Poller, READABLE, type Watch, WRITABLE } from '../sys/poller.ts';
+import type { SocketName } from '../sys/sockaddr.ts';
+import {
+  close,
+  localName,
+  peerName,
+  receive,
+  send,
+  setSocketOption,
+  shutdown,
+} from '../sys/socket.ts';
+import type { ByteChannel } from './byte-channel.ts';
+import { textOfName } from './socket-address.ts';
+
+/** Owns the descriptor from construction to close(). */
+export class SocketChannel implements ByteChannel {
+  onReadable: () => void = () => {};
+  onWritable: () => void = () => {};
+  readonly fd: number;
+  readonly local: SocketName;
+  readonly remote: SocketName;
+  readonly #poller: Poller;
+  #watch: Watch | undefined;
+  #wanted = 0;
+  #closed = false;
+
+  /** `fd` is a connected socket. */
+  constructor(fd: number, poller: Poller) {
+    this.fd = fd;
+    this.#poller = poller;
+    this.local = nameOrNone(() => localName(fd));
+    this.remote = nameOrNone(() => peerName(fd));
+  }
+
+  get peer(): string {
+    return textOfName(this.remote);
+  }
+
+  wantReadable(want: boolean): void {
+    this.#want(want ? this.#wanted | READABLE : this.#wanted & ~READABLE);
+  }
+
+  wantWritable(want: boolean): void {
+    this.#want(want ? this.#wanted | WRITABLE : this.#wanted & ~WRITABLE);
+  }
+
+  receive(into: IoBuffer, at: number, max: number): number {
+    return receive(this.fd, into.address + at, max);
+  }
+
+  send(from: IoBuffer, at: number, length: number): number {
+    return send(this.fd, from.address + at, length);
+  }
+
+  shutdown(): void {
+    if (!this.#closed) shutdown(this.fd);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watch?.close();
+    close(this.fd);
+  }
+
+  /** Sends small segments at once. Does nothing on sockets that know no such delay. */
+  setNoDelay(): void {
+    const { family } = this.local;
+    if (family !== 'inet' && family !== 'inet6') return;
+    try {
+      setSocketOption(this.fd, 'TCP_NODELAY', 1);
+    } catch {
+      // As the reference: an optimisation, not a promise.
+    }
+  }
+
+  #want(events: number): void {
+    if (this.#closed || events === this.#wanted) return;
+    this.#wanted = events;
+    this.#watch ??= this.#poller.watch(this.fd, (ready) => this.#ready(ready));
+    this.#watch.want(events);
+  }
+
+  #ready(events: number): void {
+    if ((events & this.#wanted & READABLE) !== 0) this.onReadable();
+    // onReadable may have closed the channel or taken the wish back.
+    if (!this.#closed && (events & this.#wanted & WRITABLE) !== 0) this.onWritable();
+  }
+}
+
+// A peer may be gone before it is asked for its name.
+function nameOrNone(ask: () => SocketName): SocketName {
+  try {
+    return ask();
+  } catch {
+    return { family: 'unix', path: '' };
+  }
+}
