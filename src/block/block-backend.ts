@@ -1,7 +1,10 @@
 // An owner's handle on a node: what an export or a job holds. Checks bounds against the node's length, holds requests back
 // while the node is drained, and makes every write durable when it is writethrough.
 
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
+import type { BlockChild, ChildParent } from './block-child.ts';
 import type {
   BlockLimits,
   BlockStatus,
@@ -9,49 +12,187 @@ import type {
   RequestFlags,
   TruncateOptions,
 } from './block-driver.ts';
+import { FUA, PERM_RESIZE, PERM_WRITE, PERM_WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
+import { blockStatus } from './block-status.ts';
+import { discard, read, write, writeZeroes } from './io.ts';
+import { flush } from './io-flush.ts';
+import { truncate } from './io-truncate.ts';
+import { setChildPermissions } from './permissions.ts';
 
-/** All request functions throw or reject IoError; "done now" is a plain value. */
-export interface BlockBackend {
+/** How a backend gets into the graph and out of it; the graph provides it. */
+export interface BackendEdges {
+  readonly name?: string;
+  attach(parent: ChildParent): BlockChild;
+  detach(child: BlockChild): Promise<void>;
+}
+
+/** All request functions throw or reject IoError; "done now" is a plain value. Offsets and lengths in bytes. */
+export class BlockBackend {
   readonly name: string;
   readonly node: BlockNode;
+  /** Every write and write of zeroes carries FUA. */
+  writethrough = false;
+  /** Called after the node's length changed. Must not throw. */
+  onResize: () => void = () => {};
+  /** Called when a drained section begins (true) and ends (not nested): requests meanwhile wait. Must not throw. */
+  onDrain: (drained: boolean) => void = () => {};
+
+  readonly #edges: BackendEdges;
+  readonly #child: BlockChild;
+  #drained = 0;
+  #undrained: (() => void)[] = [];
+  #released = false;
+
+  constructor(node: BlockNode, edges: BackendEdges) {
+    this.name = edges.name ?? '';
+    this.node = node;
+    this.#edges = edges;
+    this.#child = edges.attach({
+      parentNode: undefined,
+      describe: () =>
+        this.name === '' ? 'an unnamed block device' : `block device '${this.name}'`,
+      drainBegin: () => this.#drainBegin(),
+      drainEnd: () => this.#drainEnd(),
+      resized: () => this.onResize(),
+    });
+  }
+
   /** Its node is read-only. */
-  readonly readOnly: boolean;
-  /** Bytes. */
-  readonly length: number;
-  readonly limits: BlockLimits;
-  readonly supportedZeroFlags: RequestFlags;
-  /** Every write carries FUA. */
-  writethrough: boolean;
-  /** Called after the node's length changed. */
-  onResize: () => void;
-  /** Called when a drained section begins and ends (not nested): stop taking requests from clients, and go on. */
-  onDrain: (drained: boolean) => void;
+  get readOnly(): boolean {
+    return this.node.readOnly;
+  }
+
+  get length(): number {
+    return this.node.length;
+  }
+
+  get limits(): BlockLimits {
+    return this.node.limits;
+  }
+
+  get supportedZeroFlags(): RequestFlags {
+    return this.node.supportedZeroFlags;
+  }
+
+  get perm(): Permissions {
+    return this.#child.perm;
+  }
+
+  get sharedPerm(): Permissions {
+    return this.#child.sharedPerm;
+  }
 
   read(
     offset: number,
     length: number,
     into: IoBuffer,
     at: number,
-    flags?: RequestFlags,
-  ): MaybePromise<void>;
+    flags: RequestFlags = 0,
+  ): MaybePromise<void> {
+    if (this.#drained > 0) {
+      return this.#whenUndrained(() => this.read(offset, length, into, at, flags));
+    }
+    this.#checkBounds(offset, length, 'read');
+    return read(this.node, offset, length, into, at, flags);
+  }
+
   write(
     offset: number,
     length: number,
     from: IoBuffer,
     at: number,
-    flags?: RequestFlags,
-  ): MaybePromise<void>;
-  writeZeroes(offset: number, length: number, flags?: RequestFlags): MaybePromise<void>;
-  discard(offset: number, length: number): MaybePromise<void>;
-  flush(): MaybePromise<void>;
-  /** Reads for the effect on caches only. */
-  prefetch(offset: number, length: number): MaybePromise<void>;
-  /** DATA, ZERO and ALLOCATED, through raw and filters, merged up to `length`. */
-  blockStatus(offset: number, length: number): MaybePromise<BlockStatus>;
-  truncate(length: number, options: TruncateOptions): MaybePromise<void>;
+    flags: RequestFlags = 0,
+  ): MaybePromise<void> {
+    if (this.#drained > 0) {
+      return this.#whenUndrained(() => this.write(offset, length, from, at, flags));
+    }
+    this.#checkBounds(offset, length, 'write');
+    this.#checkWrite(offset);
+    return write(this.node, offset, length, from, at, this.writethrough ? flags | FUA : flags);
+  }
+
+  writeZeroes(offset: number, length: number, flags: RequestFlags = 0): MaybePromise<void> {
+    if (this.#drained > 0) {
+      return this.#whenUndrained(() => this.writeZeroes(offset, length, flags));
+    }
+    this.#checkBounds(offset, length, 'write zeroes');
+    this.#checkWrite(offset);
+    return writeZeroes(this.node, offset, length, this.writethrough ? flags | FUA : flags);
+  }
+
+  discard(offset: number, length: number): MaybePromise<void> {
+    if (this.#drained > 0) return this.#whenUndrained(() => this.discard(offset, length));
+    this.#checkBounds(offset, length, 'discard');
+    this.#checkWrite(offset);
+    return discard(this.node, offset, length);
+  }
+
+  flush(): MaybePromise<void> {
+    if (this.#drained > 0) return this.#whenUndrained(() => this.flush());
+    return flush(this.node);
+  }
+
+  /** Reads for the effect on caches only: nothing to do for nodes that do not copy on read. */
+  prefetch(offset: number, length: number): MaybePromise<void> {
+    this.#checkBounds(offset, length, 'prefetch');
+    return undefined;
+  }
+
+  /**
+   * DATA, ZERO and ALLOCATED of the first extent at `offset`, through raw, filters and backing files; the answer's length is
+   * at most `length`, and the next extent may have the same status.
+   */
+  blockStatus(offset: number, length: number, wantZero = true): MaybePromise<BlockStatus> {
+    return blockStatus(this.node, offset, length, wantZero);
+  }
+
+  /** Throws QmpError with the reference's text. */
+  async truncate(length: number, options: TruncateOptions): Promise<void> {
+    if ((this.#child.perm & PERM_RESIZE) === 0) {
+      throw new IoError(errno.EPERM, { syscall: 'truncate', offset: length });
+    }
+    await truncate(this.node, length, options);
+  }
+
   /** Throws QmpError with the reference's conflict text, and leaves what was. */
-  setPermissions(perm: Permissions, shared: Permissions): void;
-  /** Waits for its requests, then lets the node go. */
-  release(): Promise<void>;
+  setPermissions(perm: Permissions, shared: Permissions): void {
+    setChildPermissions(this.#child, { perm, shared });
+  }
+
+  /** Waits for requests in flight, then lets the node go. No request may follow. Idempotent. */
+  async release(): Promise<void> {
+    if (this.#released) return;
+    this.#released = true;
+    await this.#edges.detach(this.#child);
+  }
+
+  #checkBounds(offset: number, length: number, what: string): void {
+    if (!(offset >= 0 && length >= 0 && offset + length <= this.node.length)) {
+      throw new IoError(errno.EIO, { syscall: what, offset });
+    }
+  }
+
+  #checkWrite(offset: number): void {
+    if ((this.#child.perm & (PERM_WRITE | PERM_WRITE_UNCHANGED)) === 0) {
+      throw new IoError(errno.EPERM, { syscall: 'write', offset });
+    }
+  }
+
+  #drainBegin(): void {
+    if (this.#drained++ === 0) this.onDrain(true);
+  }
+
+  #drainEnd(): void {
+    if (--this.#drained > 0) return;
+    const waiting = this.#undrained;
+    this.#undrained = [];
+    for (const wake of waiting) wake();
+    this.onDrain(false);
+  }
+
+  async #whenUndrained<T>(request: () => MaybePromise<T>): Promise<T> {
+    await new Promise<void>((resolve) => this.#undrained.push(resolve));
+    return request();
+  }
 }

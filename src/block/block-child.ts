@@ -11,7 +11,9 @@ import type {
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { blockStatus } from './block-status.ts';
-import { discard, flush, read, truncate, write, writeZeroes } from './io.ts';
+import { discard, read, write, writeZeroes } from './io.ts';
+import { flush } from './io-flush.ts';
+import { truncate } from './io-truncate.ts';
 
 /** The using end of an edge. */
 export interface ChildParent {
@@ -19,11 +21,9 @@ export interface ChildParent {
   describe(): string;
   /** The node, when the user is one; undefined for an owner's handle. */
   readonly parentNode: BlockNode | undefined;
-  /** Stop submitting requests (nested); what is in flight may finish. */
+  /** Submit no requests until drainEnd (nested); what is in flight may finish. */
   drainBegin(): void;
   drainEnd(): void;
-  /** True while the user has requests in flight that it will still send to the node. */
-  isBusy(): boolean;
   /** The node's length changed. */
   resized(): void;
 }
@@ -85,6 +85,7 @@ export class BlockChild {
     return flush(this.node);
   }
 
+  /** Throws QmpError. */
   truncate(length: number, options: TruncateOptions): MaybePromise<void> {
     return truncate(this.node, length, options);
   }

@@ -1,13 +1,14 @@
 // What a block driver is: a readonly table of functions over a node. Contracts are asserted in io.ts, so a driver may rely
-// on them: offset and length are safe integers within the node, aligned to its request alignment, length > 0.
+// on them: offset and length are safe integers, aligned to its request alignment, length > 0, and within the node (rounded
+// up to the alignment; a write may go beyond if its user may resize).
 
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import type {
   BlockdevDriver,
-  BlockdevOptions,
   BlockdevRef,
+  BlockStatsSpecific,
   PreallocMode,
 } from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
@@ -121,19 +122,31 @@ export interface TruncateOptions {
   readonly flags: RequestFlags;
 }
 
+export interface ImageState {
+  readonly clusterSize: number;
+  readonly isDirty: boolean;
+}
+
 /**
  * A driver. `State` is what open answers; the graph keeps it in `node.state`. `Options` is the driver's branch of
  * BlockdevOptions. Request functions throw or reject IoError; open may throw IoError (said as `Could not open 'FILE':
  * reason`) or a QmpError with its own text.
  */
-export interface BlockDriver<State = unknown, Options = BlockdevOptions> {
+export interface BlockDriver<State = unknown, Options = never> {
   readonly name: BlockdevDriver;
   readonly kind: 'format' | 'protocol' | 'filter';
   /** `length` may change at any time (raw follows its file): ask it for each request. */
   readonly variableLength?: boolean;
   /** Options that decide which data the node shows; they appear in a `json:` filename. */
   readonly strongOptions: readonly string[];
-  /** Format drivers only: a name for the image that needs no `json:`. Returns undefined when there is none. */
+  /** A filename option is a must (texts and `Could not open 'FILE'` come from it). */
+  readonly needsFilename?: boolean;
+  /** May have a `backing` child; what it has not allocated reads from there. */
+  readonly supportsBacking?: boolean;
+  /**
+   * A filename that alone opens the same node; undefined when it takes `json:`. Without it: the `filename` option of a
+   * protocol, and for a format without strong options its file's exact filename.
+   */
   exactFilename?(node: BlockNode<State>): string | undefined;
 
   /**
@@ -173,7 +186,7 @@ export interface BlockDriver<State = unknown, Options = BlockdevOptions> {
     length: number,
     flags: RequestFlags,
   ): MaybePromise<void>;
-  /** ENOTSUP and failure to align are ignored by io.ts: a discard is advice. */
+  /** Advice: ENOTSUP is ignored. The only request that may not be aligned to the request alignment. */
   discard?(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
   /** Metadata caches of the driver down to its children, without waiting for disks; before `flush`. */
   flushToOs?(node: BlockNode<State>): MaybePromise<void>;
@@ -206,6 +219,10 @@ export interface BlockDriver<State = unknown, Options = BlockdevOptions> {
   setPermissions?(node: BlockNode<State>, perm: Permissions, shared: Permissions): void;
   abortPermissions?(node: BlockNode<State>): void;
 
-  /** Bytes allocated for the node itself (not for children); undefined when not known. */
+  /** Bytes allocated, for `actual-size`; undefined when not known. Without it: the sum over the children that store data. */
   allocatedSize?(node: BlockNode<State>): number | undefined;
+  /** Answers `cluster-size` (0: none) and `dirty-flag` of query-named-block-nodes; raw passes on its file's. */
+  imageInfo?(node: BlockNode<State>): ImageState | undefined;
+  /** `driver-specific` of query-blockstats. */
+  specificStats?(node: BlockNode<State>): BlockStatsSpecific;
 }

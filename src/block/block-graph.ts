@@ -4,11 +4,31 @@
 import type { IoBuffer } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
+import { QmpError } from '../qapi/errors.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
 import type { BlockdevDriver, BlockdevOptions } from '../qapi/generated/types.ts';
-import type { BlockBackend } from './block-backend.ts';
-import type { BlockDriver, DescriptorPoller, Permissions } from './block-driver.ts';
+import { BlockBackend } from './block-backend.ts';
+import { BlockChild } from './block-child.ts';
+import type {
+  BlockDriver,
+  ChildRole,
+  DescriptorPoller,
+  PermissionPair,
+  Permissions,
+} from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
+import { BouncePool } from './bounce-pool.ts';
+import { drainBegin } from './drain.ts';
+import { blockDrivers } from './drivers/index.ts';
+import { attachEdge, attachRoot, detachEdge, nodeAsParent, reaches } from './edges.ts';
+import { flush } from './io-flush.ts';
+import { checkNodeName, NodeNameGenerator } from './node-names.ts';
+import type { OpenEnvironment } from './open.ts';
+import { openNode, rootDefaults } from './open.ts';
+import { childPermissions, cumulativePermissions } from './permissions.ts';
+
+/** Drivers by name: all that a schema lists, or for a test some of them and its own. */
+export type BlockDrivers = { readonly [Name in BlockdevDriver]?: BlockDriver };
 
 export interface BlockGraphOptions {
   readonly log: Logger;
@@ -18,25 +38,188 @@ export interface BlockGraphOptions {
   /** Page-aligned memory (sys/memory.ts), for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /** Default: block/drivers/index.ts. */
-  readonly drivers?: { readonly [Name in BlockdevDriver]?: BlockDriver };
+  readonly drivers?: BlockDrivers;
 }
 
-export interface BlockGraph {
-  /** blockdev-add. Throws QmpError; nothing stays open then. */
-  add(options: BlockdevOptions): Promise<BlockNode>;
-  /** blockdev-del. Throws QmpError when it is in use, a child, or not there. */
-  remove(nodeName: string): Promise<void>;
-  /** Throws `Cannot find device='..' nor node-name='..'`. */
-  find(device: string | undefined, nodeName: string | undefined): BlockNode;
-  /** A new owner's handle. Throws QmpError with the conflict text. */
-  backend(
-    node: BlockNode,
-    options: { perm: Permissions; shared: Permissions; name?: string },
-  ): BlockBackend;
-  /** Newest first, implicit ones included. */
-  nodes(): Iterable<BlockNode>;
-  /** Runs `work` with no request in flight on any node. */
-  drain(): Promise<void>;
-  /** Flushes and closes everything. */
-  close(): Promise<void>;
+export interface BackendOptions {
+  readonly perm: Permissions;
+  readonly shared: Permissions;
+  /** As messages name it; without one `an unnamed block device`. */
+  readonly name?: string;
+}
+
+export class BlockGraph {
+  readonly events: EventSink;
+  readonly #log: Logger;
+  /** In the order in which they were made. */
+  readonly #nodes = new Map<string, BlockNode>();
+  readonly #names = new NodeNameGenerator();
+  readonly #drivers: BlockDrivers;
+  readonly #environment: OpenEnvironment;
+  /** Adding, deleting and letting go of nodes, one at a time. */
+  #changes: Promise<unknown> = Promise.resolve();
+
+  constructor(options: BlockGraphOptions) {
+    this.events = options.events;
+    this.#log = options.log;
+    this.#drivers = options.drivers ?? blockDrivers;
+    this.#environment = {
+      log: options.log,
+      trace: options.trace,
+      poller: options.poller,
+      pool: new BouncePool(options.allocate),
+      allocate: options.allocate,
+      driver: (name) => this.#driver(name),
+      find: (reference) => this.find(reference, reference),
+      nodeName: (given) => this.#nodeName(given),
+      register: (node) => this.#nodes.set(node.nodeName, node),
+      abandon: (node) => this.#abandon(node),
+      attach: (parent, child, name, role) => this.#attach(parent, child, name, role),
+      closeUnused: (node) => this.#closeUnused(node),
+    };
+  }
+
+  /** blockdev-add. Throws QmpError with the reference's text; nothing stays open then. */
+  add(options: BlockdevOptions): Promise<BlockNode> {
+    return this.#change(async () => {
+      if (options['node-name'] === undefined) {
+        throw new QmpError("'node-name' must be specified for the root node");
+      }
+      const node = await openNode(this.#environment, options, rootDefaults);
+      node.monitorOwned = true;
+      return node;
+    });
+  }
+
+  /** blockdev-del. Throws QmpError when the node is in use, is not the monitor's, or not there. */
+  remove(nodeName: string): Promise<void> {
+    return this.#change(async () => {
+      const node = this.#nodes.get(nodeName);
+      if (node === undefined) {
+        throw new QmpError(`Failed to find node with node-name='${nodeName}'`);
+      }
+      if (node.parents.some((user) => user.parent.parentNode === undefined)) {
+        throw new QmpError(`Node ${nodeName} is in use`);
+      }
+      if (!node.monitorOwned) throw new QmpError(`Node ${nodeName} is not owned by the monitor`);
+      if (node.parents.length > 0) throw new QmpError(`Block device ${nodeName} is in use`);
+      node.monitorOwned = false;
+      await this.#closeUnused(node);
+    });
+  }
+
+  /** Looks a node up as the reference does; devices do not exist. Throws `Cannot find device='..' nor node-name='..'`. */
+  find(device: string | undefined, nodeName: string | undefined): BlockNode {
+    const node = nodeName === undefined ? undefined : this.#nodes.get(nodeName);
+    if (node !== undefined) return node;
+    throw new QmpError(`Cannot find device='${device ?? ''}' nor node-name='${nodeName ?? ''}'`);
+  }
+
+  /** A new owner's handle on a node. Throws QmpError with the conflict text. */
+  backend(node: BlockNode, options: BackendOptions): BlockBackend {
+    return new BlockBackend(node, {
+      ...options,
+      attach: (parent) => attachRoot(node, parent, { perm: options.perm, shared: options.shared }),
+      detach: (child) => this.#change(() => this.#detach(child)),
+    });
+  }
+
+  /** All nodes, implicit ones included, newest first. */
+  nodes(): Iterable<BlockNode> {
+    return [...this.#nodes.values()].filter((node) => node.isOpen).reverse();
+  }
+
+  /** Waits until no node has a request in flight; holds new ones back meanwhile. */
+  async drain(): Promise<void> {
+    const ends = await Promise.all([...this.#nodes.values()].map((node) => drainBegin(node)));
+    for (const end of ends) end();
+  }
+
+  /** Flushes and closes everything nobody else holds; what fails is logged and does not stop the rest. */
+  close(): Promise<void> {
+    return this.#change(async () => {
+      for (const node of [...this.#nodes.values()].filter((one) => one.monitorOwned)) {
+        node.monitorOwned = false;
+        await this.#closeUnused(node);
+      }
+    });
+  }
+
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#changes.then(work);
+    this.#changes = done.catch(() => {});
+    return done;
+  }
+
+  #driver(name: BlockdevDriver): BlockDriver {
+    const driver = this.#drivers[name];
+    if (driver === undefined) throw new QmpError(`Unknown driver: '${name}'`);
+    return driver;
+  }
+
+  #nodeName(given: string | undefined): string {
+    if (given === undefined) return this.#names.next();
+    checkNodeName(given, (name) => this.#nodes.has(name));
+    return given;
+  }
+
+  #attach(parent: BlockNode, child: BlockNode, name: string, role: ChildRole): BlockChild {
+    if (reaches(child, parent)) {
+      throw new QmpError(
+        `Making '${child.nodeName}' a ${name} child of '${parent.nodeName}' would create a cycle`,
+      );
+    }
+    const users = cumulativePermissions(parent);
+    const pair: PermissionPair = childPermissions(parent, child, role, users);
+    const edge = new BlockChild({ name, node: child, role, parent: nodeAsParent(parent), ...pair });
+    attachEdge(edge);
+    return edge;
+  }
+
+  async #detach(child: BlockChild): Promise<void> {
+    const end = await drainBegin(child.node);
+    detachEdge(child);
+    end();
+    await this.#closeUnused(child.node);
+  }
+
+  async #abandon(node: BlockNode): Promise<void> {
+    if (node.isOpen) await this.#closeDriver(node);
+    await this.#releaseChildren(node);
+    this.#nodes.delete(node.nodeName);
+  }
+
+  async #closeUnused(node: BlockNode): Promise<void> {
+    if (node.monitorOwned || node.parents.length > 0 || !node.isOpen) return;
+    const end = await drainBegin(node);
+    end();
+    await this.#flushForClose(node);
+    await this.#closeDriver(node);
+    await this.#releaseChildren(node);
+    this.#nodes.delete(node.nodeName);
+  }
+
+  async #flushForClose(node: BlockNode): Promise<void> {
+    try {
+      await flush(node);
+    } catch (error) {
+      this.#log.error(`Failed to flush node '${node.nodeName}': ${String(error)}`);
+    }
+  }
+
+  async #closeDriver(node: BlockNode): Promise<void> {
+    node.isOpen = false;
+    try {
+      await node.driver.close?.(node);
+    } catch (error) {
+      this.#log.error(`Failed to close node '${node.nodeName}': ${String(error)}`);
+    }
+  }
+
+  async #releaseChildren(node: BlockNode): Promise<void> {
+    for (const child of [...node.children].reverse()) {
+      detachEdge(child);
+      await this.#closeUnused(child.node);
+    }
+  }
 }

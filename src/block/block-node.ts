@@ -7,6 +7,7 @@ import type { BlockdevDetectZeroesOptions, BlockdevOptions } from '../qapi/gener
 import type { BlockChild } from './block-child.ts';
 import type { BlockDriver, BlockLimits, Permissions, RequestFlags } from './block-driver.ts';
 import { PERM_ALL } from './block-driver.ts';
+import type { BouncePool } from './bounce-pool.ts';
 import { RequestTracker } from './tracked-requests.ts';
 
 /** Lengths of nodes are multiples of this; the tail of the last one reads as zeroes. */
@@ -24,6 +25,8 @@ export interface NodeSettings {
   /** `discard: 'unmap'`: discards and MAY_UNMAP reach the driver. */
   readonly unmap: boolean;
   readonly detectZeroes: BlockdevDetectZeroesOptions;
+  /** The graph's memory for bounce buffers. */
+  readonly pool: BouncePool;
 }
 
 export class BlockNode<State = unknown> {
@@ -41,6 +44,7 @@ export class BlockNode<State = unknown> {
   readonly cacheNoFlush: boolean;
   readonly unmap: boolean;
   readonly detectZeroes: BlockdevDetectZeroesOptions;
+  readonly pool: BouncePool;
 
   supportedReadFlags: RequestFlags = 0;
   supportedWriteFlags: RequestFlags = 0;
@@ -84,6 +88,7 @@ export class BlockNode<State = unknown> {
     this.cacheNoFlush = settings.cacheNoFlush;
     this.unmap = settings.unmap;
     this.detectZeroes = settings.detectZeroes;
+    this.pool = settings.pool;
   }
 
   /** Bytes, a multiple of SECTOR. */
@@ -104,9 +109,20 @@ export class BlockNode<State = unknown> {
     this.readOnly = true;
   }
 
-  /** True when a user may write now. */
-  get isWritable(): boolean {
-    return !this.readOnly;
+  /** The books of a completed write. */
+  wrote(offset: number, length: number): void {
+    const end = offset + length;
+    this.writeGeneration++;
+    if (end > this.writeHighestOffset) this.writeHighestOffset = end;
+    if (this.driver.variableLength !== true && end > this.#length) {
+      this.#length = roundedLength(end);
+      this.resized();
+    }
+  }
+
+  /** Tells the users that the length changed. */
+  resized(): void {
+    for (const user of this.parents) user.parent.resized();
   }
 
   /** The filter's one child, whichever name it has. */

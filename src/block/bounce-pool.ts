@@ -1,0 +1,49 @@
+// Memory for requests that cannot be served from the caller's: widened to an alignment, or zeroes to be written.
+
+import type { IoBuffer } from '../base/io-buffer.ts';
+
+/** Bounce buffers are powers of two from here ... */
+const SMALLEST = 4096;
+/** ... to here, the largest piece in which zeroes are written. */
+export const LARGEST_BOUNCE = 1024 * 1024;
+/** How many of each size are kept for the next request. */
+const KEPT = 8;
+
+export class BouncePool {
+  readonly #allocate: (length: number) => IoBuffer;
+  readonly #free = new Map<number, IoBuffer[]>();
+  #zeroes: IoBuffer | undefined = undefined;
+
+  constructor(allocate: (length: number) => IoBuffer) {
+    this.#allocate = allocate;
+  }
+
+  /** At least `length` bytes of any content. Give it back unless a request that uses it failed to settle. */
+  take(length: number): IoBuffer {
+    const size = sizeClass(length);
+    return this.#free.get(size)?.pop() ?? this.#allocate(size);
+  }
+
+  give(buffer: IoBuffer): void {
+    const size = buffer.bytes.length;
+    if (size !== sizeClass(size) || size > LARGEST_BOUNCE) return;
+    const free = this.#free.get(size);
+    if (free === undefined) this.#free.set(size, [buffer]);
+    else if (free.length < KEPT) free.push(buffer);
+  }
+
+  /** LARGEST_BOUNCE zero bytes, shared: to be read only. */
+  get zeroes(): IoBuffer {
+    if (this.#zeroes === undefined) {
+      this.#zeroes = this.#allocate(LARGEST_BOUNCE);
+      this.#zeroes.bytes.fill(0);
+    }
+    return this.#zeroes;
+  }
+}
+
+function sizeClass(length: number): number {
+  let size = SMALLEST;
+  while (size < length) size *= 2;
+  return size;
+}

@@ -1,0 +1,52 @@
+// What a node is called in answers and messages: a filename that opens the same image, or `json:` with the options that do.
+
+import type { BlockdevOptions } from '../qapi/generated/types.ts';
+import { writeJson } from '../qapi/json-writer.ts';
+import type { BlockNode } from './block-node.ts';
+
+/** Longest filename the reference keeps, with its terminating NUL. */
+const MAX_FILENAME = 4096;
+
+/** `image.filename` of query-named-block-nodes. */
+export function filenameOf(node: BlockNode): string {
+  const exact = exactFilenameOf(node);
+  if (exact !== undefined) return exact;
+  const json = `json:${writeJson(fullOptions(node))}`;
+  if (json.length < MAX_FILENAME) return json;
+  return `${json.slice(0, MAX_FILENAME - 4)}...`;
+}
+
+/** A filename that alone opens the same node, or undefined. */
+export function exactFilenameOf(node: BlockNode): string | undefined {
+  const { driver } = node;
+  if (driver.exactFilename !== undefined) return driver.exactFilename(node);
+  if (driver.kind === 'protocol') return option(node, 'filename');
+  const file = node.file?.node;
+  const plain = driver.kind === 'format' && !hasStrongOptions(node);
+  if (!plain || file === undefined || file.driver.kind !== 'protocol') return undefined;
+  return exactFilenameOf(file);
+}
+
+/** The options that decide what the node shows, its children's inside. */
+function fullOptions(node: BlockNode): Record<string, unknown> {
+  const all: Record<string, unknown> = { driver: node.driver.name };
+  const given = node.options as BlockdevOptions & Record<string, unknown>;
+  for (const name of ['filename', ...node.driver.strongOptions]) {
+    if (given[name] !== undefined) all[name] = given[name];
+  }
+  // The reference prepends children, so the youngest comes first; its hash order decides what is seen anyway.
+  for (const child of node.children.toReversed()) {
+    if (child !== node.backing) all[child.name] = fullOptions(child.node);
+  }
+  return all;
+}
+
+function hasStrongOptions(node: BlockNode): boolean {
+  const given = node.options as BlockdevOptions & Record<string, unknown>;
+  return node.driver.strongOptions.some((name) => given[name] !== undefined);
+}
+
+function option(node: BlockNode, name: string): string | undefined {
+  const value = (node.options as BlockdevOptions & Record<string, unknown>)[name];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}

@@ -1,0 +1,84 @@
+// One write by a driver, and requests in flight: what the other parts of the request path stand on.
+
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
+import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
+import type { RequestFlags } from './block-driver.ts';
+import { FUA } from './block-driver.ts';
+import type { BlockNode } from './block-node.ts';
+import { flush } from './io-flush.ts';
+
+/** Largest single read or write, 2 GiB less one sector as in the reference. Zeroes and discards have no limit. */
+export const MAX_REQUEST = 2 ** 31 - 512;
+
+/** One write by the driver, FUA emulated where it has none. */
+export function driverWrite(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  from: IoBuffer,
+  at: number,
+  flags: RequestFlags,
+): MaybePromise<void> {
+  const { driver, supportedWriteFlags } = node;
+  if (driver.write === undefined) throw new IoError(errno.ENOTSUP, { syscall: 'write', offset });
+  const later = driver.write(node, offset, length, from, at, flags & supportedWriteFlags);
+  if ((flags & FUA & ~supportedWriteFlags) === 0) return later;
+  return flushAfter(node, later);
+}
+
+/** Counts `done` as a request in flight on the area. */
+export async function tracked(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  done: Promise<void>,
+): Promise<void> {
+  const request = node.requests.begin(offset, length);
+  try {
+    await done;
+  } finally {
+    node.requests.end(request);
+  }
+}
+
+/** As tracked, but starts only when nothing that serialises overlaps the area. */
+export async function trackedAfterConflicts(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  start: () => MaybePromise<void>,
+): Promise<void> {
+  const request = node.requests.begin(offset, length);
+  try {
+    await node.requests.waitForConflicts(request);
+    await start();
+  } finally {
+    node.requests.end(request);
+  }
+}
+
+/** True when the area overlaps a request that serialises. */
+export function conflicts(node: BlockNode, offset: number, length: number): boolean {
+  return node.requests.serialising !== 0 && node.requests.hasConflict(offset, offset + length);
+}
+
+/** True when a driver said that it cannot do this, or not this way. */
+export function isNotSupported(error: unknown): boolean {
+  return error instanceof IoError && error.errno === errno.ENOTSUP;
+}
+
+export function alignedDown(value: number, alignment: number): number {
+  return value - (value % alignment);
+}
+
+export function alignedUp(value: number, alignment: number): number {
+  return Math.ceil(value / alignment) * alignment;
+}
+
+async function flushAfter(node: BlockNode, later: MaybePromise<void>): Promise<void> {
+  await later;
+  // The flush must not take this write for one that is flushed already.
+  node.writeGeneration++;
+  await flush(node);
+}

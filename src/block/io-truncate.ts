@@ -1,0 +1,59 @@
+// Changing a node's length.
+
+import { errno, strerror } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type { TruncateOptions } from './block-driver.ts';
+import { ZERO_WRITE } from './block-driver.ts';
+import type { BlockNode } from './block-node.ts';
+
+/** Sets the length (bytes). Throws QmpError with the reference's text; the user must hold PERM_RESIZE. */
+export async function truncate(
+  node: BlockNode,
+  length: number,
+  options: TruncateOptions,
+): Promise<void> {
+  if (length < 0) throw new QmpError('Image size cannot be negative');
+  if (length > Number.MAX_SAFE_INTEGER) {
+    throw new QmpError(`Image size ${length} exceeds the supported maximum`);
+  }
+  const oldLength = node.length;
+  if (node.readOnly) throw new QmpError('Image is read-only');
+  const grown = Math.max(0, length - oldLength);
+  const request = node.requests.begin(length - grown, grown);
+  try {
+    // A grown area may be preallocated: nothing may be written to it meanwhile.
+    if (grown > 0) await node.requests.serialise(request, 1);
+    const hidesBacking = grown > 0 && (node.backing?.node.length ?? 0) > oldLength;
+    const flags = hidesBacking ? options.flags | ZERO_WRITE : options.flags;
+    await truncateDriver(node, length, { ...options, flags });
+    node.writeGeneration++;
+    node.refreshLength();
+    node.resized();
+  } catch (error) {
+    if (error instanceof IoError) {
+      throw new QmpError(`Failed to resize: ${strerror(error.errno)}`, { cause: error });
+    }
+    throw error;
+  } finally {
+    node.requests.end(request);
+  }
+}
+
+async function truncateDriver(
+  node: BlockNode,
+  length: number,
+  options: TruncateOptions,
+): Promise<void> {
+  if (node.driver.truncate !== undefined) {
+    if ((options.flags & ~node.supportedTruncateFlags) !== 0) {
+      throw new QmpError('Block driver does not support requested flags');
+    }
+    await node.driver.truncate(node, length, options);
+    return;
+  }
+  if (node.filtered !== undefined) return truncate(node.filtered.node, length, options);
+  throw new QmpError('Image format driver does not support resize', {
+    cause: new IoError(errno.ENOTSUP, { syscall: 'truncate', offset: length }),
+  });
+}

@@ -1,0 +1,108 @@
+// THE request path: every request on a node enters here, whoever makes it. Checks the area, widens to the node's alignment
+// (io-padding.ts), splits at its limits (io-aligned.ts), keeps overlapping read-modify-writes apart, emulates what the
+// driver cannot do. "Done now" costs no promise and no object.
+//
+// All of it throws or rejects IoError: EIO for an impossible area, EPERM for a write to a read-only node.
+
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
+import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
+import type { RequestFlags } from './block-driver.ts';
+import { MAY_UNMAP, NO_FALLBACK } from './block-driver.ts';
+import type { BlockNode } from './block-node.ts';
+import { readAligned, writeAligned } from './io-aligned.ts';
+import { discardArea } from './io-discard.ts';
+import { conflicts, MAX_REQUEST, tracked, trackedAfterConflicts } from './io-driver.ts';
+import { readUnaligned, writeUnaligned, zeroUnaligned } from './io-padding.ts';
+import { notSupported, writeZeroesAligned } from './io-zero.ts';
+
+/** Reads `length` bytes at `offset` into `into` at `at`. */
+export function read(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  into: IoBuffer,
+  at: number,
+  flags: RequestFlags = 0,
+): MaybePromise<void> {
+  checkTransfer(offset, length, into, at, 'read');
+  if (length === 0) return undefined;
+  // Bits of numbers above 2^32 are right here: the conversion to 32 bits keeps the low ones.
+  if (((offset | length) & (node.limits.requestAlignment - 1)) !== 0) {
+    return readUnaligned(node, offset, length, into, at, flags);
+  }
+  return readAligned(node, offset, length, into, at, flags);
+}
+
+/** Writes `length` bytes of `from` at `at` to `offset`. A user that may resize may write beyond the end. */
+export function write(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  from: IoBuffer,
+  at: number,
+  flags: RequestFlags = 0,
+): MaybePromise<void> {
+  checkTransfer(offset, length, from, at, 'write');
+  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset });
+  if (length === 0) return undefined;
+  if (((offset | length) & (node.limits.requestAlignment - 1)) !== 0) {
+    return writeUnaligned(node, offset, length, from, at, flags);
+  }
+  return writeAligned(node, offset, length, from, at, flags);
+}
+
+/**
+ * Makes an area read as zeroes. MAY_UNMAP counts only on a node with discard 'unmap'; with NO_FALLBACK it fails with ENOTSUP
+ * where it would not be faster than writing.
+ */
+export function writeZeroes(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  flags: RequestFlags = 0,
+): MaybePromise<void> {
+  checkArea(offset, length, 'write zeroes');
+  const allowed = node.unmap ? flags : flags & ~MAY_UNMAP;
+  const unaligned = ((offset | length) & (node.limits.requestAlignment - 1)) !== 0;
+  if ((allowed & NO_FALLBACK) !== 0 && unaligned) throw notSupported(offset);
+  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
+  if (length === 0) return undefined;
+  if (unaligned) return zeroUnaligned(node, offset, length, allowed);
+  if (conflicts(node, offset, length)) {
+    return trackedAfterConflicts(node, offset, length, () =>
+      writeZeroesAligned(node, offset, length, allowed),
+    );
+  }
+  return tracked(node, offset, length, writeZeroesAligned(node, offset, length, allowed));
+}
+
+/** Tells the node that an area's content does not matter any more. Ignored where the driver or the settings cannot do it. */
+export function discard(node: BlockNode, offset: number, length: number): MaybePromise<void> {
+  checkArea(offset, length, 'discard');
+  return discardArea(node, offset, length);
+}
+
+/** Rejects areas that no node can have. */
+function checkArea(offset: number, length: number, what: string): void {
+  if (!(offset >= 0 && length >= 0 && offset + length <= Number.MAX_SAFE_INTEGER)) {
+    throw new IoError(errno.EIO, { syscall: what, offset });
+  }
+}
+
+function checkTransfer(
+  offset: number,
+  length: number,
+  buffer: IoBuffer,
+  at: number,
+  what: string,
+): void {
+  checkArea(offset, length, what);
+  if (length > MAX_REQUEST) throw new IoError(errno.EIO, { syscall: what, offset });
+  // Drivers hand `address + at` to the kernel: a wrong place must not get that far.
+  if (!(at >= 0 && at + length <= buffer.bytes.length)) {
+    throw new RangeError(
+      `${what} of ${length} bytes at ${at} of a ${buffer.bytes.length} byte buffer`,
+    );
+  }
+}

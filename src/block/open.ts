@@ -1,0 +1,189 @@
+// From options to nodes: settings a child inherits, the order of checks, and releasing what was opened when one fails.
+
+import { IoError } from '../base/errors.ts';
+import type { IoBuffer } from '../base/io-buffer.ts';
+import type { Logger } from '../base/log.ts';
+import type { Trace } from '../base/trace.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
+import type { BlockChild } from './block-child.ts';
+import type { BlockDriver, ChildRole, DescriptorPoller } from './block-driver.ts';
+import { CHILD_COW, CHILD_IMAGE } from './block-driver.ts';
+import { BlockNode } from './block-node.ts';
+import type { BouncePool } from './bounce-pool.ts';
+import { refreshLimits } from './limits.ts';
+
+/** What a graph lends to opening: finding, registering, attaching and letting go of nodes. */
+export interface OpenEnvironment {
+  readonly log: Logger;
+  readonly trace: Trace;
+  readonly poller: DescriptorPoller;
+  readonly pool: BouncePool;
+  readonly allocate: (length: number) => IoBuffer;
+  driver(name: BlockdevOptions['driver']): BlockDriver;
+  /** By node name; throws QmpError. */
+  find(reference: string): BlockNode;
+  /** The name a node gets; throws QmpError. */
+  nodeName(given: string | undefined): string;
+  register(node: BlockNode): void;
+  /** Closes what a node that failed to open has open, its children too, and takes it off the list. */
+  abandon(node: BlockNode): Promise<void>;
+  attach(parent: BlockNode, child: BlockNode, name: string, role: ChildRole): BlockChild;
+  /** Closes a node that nobody uses. */
+  closeUnused(node: BlockNode): Promise<void>;
+}
+
+/** Settings that a child takes over where it has none of its own. */
+export interface Inherited {
+  readonly readOnly: boolean;
+  readonly autoReadOnly: boolean;
+  readonly forceShare: boolean;
+  readonly cacheDirect: boolean;
+  readonly cacheNoFlush: boolean;
+  readonly unmap: boolean;
+}
+
+/** What a node that was added by the user inherits. */
+export const rootDefaults: Inherited = {
+  readOnly: false,
+  autoReadOnly: false,
+  forceShare: false,
+  cacheDirect: false,
+  cacheNoFlush: false,
+  unmap: false,
+};
+
+/** Opens a node and its inline children. Throws QmpError with the reference's text; nothing stays open then. */
+export async function openNode(
+  environment: OpenEnvironment,
+  options: BlockdevOptions,
+  inherited: Inherited,
+): Promise<BlockNode> {
+  const driver = environment.driver(options.driver);
+  const settings = settingsOf(options, inherited);
+  // Formats open their file before anything about themselves is looked at.
+  const file = await openFile(environment, driver, options, settings);
+  let node: BlockNode | undefined;
+  try {
+    checkSettings(driver, options, settings);
+    node = new BlockNode({
+      ...settings,
+      nodeName: environment.nodeName(options['node-name']),
+      driver,
+      options,
+      detectZeroes: options['detect-zeroes'] ?? 'off',
+      pool: environment.pool,
+    });
+    environment.register(node);
+    await openWithDriver(environment, node, settings, file);
+    return node;
+  } catch (error) {
+    if (node !== undefined) await environment.abandon(node);
+    if (file !== undefined) await environment.closeUnused(file);
+    throw openError(error, options);
+  }
+}
+
+/** What a child in `role` takes over from its parent's settings. */
+export function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
+  // Discards are filtered where they enter, so layers below may have them on.
+  const all = { ...parent, unmap: true };
+  if ((role & CHILD_COW) === 0) return all;
+  return { ...all, readOnly: true, autoReadOnly: false };
+}
+
+function settingsOf(options: BlockdevOptions, inherited: Inherited): Inherited {
+  return {
+    readOnly: options['read-only'] ?? inherited.readOnly,
+    autoReadOnly: options['auto-read-only'] ?? inherited.autoReadOnly,
+    forceShare: options['force-share'] ?? inherited.forceShare,
+    cacheDirect: options.cache?.direct ?? inherited.cacheDirect,
+    cacheNoFlush: options.cache?.['no-flush'] ?? inherited.cacheNoFlush,
+    unmap: options.discard === undefined ? inherited.unmap : options.discard === 'unmap',
+  };
+}
+
+function checkSettings(driver: BlockDriver, options: BlockdevOptions, settings: Inherited): void {
+  if (settings.forceShare && !settings.readOnly) {
+    throw new QmpError('force-share=on can only be used with read-only images');
+  }
+  if (driver.needsFilename === true && !filenameOption(options)) {
+    throw new QmpError(`The '${driver.name}' block driver requires a file name`);
+  }
+  if (options['detect-zeroes'] === 'unmap' && !settings.unmap) {
+    throw new QmpError(
+      'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap',
+    );
+  }
+}
+
+/** A format's or filter's `file`, opened or found. */
+async function openFile(
+  environment: OpenEnvironment,
+  driver: BlockDriver,
+  options: BlockdevOptions,
+  settings: Inherited,
+): Promise<BlockNode | undefined> {
+  const reference = (options as { file?: BlockdevRef }).file;
+  if (driver.kind === 'protocol' || reference === undefined) return undefined;
+  return resolve(environment, reference, inheritedBy(CHILD_IMAGE, settings));
+}
+
+async function resolve(
+  environment: OpenEnvironment,
+  reference: BlockdevRef,
+  inherited: Inherited,
+): Promise<BlockNode> {
+  if (typeof reference === 'string') return environment.find(reference);
+  return openNode(environment, reference, inherited);
+}
+
+async function openWithDriver(
+  environment: OpenEnvironment,
+  node: BlockNode,
+  settings: Inherited,
+  file: BlockNode | undefined,
+): Promise<void> {
+  const { log, trace, poller, allocate } = environment;
+  const openChild = async (
+    name: string,
+    reference: BlockdevRef,
+    role: ChildRole,
+  ): Promise<BlockChild> => {
+    if (name === 'file' && file !== undefined) return environment.attach(node, file, name, role);
+    const child = await resolve(environment, reference, inheritedBy(role, settings));
+    try {
+      return environment.attach(node, child, name, role);
+    } catch (error) {
+      await environment.closeUnused(child);
+      throw error;
+    }
+  };
+  node.state = await node.driver.open(node, node.options as never, {
+    log,
+    trace,
+    poller,
+    allocate,
+    openChild,
+  });
+  node.isOpen = true;
+  try {
+    node.refreshLength();
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`Could not refresh total sector count: ${error.reason}`, { cause: error });
+  }
+  refreshLimits(node);
+}
+
+function openError(error: unknown, options: BlockdevOptions): unknown {
+  if (!(error instanceof IoError)) return error;
+  const filename = filenameOption(options);
+  const what = filename === undefined ? 'image' : `'${filename}'`;
+  return new QmpError(`Could not open ${what}: ${error.reason}`, { cause: error });
+}
+
+function filenameOption(options: BlockdevOptions): string | undefined {
+  const { filename } = options as { filename?: string };
+  return filename === '' ? undefined : filename;
+}

@@ -1,0 +1,111 @@
+// The requests a node has in flight. Only those that did not complete at once are tracked: in one thread a request that is
+// done when its function returns can conflict with nothing. Read-modify-write cycles serialise: they wait for what overlaps
+// their widened area, and what comes later waits for them.
+
+export interface TrackedRequest {
+  offset: number;
+  end: number;
+  serialising: boolean;
+  waitingFor: TrackedRequest | undefined;
+  /** Called when it ends. */
+  waiters: (() => void)[] | undefined;
+  next: TrackedRequest | undefined;
+  previous: TrackedRequest | undefined;
+}
+
+export class RequestTracker {
+  /** Requests and flushes in flight. */
+  inFlight = 0;
+  /** How many of them serialise; while 0 nobody needs to look for conflicts. */
+  serialising = 0;
+  #first: TrackedRequest | undefined = undefined;
+  #idle: (() => void)[] = [];
+
+  begin(offset: number, length: number): TrackedRequest {
+    const request: TrackedRequest = {
+      offset,
+      end: offset + length,
+      serialising: false,
+      waitingFor: undefined,
+      waiters: undefined,
+      next: this.#first,
+      previous: undefined,
+    };
+    if (this.#first !== undefined) this.#first.previous = request;
+    this.#first = request;
+    this.inFlight++;
+    return request;
+  }
+
+  end(request: TrackedRequest): void {
+    if (request.serialising) this.serialising--;
+    if (request.previous === undefined) this.#first = request.next;
+    else request.previous.next = request.next;
+    if (request.next !== undefined) request.next.previous = request.previous;
+    const { waiters } = request;
+    request.waiters = undefined;
+    if (waiters !== undefined) for (const wake of waiters) wake();
+    this.leave();
+  }
+
+  /** For work that has no area (a flush): counts as in flight until leave(). */
+  enter(): void {
+    this.inFlight++;
+  }
+
+  leave(): void {
+    if (--this.inFlight === 0 && this.#idle.length > 0) {
+      const idle = this.#idle;
+      this.#idle = [];
+      for (const wake of idle) wake();
+    }
+  }
+
+  /** Makes it serialise over its area widened to `alignment`, and waits for what overlaps. */
+  async serialise(request: TrackedRequest, alignment: number): Promise<void> {
+    if (!request.serialising) {
+      request.serialising = true;
+      this.serialising++;
+    }
+    request.offset -= request.offset % alignment;
+    request.end = Math.ceil(request.end / alignment) * alignment;
+    await this.waitForConflicts(request);
+  }
+
+  /** Waits until nothing overlaps `request` where one of the two serialises. */
+  async waitForConflicts(request: TrackedRequest): Promise<void> {
+    for (;;) {
+      const conflict = this.#conflictWith(request);
+      if (conflict === undefined) return;
+      request.waitingFor = conflict;
+      await new Promise<void>((resolve) => {
+        (conflict.waiters ??= []).push(resolve);
+      });
+      request.waitingFor = undefined;
+    }
+  }
+
+  /** True when a serialising request overlaps the area. */
+  hasConflict(offset: number, end: number): boolean {
+    for (let other = this.#first; other !== undefined; other = other.next) {
+      if (other.serialising && other.offset < end && offset < other.end) return true;
+    }
+    return false;
+  }
+
+  /** Resolves when nothing is in flight. */
+  whenIdle(): Promise<void> {
+    if (this.inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  #conflictWith(request: TrackedRequest): TrackedRequest | undefined {
+    for (let other = this.#first; other !== undefined; other = other.next) {
+      if (other === request || !(other.serialising || request.serialising)) continue;
+      if (other.offset >= request.end || request.offset >= other.end) continue;
+      // One that waits already (perhaps for us) goes on after us: waiting for it too could be a deadlock.
+      if (other.waitingFor === undefined) return other;
+    }
+    return undefined;
+  }
+}
