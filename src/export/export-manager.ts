@@ -1,0 +1,234 @@
+// All exports of one engine, and its NBD server: what the export commands do, in the reference's words. Sends
+// BLOCK_EXPORT_DELETED.
+
+import type { Logger } from '../base/log.ts';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_WRITE,
+  type Permissions,
+} from '../block/block-driver.ts';
+import type { BlockGraph } from '../block/block-graph.ts';
+import type { BlockNode } from '../block/block-node.ts';
+import { flattenAddress, type SocketAddress } from '../net/socket-address.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type { EventSink } from '../qapi/event-sink.ts';
+import type {
+  BlockExportInfo,
+  BlockExportOptions,
+  BlockExportRemoveMode,
+  BlockExportType,
+  NbdServerAddOptions,
+  NbdServerOptions,
+  NbdServerStartArguments,
+} from '../qapi/generated/types.ts';
+import type { Poller } from '../sys/poller.ts';
+import { BlockExport } from './block-export.ts';
+import { exportDrivers } from './index.ts';
+import { DEFAULT_HANDSHAKE_MAX_SECONDS, DEFAULT_MAX_CONNECTIONS, NbdServer } from './nbd/server.ts';
+
+/** User-created objects, as far as exports refer to them. */
+export interface ObjectLookup {
+  /** The object, or undefined. */
+  find(id: string): unknown;
+}
+
+export interface ExportManagerOptions {
+  readonly graph: BlockGraph;
+  readonly events: EventSink;
+  readonly log: Logger;
+  readonly poller: Poller;
+  readonly objects: ObjectLookup;
+}
+
+export class ExportManager {
+  readonly #options: ExportManagerOptions;
+  /** Newest first. */
+  readonly #exports: BlockExport[] = [];
+  #nbdServer: NbdServer | undefined;
+  /** From the check that none is running until there is one, or not. */
+  #starting = false;
+
+  constructor(options: ExportManagerOptions) {
+    this.#options = options;
+  }
+
+  get nbdServer(): NbdServer | undefined {
+    return this.#nbdServer;
+  }
+
+  /** nbd-server-start. */
+  startNbdServerByQmp(args: NbdServerStartArguments): Promise<void> {
+    return this.#startNbdServer(args, () => flattenAddress(args.addr), { fdsByNumber: false });
+  }
+
+  /** --nbd-server. */
+  startNbdServer(options: NbdServerOptions): Promise<void> {
+    return this.#startNbdServer(options, () => options.addr, { fdsByNumber: true });
+  }
+
+  async #startNbdServer(
+    options: Omit<NbdServerOptions, 'addr'>,
+    address: () => SocketAddress,
+    { fdsByNumber }: { readonly fdsByNumber: boolean },
+  ): Promise<void> {
+    if (this.#nbdServer !== undefined || this.#starting) {
+      throw new QmpError('NBD server already running');
+    }
+    this.#starting = true;
+    try {
+      const server = await NbdServer.start(
+        {
+          address: address(),
+          maxConnections: options['max-connections'] ?? DEFAULT_MAX_CONNECTIONS,
+          handshakeMaxSeconds: options['handshake-max-seconds'] ?? DEFAULT_HANDSHAKE_MAX_SECONDS,
+          fdsByNumber,
+        },
+        this.#options,
+      );
+      try {
+        this.#checkTlsCredentials(options['tls-creds']);
+      } catch (error) {
+        await server.close({ unlink: true });
+        throw error;
+      }
+      this.#nbdServer = server;
+    } finally {
+      this.#starting = false;
+    }
+  }
+
+  /** nbd-server-stop: ends all NBD exports and drops every client. */
+  async stopNbdServer(): Promise<void> {
+    const server = this.#nbdServer;
+    if (server === undefined) throw new QmpError('NBD server not running');
+    server.stopListening({ unlink: true });
+    await this.#closeExports((type) => type === 'nbd');
+    await server.close({ unlink: true });
+    this.#nbdServer = undefined;
+  }
+
+  /** block-export-add. */
+  async add(options: BlockExportOptions): Promise<void> {
+    const { id, type } = options;
+    if (!isWellFormedId(id)) throw new QmpError('Invalid block export id');
+    if (this.#find(id) !== undefined) {
+      throw new QmpError(`Block export id '${id}' is already in use`);
+    }
+    const node = this.#options.graph.find(undefined, options['node-name']);
+    const writable = options.writable ?? false;
+    if (node.readOnly && writable) {
+      throw new QmpError('Cannot export read-only node as writable');
+    }
+    this.#exports.unshift(await this.#create(options, node, { id, type, writable }));
+  }
+
+  /** nbd-server-add: `device` is a name of either kind, and a read-only node makes a read-only export. */
+  async addLegacy(args: NbdServerAddOptions): Promise<void> {
+    const node = this.#options.graph.find(args.device, args.device);
+    const name = args.name ?? args.device;
+    await this.add({
+      type: 'nbd',
+      id: name,
+      'node-name': node.nodeName,
+      writable: (args.writable ?? false) && !node.readOnly,
+      name,
+      ...(args.description === undefined ? {} : { description: args.description }),
+    });
+  }
+
+  /** block-export-del: an idle export has ended when this resolves, one with clients ends later. */
+  async remove(id: string, mode: BlockExportRemoveMode = 'safe'): Promise<void> {
+    const found = this.#find(id);
+    if (found === undefined) throw new QmpError(`Export '${id}' is not found`);
+    if (found.shuttingDown) throw new QmpError(`Export '${id}' is already shutting down`);
+    if (mode === 'safe' && found.inUse) {
+      throw new QmpError(`export '${id}' still in use`, {
+        hint: "Use mode='hard' to force client disconnect",
+      });
+    }
+    found.requestShutdown();
+    if (!found.inUse) await found.deleted;
+  }
+
+  /** nbd-server-remove. */
+  async removeLegacy(id: string, mode?: BlockExportRemoveMode): Promise<void> {
+    const found = this.#find(id);
+    if (found !== undefined && found.type !== 'nbd') {
+      throw new QmpError(`Block export '${id}' is not an NBD export`);
+    }
+    await this.remove(id, mode);
+  }
+
+  /** query-block-exports, newest first. */
+  query(): BlockExportInfo[] {
+    return this.#exports.map((known) => ({
+      id: known.id,
+      type: known.type,
+      'node-name': known.backend.node.nodeName,
+      'shutting-down': known.shuttingDown,
+    }));
+  }
+
+  /** The daemon ends: all exports and clients go; as in the reference, the file of the server's socket stays. */
+  async close(): Promise<void> {
+    const server = this.#nbdServer;
+    server?.stopListening({ unlink: false });
+    await this.#closeExports(() => true);
+    await server?.close({ unlink: false });
+    this.#nbdServer = undefined;
+  }
+
+  #find(id: string): BlockExport | undefined {
+    return this.#exports.find((known) => known.id === id);
+  }
+
+  async #create(
+    options: BlockExportOptions,
+    node: BlockNode,
+    parts: { readonly id: string; readonly type: BlockExportType; readonly writable: boolean },
+  ): Promise<BlockExport> {
+    const perm: Permissions = PERM_CONSISTENT_READ | (parts.writable ? PERM_WRITE : 0);
+    const backend = this.#options.graph.backend(node, { perm, shared: PERM_ALL });
+    backend.writethrough = options.writethrough ?? false;
+    const created = new BlockExport({
+      ...parts,
+      backend,
+      onDeleted: (deleted) => this.#deleted(deleted),
+    });
+    try {
+      const context = { nbdServer: this.#nbdServer };
+      created.start(exportDrivers[options.type].create(created, options, context));
+    } catch (error) {
+      await backend.release();
+      throw error;
+    }
+    return created;
+  }
+
+  #deleted(deleted: BlockExport): void {
+    const index = this.#exports.indexOf(deleted);
+    if (index >= 0) this.#exports.splice(index, 1);
+    this.#options.events.emit('BLOCK_EXPORT_DELETED', { id: deleted.id });
+  }
+
+  async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
+    const closing = this.#exports.filter((known) => matches(known.type));
+    for (const closed of closing) closed.requestShutdown();
+    await Promise.all(closing.map((closed) => closed.deleted));
+  }
+
+  /** There are no TLS credentials yet, so every id is a wrong one. */
+  #checkTlsCredentials(id: string | undefined): void {
+    if (id === undefined) return;
+    if (this.#options.objects.find(id) === undefined) {
+      throw new QmpError(`No TLS credentials with id '${id}'`);
+    }
+    throw new QmpError(`Object with id '${id}' is not TLS credentials`);
+  }
+}
+
+/** The reference's rule for ids: a letter, then letters, digits and `-._`. */
+function isWellFormedId(id: string): boolean {
+  return /^[A-Za-z][A-Za-z0-9\-._]*$/.test(id);
+}

@@ -1,0 +1,9 @@
+// The export types there are; the compiler keeps the list complete.
+
+import type { BlockExportType } from '../qapi/generated/types.ts';
+import type { ExportDriver } from './export-driver.ts';
+import { nbd } from './nbd/nbd-export.ts';
+
+export const exportDrivers = { nbd } satisfies {
+  readonly [Type in BlockExportType]: ExportDriver<Type>;
+};

@@ -1,0 +1,47 @@
+// NBD_CMD_BLOCK_STATUS: one chunk of extents for each context that the client selected.
+
+import { errno } from '../../base/errno.ts';
+import { IoError } from '../../base/errors.ts';
+import type { MaybePromise } from '../../base/io-buffer.ts';
+import { Extents, MAX_EXTENTS } from './meta-context.ts';
+import { NBD_CMD_FLAG_REQ_ONE } from './protocol.ts';
+import { replyExtents } from './reply.ts';
+import { CommandError, type Session } from './session.ts';
+import type { NbdRequest } from './wire.ts';
+
+/** Replies to a status request. Throws or rejects CommandError. */
+export function blockStatus(session: Session, request: NbdRequest): MaybePromise<void> {
+  if (request.length === 0) throw new CommandError(errno.EINVAL, 'need non-zero length');
+  if (session.contexts.length === 0) {
+    throw new CommandError(errno.EINVAL, 'CMD_BLOCK_STATUS not negotiated');
+  }
+  return replyContexts(session, request, 0);
+}
+
+/** Replies for the selected contexts from the `index`th on. */
+function replyContexts(session: Session, request: NbdRequest, index: number): MaybePromise<void> {
+  const context = session.contexts[index];
+  if (context === undefined) return undefined;
+  const extents = new Extents(request.flags & NBD_CMD_FLAG_REQ_ONE ? 1 : MAX_EXTENTS);
+  const finish = (): MaybePromise<void> => {
+    const done = index === session.contexts.length - 1;
+    replyExtents(session.output, request, { contextId: context.id, extents: extents.list, done });
+    return replyContexts(session, request, index + 1);
+  };
+  const { offset, length } = request;
+  let later: MaybePromise<void>;
+  try {
+    later = context.collect(session.backend, { offset, length }, extents);
+  } catch (error) {
+    throw statusError(error);
+  }
+  if (later === undefined) return finish();
+  return later.then(finish, (error: unknown) => {
+    throw statusError(error);
+  });
+}
+
+function statusError(error: unknown): unknown {
+  if (!(error instanceof IoError)) return error;
+  return new CommandError(error.errno, "can't get block status");
+}

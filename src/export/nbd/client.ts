@@ -1,0 +1,278 @@
+// One peer of the server: from the greeting to its last request. Runs the handshake, hands over to the transmission, and is
+// the one place where a connection ends.
+
+import { IoError } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { failedRead, negotiate } from './handshake.ts';
+import { Input } from './input.ts';
+import type { ExportClient, NbdExport } from './nbd-export.ts';
+import {
+  type ExportDirectory,
+  Handshake,
+  HandshakeError,
+  type Negotiated,
+  type Step,
+  type Steps,
+} from './negotiation.ts';
+import { Output } from './output.ts';
+import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from './protocol.ts';
+import { Transmission } from './transmission.ts';
+import { encodeGreeting } from './wire.ts';
+
+/** Bytes of replies beyond which a handshake waits until the peer has taken them. */
+const MAX_UNSENT = 64 * 1024;
+
+/** Steps of a handshake before others get their turn. */
+const STEPS_PER_TURN = 1000;
+
+const greeting = encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+
+/** What a connection needs of its server. */
+export interface ClientHost extends ExportDirectory {
+  readonly pool: BufferPool;
+  readonly log: Logger;
+  /** 0: no limit. */
+  readonly handshakeMaxSeconds: number;
+}
+
+export interface NbdClientOptions {
+  readonly channel: ByteChannel;
+  readonly server: ClientHost;
+  /** Called once, when no request is under way any more and the channel is closed. */
+  readonly onClosed: () => void;
+}
+
+export class NbdClient implements ExportClient {
+  readonly #options: NbdClientOptions;
+  readonly #channel: ByteChannel;
+  readonly #input: Input;
+  readonly #output: Output;
+  #state: 'handshake' | 'transmission' | 'closing' | 'closed' = 'handshake';
+  #handshake: Steps<Negotiated | undefined> | undefined;
+  #step: Step = { length: 0, what: undefined };
+  #timer: NodeJS.Timeout | undefined;
+  #export: NbdExport | undefined;
+  #transmission: Transmission | undefined;
+
+  constructor(options: NbdClientOptions) {
+    this.#options = options;
+    this.#channel = options.channel;
+    this.#input = new Input(options.server.pool);
+    this.#output = new Output(options.server.pool);
+  }
+
+  /** Greets and begins to negotiate. */
+  start(): void {
+    const { server } = this.#options;
+    this.#channel.onReadable = () => this.#guarded(() => this.#readable());
+    this.#channel.onWritable = () => this.#guarded(() => this.#writable());
+    if (server.handshakeMaxSeconds > 0) {
+      this.#timer = setTimeout(() => this.#tooSlow(), server.handshakeMaxSeconds * 1000);
+    }
+    this.#guarded(() => {
+      const handshake = new Handshake(server, (bytes) => this.#output.append(bytes));
+      this.#output.append(greeting);
+      this.#handshake = negotiate(handshake);
+      this.#channel.wantReadable(true);
+      this.#advance(Buffer.alloc(0));
+      this.#negotiate();
+    });
+  }
+
+  /** Disconnects at once; onClosed follows when its requests have ended. Idempotent. */
+  close(): void {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
+    this.#state = 'closing';
+    clearTimeout(this.#timer);
+    this.#channel.onReadable = () => {};
+    this.#channel.onWritable = () => {};
+    this.#channel.shutdown();
+    if (this.#transmission === undefined) this.#finishClosing();
+    else this.#transmission.stop();
+  }
+
+  setDrained(drained: boolean): void {
+    this.#transmission?.setDrained(drained);
+  }
+
+  #readable(): void {
+    if (this.#state === 'transmission') this.#transmission?.pump();
+    else this.#negotiate();
+  }
+
+  #writable(): void {
+    if (this.#state === 'transmission') {
+      this.#transmission?.writable();
+      return;
+    }
+    this.#channel.wantWritable(false);
+    this.#channel.wantReadable(true);
+    this.#negotiate();
+  }
+
+  /** Takes the handshake as far as what was received goes. */
+  #negotiate(): void {
+    for (let steps = 0; this.#state === 'handshake'; steps++) {
+      if (this.#output.length >= MAX_UNSENT && !this.#flush()) return;
+      if (steps === STEPS_PER_TURN) {
+        setImmediate(() => this.#guarded(() => this.#negotiate()));
+        return;
+      }
+      const { length } = this.#step;
+      if (this.#input.length >= length) {
+        this.#advance(this.#takeInput(length));
+        continue;
+      }
+      if (!this.#flush() || !this.#receive()) return;
+    }
+  }
+
+  #takeInput(length: number): Buffer {
+    const { buffer, start } = this.#input;
+    if (length === 0 || buffer === undefined) return Buffer.alloc(0);
+    this.#input.start += length;
+    return buffer.bytes.subarray(start, start + length);
+  }
+
+  /** Gives the handshake the bytes that it waits for. */
+  #advance(bytes: Buffer): void {
+    if (this.#handshake === undefined) return;
+    let result: IteratorResult<Step, Negotiated | undefined>;
+    try {
+      result = this.#handshake.next(bytes);
+    } catch (error) {
+      if (!(error instanceof HandshakeError)) throw error;
+      this.#failHandshake(error);
+      return;
+    }
+    if (!result.done) {
+      this.#step = result.value;
+      this.#input.makeRoom(result.value.length);
+    } else if (result.value === undefined) {
+      this.#endHandshake();
+    } else {
+      this.#transmit(result.value);
+    }
+  }
+
+  /** False when the peer takes no more for now, or is gone. */
+  #flush(): boolean {
+    try {
+      if (this.#output.flush(this.#channel)) return true;
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      this.#failHandshake(new HandshakeError(`Unable to write to socket: ${error.reason}`));
+      return false;
+    }
+    this.#channel.wantReadable(false);
+    this.#channel.wantWritable(true);
+    return false;
+  }
+
+  /** False when there is nothing to go on with. */
+  #receive(): boolean {
+    let received: number;
+    try {
+      received = this.#input.receive(this.#channel, Infinity);
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      this.#failHandshake(failedRead(this.#step, error));
+      return false;
+    }
+    if (received === WOULD_BLOCK) {
+      this.#input.releaseIdle();
+      this.#output.releaseIdle();
+      return false;
+    }
+    if (received > 0) return true;
+    this.#failHandshake(failedRead(this.#step, undefined));
+    return false;
+  }
+
+  #tooSlow(): void {
+    this.#guarded(() => this.#failHandshake(failedRead(this.#step, undefined)));
+  }
+
+  #failHandshake(error: HandshakeError): void {
+    this.#options.server.log.error(`option negotiation failed: ${error.message}`);
+    this.#endHandshake();
+  }
+
+  /** The replies that there are still leave, if the peer takes them at once. */
+  #endHandshake(): void {
+    try {
+      this.#output.flush(this.#channel);
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+    }
+    this.close();
+  }
+
+  #transmit(negotiated: Negotiated): void {
+    const chosen = negotiated.export;
+    if (chosen.common.shuttingDown) {
+      this.close();
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#export = chosen;
+    chosen.addClient(this);
+    this.#state = 'transmission';
+    this.#handshake = undefined;
+    this.#transmission = new Transmission({
+      channel: this.#channel,
+      input: this.#input,
+      output: this.#output,
+      pool: this.#options.server.pool,
+      backend: chosen.backend,
+      size: chosen.size,
+      readOnly: chosen.readOnly,
+      structuredReply: negotiated.structuredReply,
+      contexts: negotiated.contexts,
+      onEnd: (reason) => {
+        if (reason !== undefined) {
+          this.#options.server.log.error(`Disconnect client, due to: ${reason}`);
+        }
+        this.close();
+      },
+      onFault: (error) => this.#fault(error),
+      onIdle: () => this.#finishClosing(),
+    });
+    this.#transmission.pump();
+  }
+
+  /** Lets go of everything, in a turn of its own: what a command closes ends after the command. */
+  #finishClosing(): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    setImmediate(() => {
+      if (this.#transmission === undefined) {
+        this.#input.discard();
+        this.#output.discard();
+      }
+      this.#channel.close();
+      this.#export?.removeClient(this);
+      this.#options.onClosed();
+    });
+  }
+
+  /** A fault of ours ends this connection, and nothing else. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fault(error);
+    }
+  }
+
+  #fault(error: unknown): void {
+    const stack = error instanceof Error ? error.stack : undefined;
+    this.#options.server.log.error(
+      `Disconnect client, due to: unexpected failure: ${String(error)}`,
+      { stack, peer: this.#channel.peer },
+    );
+    this.close();
+  }
+}

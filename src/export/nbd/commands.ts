@@ -1,0 +1,155 @@
+// The commands of the transmission phase. A row states the facts; request.ts and transmission.ts enforce them.
+
+import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import { FUA, MAY_UNMAP, NO_FALLBACK } from '../../block/block-driver.ts';
+import { blockStatus } from './block-status.ts';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_CACHE,
+  NBD_CMD_DISC,
+  NBD_CMD_FLAG_FAST_ZERO,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLAG_REQ_ONE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  type NbdCommand,
+} from './protocol.ts';
+import { read } from './read.ts';
+import type { RequestRules } from './request.ts';
+import type { Session } from './session.ts';
+import type { NbdRequest } from './wire.ts';
+
+export interface CommandRow extends RequestRules {
+  /** `request`: data follow its header. */
+  readonly payload: 'none' | 'request';
+  /** `own`: run() writes the reply; `done`: it is a success without data once run() has ended. */
+  readonly reply: 'done' | 'own';
+  /** The text of an error reply. */
+  readonly failure: string;
+  /** Carries a checked request out. Throws or rejects IoError or CommandError. */
+  run(session: Session, request: NbdRequest): MaybePromise<void>;
+}
+
+/** FUA is let pass on every command; only where it means something does a row act on it. */
+const ANY = NBD_CMD_FLAG_FUA;
+
+export const commands = {
+  [NBD_CMD_READ]: {
+    flags: ANY,
+    writes: false,
+    limited: true,
+    payload: 'none',
+    reply: 'own',
+    failure: 'reading from file failed',
+    run: read,
+  },
+  [NBD_CMD_WRITE]: {
+    flags: ANY,
+    writes: true,
+    limited: true,
+    payload: 'request',
+    reply: 'done',
+    failure: 'writing to file failed',
+    run: write,
+  },
+  // Ends the connection before any check; see transmission.ts.
+  [NBD_CMD_DISC]: {
+    flags: ANY,
+    writes: false,
+    limited: false,
+    payload: 'none',
+    reply: 'own',
+    failure: '',
+    run() {},
+  },
+  [NBD_CMD_FLUSH]: {
+    flags: ANY,
+    writes: false,
+    limited: false,
+    payload: 'none',
+    reply: 'done',
+    failure: 'flush failed',
+    run: (session) => session.backend.flush(),
+  },
+  [NBD_CMD_TRIM]: {
+    flags: ANY,
+    writes: true,
+    limited: false,
+    payload: 'none',
+    reply: 'done',
+    failure: 'discard failed',
+    run: trim,
+  },
+  [NBD_CMD_CACHE]: {
+    flags: ANY,
+    writes: false,
+    limited: true,
+    payload: 'none',
+    reply: 'done',
+    failure: 'caching data failed',
+    run: ({ backend }, { offset, length }) =>
+      length === 0 ? undefined : backend.prefetch(offset, length),
+  },
+  [NBD_CMD_WRITE_ZEROES]: {
+    flags: ANY | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
+    writes: true,
+    limited: false,
+    payload: 'none',
+    reply: 'done',
+    failure: 'writing to file failed',
+    run: writeZeroes,
+  },
+  [NBD_CMD_BLOCK_STATUS]: {
+    flags: ANY | NBD_CMD_FLAG_REQ_ONE,
+    writes: false,
+    limited: false,
+    payload: 'none',
+    reply: 'own',
+    failure: "can't get block status",
+    run: blockStatus,
+  },
+} as const satisfies Record<NbdCommand, CommandRow>;
+
+const rows: readonly CommandRow[] = Array.from(
+  { length: NBD_CMD_BLOCK_STATUS + 1 },
+  (_, type) => commands[type as NbdCommand],
+);
+
+/** The row of a command, or undefined for a type that there is none for. */
+export function rowOfCommand(type: number): CommandRow | undefined {
+  return rows[type];
+}
+
+function write(session: Session, request: NbdRequest): MaybePromise<void> {
+  if (request.length === 0) return undefined;
+  return session.backend.write(
+    request.offset,
+    request.length,
+    request.payload as IoBuffer,
+    request.payloadAt,
+    request.flags & NBD_CMD_FLAG_FUA ? FUA : 0,
+  );
+}
+
+function writeZeroes({ backend }: Session, request: NbdRequest): MaybePromise<void> {
+  if (request.length === 0) return undefined;
+  const { flags } = request;
+  return backend.writeZeroes(
+    request.offset,
+    request.length,
+    (flags & NBD_CMD_FLAG_FUA ? FUA : 0) |
+      (flags & NBD_CMD_FLAG_NO_HOLE ? 0 : MAY_UNMAP) |
+      (flags & NBD_CMD_FLAG_FAST_ZERO ? NO_FALLBACK : 0),
+  );
+}
+
+function trim({ backend }: Session, request: NbdRequest): MaybePromise<void> {
+  const discarded =
+    request.length === 0 ? undefined : backend.discard(request.offset, request.length);
+  if ((request.flags & NBD_CMD_FLAG_FUA) === 0) return discarded;
+  return discarded === undefined ? backend.flush() : discarded.then(() => backend.flush());
+}

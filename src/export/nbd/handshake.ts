@@ -1,0 +1,94 @@
+// The handshake of one connection, from the client's flags to the choice of an export, as a generator: it yields what it waits
+// for, gets the bytes, and knows no socket. Its texts are those that the reference logs and sends.
+
+import { type IoError, ProtocolError } from '../../base/errors.ts';
+import {
+  type Handshake,
+  HandshakeError,
+  type Negotiated,
+  OptionRefusal,
+  type Step,
+  type Steps,
+} from './negotiation.ts';
+import { type OptionResult, rowOfOption } from './options.ts';
+import {
+  NBD_FLAG_C_FIXED_NEWSTYLE,
+  NBD_FLAG_C_NO_ZEROES,
+  NBD_MAX_BUFFER_SIZE,
+  NBD_OPT_EXPORT_NAME,
+  NBD_REP_ERR_UNSUP,
+  nameOfOption,
+} from './protocol.ts';
+import { decodeOptionMagic } from './wire.ts';
+
+/**
+ * Negotiates: the result, or undefined when the client ended it in good order. Throws HandshakeError. Errors of the socket
+ * are thrown in by who runs it, with failedRead().
+ */
+export function* negotiate(handshake: Handshake): Steps<Negotiated | undefined> {
+  yield* receiveClientFlags(handshake);
+  for (;;) {
+    yield* receiveOptionHeader(handshake);
+    const result = yield* answerOption(handshake);
+    if (result === 'abort') return undefined;
+    if (result !== undefined) return result;
+  }
+}
+
+//   [ 0 ..  3]  client flags  NBD_FLAG_C_*
+function* receiveClientFlags(handshake: Handshake): Steps<void> {
+  const bytes = yield { length: 4, what: 'flags' };
+  const flags = bytes.readUInt32BE(0);
+  handshake.fixedNewstyle = (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0;
+  handshake.noZeroes = (flags & NBD_FLAG_C_NO_ZEROES) !== 0;
+  const unknown = (flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) >>> 0;
+  if (unknown !== 0) {
+    throw new HandshakeError(`Unknown client flags 0x${unknown.toString(16)} received`);
+  }
+}
+
+function* receiveOptionHeader(handshake: Handshake): Steps<void> {
+  const magic = yield { length: 8, what: 'opts magic' };
+  try {
+    decodeOptionMagic(magic);
+  } catch (error) {
+    if (error instanceof ProtocolError) throw new HandshakeError('Bad magic received');
+    throw error;
+  }
+  handshake.option = (yield { length: 4, what: 'option' }).readUInt32BE(0);
+  const length = (yield { length: 4, what: 'option length' }).readUInt32BE(0);
+  if (length > NBD_MAX_BUFFER_SIZE) {
+    throw new HandshakeError(`len (${length} ) is larger than max len (${NBD_MAX_BUFFER_SIZE})`);
+  }
+  handshake.left = length;
+}
+
+function* answerOption(handshake: Handshake): Steps<OptionResult> {
+  const { option } = handshake;
+  const row = rowOfOption(option);
+  const unsupported = `Unsupported option ${option} (${nameOfOption(option)})`;
+  if (!handshake.fixedNewstyle && option !== NBD_OPT_EXPORT_NAME) {
+    throw new HandshakeError(unsupported);
+  }
+  try {
+    if (row === undefined) throw new OptionRefusal(NBD_REP_ERR_UNSUP, unsupported);
+    if (row.data === 'none' && handshake.left > 0) throw OptionRefusal.unexpectedLength(option);
+    return yield* row.answer(handshake);
+  } catch (error) {
+    if (!(error instanceof OptionRefusal)) throw error;
+    yield* handshake.drop(handshake.left);
+    yield* handshake.reply(error.reply, Buffer.from(error.message, 'latin1'));
+    return undefined;
+  }
+}
+
+/** What is logged when the bytes of a step cannot be received; `undefined` stands for the end of the stream. */
+export function failedRead(step: Step, error: IoError | undefined): HandshakeError {
+  const reason =
+    error === undefined
+      ? 'Unexpected end-of-file before all data were read'
+      : `Unable to read from socket: ${error.reason}`;
+  return new HandshakeError(
+    step.what === undefined ? reason : `Failed to read ${step.what}: ${reason}`,
+  );
+}

@@ -1,0 +1,166 @@
+// An export over NBD: what a client can choose by name.
+
+import type { BlockBackend } from '../../block/block-backend.ts';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_RESIZE,
+  PERM_WRITE,
+} from '../../block/block-driver.ts';
+import { QmpError } from '../../qapi/errors.ts';
+import type { BlockExport } from '../block-export.ts';
+import type { ExportDriver, RunningExport } from '../export-driver.ts';
+import { contextsOf, type MetaContext } from './meta-context.ts';
+import {
+  NBD_FLAG_CAN_MULTI_CONN,
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_READ_ONLY,
+  NBD_FLAG_SEND_CACHE,
+  NBD_FLAG_SEND_FAST_ZERO,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+  NBD_MAX_BUFFER_SIZE,
+  NBD_MAX_STRING_SIZE,
+} from './protocol.ts';
+
+/** Sizes are told in whole sectors. */
+const SECTOR = 512;
+
+/** Preferred block size, unless the device's smallest is larger. */
+const PREFERRED_BLOCK = 4096;
+
+/** What an export needs of a client that uses it. */
+export interface ExportClient {
+  /** Disconnects; requests under way end first. */
+  close(): void;
+  setDrained(drained: boolean): void;
+}
+
+/** Where exports are listed for clients: the server. */
+export interface ExportRegistry {
+  readonly maxConnections: number;
+  find(wireName: string): NbdExport | undefined;
+  addExport(added: NbdExport): void;
+  removeExport(removed: NbdExport): void;
+}
+
+export interface NbdExportParts {
+  readonly common: BlockExport;
+  readonly registry: ExportRegistry;
+  readonly name: string;
+  readonly description: string | undefined;
+  readonly allocationDepth: boolean;
+}
+
+export class NbdExport implements RunningExport {
+  readonly common: BlockExport;
+  /** Byte for byte as on the wire, one character for each. */
+  readonly wireName: string;
+  readonly wireDescription: string | undefined;
+  /** Bytes, whole sectors. Does not change: while it is exported a node cannot be resized. */
+  readonly size: number;
+  /** Transmission flags, without those that depend on the client. */
+  readonly flags: number;
+  readonly contexts: readonly MetaContext[];
+  readonly #registry: ExportRegistry;
+  readonly #clients = new Set<ExportClient>();
+
+  constructor(parts: NbdExportParts) {
+    this.common = parts.common;
+    this.wireName = wireText(parts.name);
+    this.wireDescription =
+      parts.description === undefined ? undefined : wireText(parts.description);
+    this.size = Math.floor(this.backend.length / SECTOR) * SECTOR;
+    this.flags = flagsOf(parts.common.writable, parts.registry.maxConnections);
+    this.contexts = contextsOf({ allocationDepth: parts.allocationDepth });
+    this.#registry = parts.registry;
+    this.backend.onDrain = (drained) => {
+      for (const client of this.#clients) client.setDrained(drained);
+    };
+    this.#registry.addExport(this);
+  }
+
+  get backend(): BlockBackend {
+    return this.common.backend;
+  }
+
+  get readOnly(): boolean {
+    return !this.common.writable;
+  }
+
+  /** NBD_INFO_BLOCK_SIZE in bytes, for a client that obeys it. */
+  blockSizes(): { readonly minimum: number; readonly preferred: number; readonly maximum: number } {
+    const { requestAlignment, maxTransfer } = this.backend.limits;
+    const transfer = maxTransfer === 0 ? NBD_MAX_BUFFER_SIZE : maxTransfer;
+    return {
+      minimum: requestAlignment,
+      preferred: Math.max(PREFERRED_BLOCK, requestAlignment),
+      maximum: Math.min(transfer - (transfer % requestAlignment), NBD_MAX_BUFFER_SIZE),
+    };
+  }
+
+  addClient(client: ExportClient): void {
+    this.common.ref();
+    this.#clients.add(client);
+  }
+
+  removeClient(client: ExportClient): void {
+    this.#clients.delete(client);
+    this.common.unref();
+  }
+
+  requestShutdown(): void {
+    this.#registry.removeExport(this);
+    for (const client of this.#clients) client.close();
+  }
+
+  delete(): void {
+    this.backend.onDrain = () => {};
+  }
+}
+
+export const nbd: ExportDriver<'nbd'> = {
+  create(common, options, { nbdServer }) {
+    if (nbdServer === undefined) throw new QmpError('NBD server not running');
+    const name = options.name ?? options['node-name'];
+    const { description } = options;
+    if (Buffer.byteLength(name) > NBD_MAX_STRING_SIZE) {
+      throw new QmpError(`export name '${name}' too long`);
+    }
+    if (description !== undefined && Buffer.byteLength(description) > NBD_MAX_STRING_SIZE) {
+      throw new QmpError(`description '${description}' too long`);
+    }
+    if (nbdServer.find(wireText(name)) !== undefined) {
+      throw new QmpError(`NBD server already has export named '${name}'`);
+    }
+    // A client has been told the size; whatever else happens to the node is no concern of the export.
+    const perm = PERM_CONSISTENT_READ | (common.writable ? PERM_WRITE : 0);
+    common.backend.setPermissions(perm, PERM_ALL & ~PERM_RESIZE);
+    return new NbdExport({
+      common,
+      registry: nbdServer,
+      name,
+      description,
+      allocationDepth: false,
+    });
+  },
+};
+
+function flagsOf(writable: boolean, maxConnections: number): number {
+  return (
+    NBD_FLAG_HAS_FLAGS |
+    NBD_FLAG_SEND_FLUSH |
+    NBD_FLAG_SEND_FUA |
+    NBD_FLAG_SEND_CACHE |
+    (maxConnections === 1 ? 0 : NBD_FLAG_CAN_MULTI_CONN) |
+    (writable
+      ? NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO
+      : NBD_FLAG_READ_ONLY)
+  );
+}
+
+function wireText(text: string): string {
+  return Buffer.from(text).toString('latin1');
+}

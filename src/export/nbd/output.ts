@@ -1,0 +1,190 @@
+// What a connection has to send. Replies are written straight into its buffer, data behind header, and leave together. A
+// reply whose data come later keeps its place (defer) while others are written behind it and sent before it.
+
+import type { IoBuffer } from '../../base/io-buffer.ts';
+import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import { BATCH_SIZE, type BufferPool } from './buffer-pool.ts';
+
+const PAGE = 4096;
+
+/** A place in a buffer: a reply that is being made, or one that waits to be sent. */
+export interface Region {
+  readonly buffer: IoBuffer;
+  readonly at: number;
+  readonly length: number;
+}
+
+export class Output {
+  /** The bytes from #start to #end of it are ready and unsent; behind #end the next reply is written. */
+  #buffer: IoBuffer | undefined;
+  #start = 0;
+  #end = 0;
+  /** Regions in #buffer that are deferred or queued. */
+  #held = 0;
+  readonly #retired = new Map<IoBuffer, number>();
+  /** Regions to be sent before the bytes from #start to #end. */
+  readonly #queue: Region[] = [];
+  #queueSent = 0;
+  #unsent = 0;
+  readonly #pool: BufferPool;
+
+  constructor(pool: BufferPool) {
+    this.#pool = pool;
+  }
+
+  /** Bytes that are ready and unsent. */
+  get length(): number {
+    return this.#unsent;
+  }
+
+  /** The buffer that reserve() made room in. */
+  get buffer(): IoBuffer {
+    return this.#buffer as IoBuffer;
+  }
+
+  /** Makes room for `length` bytes in `buffer` and tells where. Nothing is sent before commit() or defer(). */
+  reserve(length: number): number {
+    const buffer = this.#buffer;
+    if (buffer !== undefined && this.#end + length <= buffer.bytes.length) return this.#end;
+    this.#replace(length);
+    return this.#end;
+  }
+
+  /** As reserve, with the byte at `header` from the start on a page boundary: for large data, and for direct I/O. */
+  reserveAligned(header: number, length: number): number {
+    const at = this.reserve(length + PAGE);
+    const aligned = Math.ceil((at + header) / PAGE) * PAGE - header;
+    if (aligned !== at) this.#skipTo(aligned);
+    return aligned;
+  }
+
+  /** The `length` bytes from where reserve() said are ready. */
+  commit(length: number): void {
+    this.#end += length;
+    this.#unsent += length;
+  }
+
+  /** Takes `length` bytes from where reserve() said out of the stream, until complete() or abandon(). */
+  defer(length: number): Region {
+    const region = { buffer: this.buffer, at: this.#end, length };
+    this.#held++;
+    this.#skipTo(this.#end + length);
+    return region;
+  }
+
+  /** A deferred region is ready. */
+  complete(region: Region): void {
+    this.#enqueueTail();
+    this.#queue.push(region);
+    this.#unsent += region.length;
+  }
+
+  /** A deferred region is not needed. */
+  abandon(region: Region): void {
+    this.#letGo(region.buffer);
+  }
+
+  /** Copies bytes to the end of the stream. */
+  append(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) {
+      const part = Math.min(bytes.length - at, BATCH_SIZE);
+      const place = this.reserve(part);
+      bytes.copy(this.buffer.bytes, place, at, at + part);
+      this.commit(part);
+      at += part;
+    }
+  }
+
+  /** Sends what is ready. False when the peer takes no more for now. Throws IoError. */
+  flush(channel: ByteChannel): boolean {
+    while (this.#queue.length > 0) {
+      const region = this.#queue[0] as Region;
+      while (this.#queueSent < region.length) {
+        const sent = channel.send(
+          region.buffer,
+          region.at + this.#queueSent,
+          region.length - this.#queueSent,
+        );
+        if (sent === WOULD_BLOCK) return false;
+        this.#queueSent += sent;
+        this.#unsent -= sent;
+      }
+      this.#queue.shift();
+      this.#queueSent = 0;
+      this.#letGo(region.buffer);
+    }
+    const buffer = this.#buffer;
+    if (buffer === undefined) return true;
+    while (this.#start < this.#end) {
+      const sent = channel.send(buffer, this.#start, this.#end - this.#start);
+      if (sent === WOULD_BLOCK) return false;
+      this.#start += sent;
+      this.#unsent -= sent;
+    }
+    if (this.#held === 0) {
+      this.#start = 0;
+      this.#end = 0;
+    }
+    return true;
+  }
+
+  /** Lets go of the buffer if nothing is in it. */
+  releaseIdle(): void {
+    if (this.#buffer === undefined || this.#start !== this.#end || this.#held > 0) return;
+    this.#pool.give(this.#buffer);
+    this.#buffer = undefined;
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  /** Forgets what is unsent. Deferred regions must have ended. */
+  discard(): void {
+    for (const region of this.#queue.splice(0)) this.#letGo(region.buffer);
+    this.#start = this.#end;
+    this.#unsent = 0;
+    this.releaseIdle();
+  }
+
+  /** Goes on in another buffer of at least `length` bytes. */
+  #replace(length: number): void {
+    this.#enqueueTail();
+    const buffer = this.#buffer;
+    if (buffer !== undefined) {
+      if (this.#held > 0) this.#retired.set(buffer, this.#held);
+      else this.#pool.give(buffer);
+    }
+    this.#held = 0;
+    this.#buffer = this.#pool.take(Math.max(length, BATCH_SIZE));
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  #skipTo(at: number): void {
+    this.#enqueueTail();
+    this.#start = at;
+    this.#end = at;
+  }
+
+  /** Makes the bytes that are ready a region of their own. */
+  #enqueueTail(): void {
+    const length = this.#end - this.#start;
+    if (length === 0) return;
+    this.#queue.push({ buffer: this.buffer, at: this.#start, length });
+    this.#held++;
+    this.#start = this.#end;
+  }
+
+  #letGo(buffer: IoBuffer): void {
+    if (buffer === this.#buffer) {
+      this.#held--;
+      return;
+    }
+    const left = (this.#retired.get(buffer) ?? 1) - 1;
+    if (left > 0) {
+      this.#retired.set(buffer, left);
+      return;
+    }
+    this.#retired.delete(buffer);
+    this.#pool.give(buffer);
+  }
+}

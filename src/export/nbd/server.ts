@@ -1,0 +1,131 @@
+// The NBD server: a listening socket, the exports that clients may choose, and the connections there are.
+
+import type { Logger } from '../../base/log.ts';
+import type { ByteChannel } from '../../net/byte-channel.ts';
+import { type Listener, listen } from '../../net/listener.ts';
+import type { SocketAddress } from '../../net/socket-address.ts';
+import { allocate, release } from '../../sys/memory.ts';
+import type { Poller } from '../../sys/poller.ts';
+import { BufferPool } from './buffer-pool.ts';
+import { NbdClient } from './client.ts';
+import type { ExportRegistry, NbdExport } from './nbd-export.ts';
+import type { ExportDirectory } from './negotiation.ts';
+
+/** Connections at once, unless the user says otherwise. */
+export const DEFAULT_MAX_CONNECTIONS = 100;
+
+/** Seconds in which a client must have chosen an export, unless the user says otherwise. */
+export const DEFAULT_HANDSHAKE_MAX_SECONDS = 10;
+
+/** As many as the kernel lets wait: the server is there to stay, however few connections it takes at once. */
+const BACKLOG = 4096;
+
+export interface NbdServerSettings {
+  readonly address: SocketAddress;
+  /** 0: no limit. */
+  readonly maxConnections: number;
+  /** 0: no limit. */
+  readonly handshakeMaxSeconds: number;
+  /** Whether an `fd` address is a descriptor number (command line) or a monitor's name for one. */
+  readonly fdsByNumber: boolean;
+}
+
+export class NbdServer implements ExportRegistry, ExportDirectory {
+  readonly maxConnections: number;
+  readonly handshakeMaxSeconds: number;
+  readonly log: Logger;
+  readonly pool = new BufferPool({ allocate, release });
+  readonly #exports: NbdExport[] = [];
+  readonly #clients = new Set<NbdClient>();
+  #listener: Listener | undefined;
+  #onEmpty: (() => void) | undefined;
+
+  constructor(options: {
+    readonly maxConnections: number;
+    readonly handshakeMaxSeconds: number;
+    readonly log: Logger;
+  }) {
+    this.maxConnections = options.maxConnections;
+    this.handshakeMaxSeconds = options.handshakeMaxSeconds;
+    this.log = options.log;
+  }
+
+  /** A server that listens. Rejects QmpError with the reference's texts. */
+  static async start(
+    settings: NbdServerSettings,
+    options: { readonly log: Logger; readonly poller: Poller },
+  ): Promise<NbdServer> {
+    const server = new NbdServer({ ...settings, log: options.log });
+    server.#listener = await listen(settings.address, {
+      poller: options.poller,
+      backlog: BACKLOG,
+      fdsByNumber: settings.fdsByNumber,
+      onConnection: (channel) => {
+        channel.setNoDelay();
+        server.serve(channel);
+      },
+    });
+    return server;
+  }
+
+  /** What it is bound to; undefined for one that does not listen. */
+  get address(): SocketAddress | undefined {
+    return this.#listener?.address;
+  }
+
+  /** Takes over a connection. */
+  serve(channel: ByteChannel): void {
+    const client = new NbdClient({
+      channel,
+      server: this,
+      onClosed: () => {
+        this.#clients.delete(client);
+        this.#acceptWhileRoom();
+        if (this.#clients.size === 0) this.#onEmpty?.();
+      },
+    });
+    this.#clients.add(client);
+    this.#acceptWhileRoom();
+    client.start();
+  }
+
+  list(): Iterable<NbdExport> {
+    return [...this.#exports];
+  }
+
+  find(wireName: string): NbdExport | undefined {
+    return this.#exports.find((known) => known.wireName === wireName);
+  }
+
+  addExport(added: NbdExport): void {
+    this.#exports.push(added);
+  }
+
+  removeExport(removed: NbdExport): void {
+    const index = this.#exports.indexOf(removed);
+    if (index >= 0) this.#exports.splice(index, 1);
+  }
+
+  /** Takes no more connections. Idempotent. */
+  stopListening(options: { readonly unlink: boolean }): void {
+    this.#listener?.close(options);
+  }
+
+  /** Drops every client, wherever it is in the protocol, and waits until their requests have ended. */
+  async close(options: { readonly unlink: boolean }): Promise<void> {
+    this.stopListening(options);
+    for (const client of this.#clients) client.close();
+    if (this.#clients.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve;
+      });
+    }
+    this.pool.trim();
+  }
+
+  /** The connection after the last one allowed stays in the backlog, without a greeting. */
+  #acceptWhileRoom(): void {
+    const room = this.maxConnections === 0 || this.#clients.size < this.maxConnections;
+    this.#listener?.accept(room);
+  }
+}

@@ -1,0 +1,448 @@
+// The transmission phase of one connection: receives, decodes every whole request there is, carries each out at once if it can,
+// and sends the replies of a batch together. A request that cannot be finished at once gets a slot; replies may overtake each
+// other. Back-pressure instead of queues: without a free slot, or with replies that the peer does not take, nothing is read.
+
+import { errno } from '../../base/errno.ts';
+import { IoError, ProtocolError } from '../../base/errors.ts';
+import type { IoBuffer } from '../../base/io-buffer.ts';
+import type { BlockBackend } from '../../block/block-backend.ts';
+import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { type CommandRow, rowOfCommand } from './commands.ts';
+import { wireErrorOf } from './errno.ts';
+import type { Input } from './input.ts';
+import type { MetaContext } from './meta-context.ts';
+import type { Output } from './output.ts';
+import { NBD_CMD_DISC, NBD_EINVAL, REQUEST_SIZE } from './protocol.ts';
+import { replyDone, replyError } from './reply.ts';
+import { refusal, refusalBeforePayload } from './request.ts';
+import { CommandError, type Session } from './session.ts';
+import { decodeRequest, NbdRequest } from './wire.ts';
+
+/** Requests of one connection that may be under way at once; the reference's limit. */
+const MAX_REQUESTS_IN_FLIGHT = 16;
+
+/** Bytes of data of requests under way beyond which no more are taken on. */
+const MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024;
+
+/** Bytes of replies that are sent before the next request is carried out. */
+const SEND_FROM = 128 * 1024;
+
+/** Data of a write from this length on are received straight into a buffer of their own. */
+const DIRECT_FROM = 64 * 1024;
+
+/** What one connection may do before others get their turn: a request costs 1 and another 1 for each 4 KiB of data. */
+const TURN = 2048;
+
+const UNFINISHED = 'Request handling failed in intermediate state';
+
+export interface TransmissionOptions {
+  readonly channel: ByteChannel;
+  readonly input: Input;
+  readonly output: Output;
+  readonly pool: BufferPool;
+  readonly backend: BlockBackend;
+  readonly size: number;
+  readonly readOnly: boolean;
+  readonly structuredReply: boolean;
+  readonly contexts: readonly MetaContext[];
+  /** The connection is over; `reason` is for the log, undefined for an orderly end. */
+  readonly onEnd: (reason: string | undefined) => void;
+  /** Something of ours went wrong; the connection is to be closed. */
+  readonly onFault: (error: unknown) => void;
+  /** Called after onEnd or stop(), once no request is under way. */
+  readonly onIdle: () => void;
+}
+
+export class Transmission implements Session {
+  readonly backend: BlockBackend;
+  readonly output: Output;
+  readonly structuredReply: boolean;
+  readonly contexts: readonly MetaContext[];
+  readonly size: number;
+  readonly readOnly: boolean;
+  readonly #options: TransmissionOptions;
+  readonly #channel: ByteChannel;
+  readonly #input: Input;
+  /** `ending`: takes no more requests, but finishes and answers those that it has. */
+  #state: 'serving' | 'ending' | 'ended' = 'serving';
+  #endReason: string | undefined;
+  #idleReported = false;
+
+  /** The request being received, and those that can be used for the next. */
+  #request = new NbdRequest();
+  #row: CommandRow | undefined;
+  #decoded = false;
+  readonly #spareRequests: NbdRequest[] = [];
+  /** Where large data of #request are being received, and how many there are. */
+  #direct: IoBuffer | undefined;
+  #directLength = 0;
+  /** The request before was large: another is likely, so leave its data in the socket. */
+  #expectLarge = false;
+
+  #inFlight = 0;
+  #bytesInFlight = 0;
+  #drained = false;
+  #blocked = false;
+  #readable = true;
+  #awake = false;
+  readonly #waitingForRoom: (() => void)[] = [];
+
+  constructor(options: TransmissionOptions) {
+    this.#options = options;
+    this.#channel = options.channel;
+    this.#input = options.input;
+    this.output = options.output;
+    this.backend = options.backend;
+    this.structuredReply = options.structuredReply;
+    this.contexts = options.contexts;
+    this.size = options.size;
+    this.readOnly = options.readOnly;
+  }
+
+  /** Serves until the peer has nothing more, a limit is reached or its turn is over. */
+  pump(): void {
+    try {
+      this.#work();
+    } catch (error) {
+      this.#options.onFault(error);
+    }
+  }
+
+  #work(): void {
+    if (this.#state === 'ended') return;
+    if (!this.#flush()) return;
+    let left = TURN;
+    while (this.#state === 'serving') {
+      while (left > 0 && !this.#full() && this.#next()) {
+        left -= 1 + (this.#request.length >>> 12);
+        this.#serve();
+        if (this.output.length >= SEND_FROM && !this.#flush()) return;
+      }
+      if (!this.#flush()) return;
+      if (this.#state !== 'serving') break;
+      if (left <= 0) {
+        setImmediate(() => this.pump());
+        return;
+      }
+      if (this.#full()) {
+        this.#wantReadable(false);
+        return;
+      }
+      if (!this.#receive()) return;
+    }
+    this.#windDown();
+  }
+
+  /** The peer takes more replies. */
+  writable(): void {
+    if (this.#state === 'ended' || !this.#blocked) return;
+    this.#blocked = false;
+    this.#channel.wantWritable(false);
+    this.pump();
+  }
+
+  /** Takes no requests while `drained`. */
+  setDrained(drained: boolean): void {
+    this.#drained = drained;
+    if (!drained) this.#wake();
+  }
+
+  /** Ends without an answer to anything; onIdle follows. */
+  stop(): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#releaseRoom();
+    this.#reportIdle();
+  }
+
+  async room(): Promise<void> {
+    while (this.#state !== 'ended' && this.output.length >= SEND_FROM) {
+      if (!this.#blocked && this.#flush()) break;
+      if (this.#endedNow()) break;
+      await new Promise<void>((resolve) => {
+        this.#waitingForRoom.push(resolve);
+      });
+    }
+    if (this.#endedNow()) throw new CommandError(errno.EPIPE, 'connection closed');
+  }
+
+  #endedNow(): boolean {
+    return this.#state === 'ended';
+  }
+
+  #full(): boolean {
+    return (
+      this.#inFlight >= MAX_REQUESTS_IN_FLIGHT ||
+      this.#bytesInFlight >= MAX_BYTES_IN_FLIGHT ||
+      this.#drained
+    );
+  }
+
+  /** Whether #request has been received completely, data included. */
+  #next(): boolean {
+    while (!this.#decoded) {
+      if (this.#state !== 'serving' || this.#input.length < REQUEST_SIZE) return false;
+      this.#decode();
+    }
+    if (this.#row?.payload !== 'request' || this.#request.length === 0) return true;
+    return this.#haveData(this.#request);
+  }
+
+  #decode(): void {
+    const input = this.#input;
+    const request = this.#request;
+    const at = input.start;
+    input.start += REQUEST_SIZE;
+    try {
+      decodeRequest((input.buffer as IoBuffer).view, at, request);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      const magic = (input.buffer as IoBuffer).view.getUint32(at);
+      this.#refuse(request, `invalid magic (got 0x${magic.toString(16)})`);
+      this.#end(UNFINISHED);
+      return;
+    }
+    if (request.type === NBD_CMD_DISC) {
+      this.#end(undefined);
+      return;
+    }
+    const row = rowOfCommand(request.type);
+    const text = refusalBeforePayload(row, request);
+    if (text !== undefined) {
+      this.#refuse(request, text);
+      if (row?.payload === 'request') this.#end(UNFINISHED);
+      return;
+    }
+    this.#row = row;
+    this.#decoded = true;
+  }
+
+  /** Whether the data of a write are there; sees to it that they can be. */
+  #haveData(request: NbdRequest): boolean {
+    const input = this.#input;
+    const { length } = request;
+    if (this.#direct !== undefined) return this.#directLength === length;
+    if (input.length >= length) {
+      request.payload = input.buffer;
+      request.payloadAt = input.start;
+      input.start += length;
+      this.#expectLarge = false;
+      return true;
+    }
+    if (length < DIRECT_FROM) {
+      input.makeRoom(length);
+      return false;
+    }
+    const direct = this.#options.pool.take(length);
+    if (input.length > 0) {
+      (input.buffer as IoBuffer).bytes.copy(direct.bytes, 0, input.start, input.end);
+    }
+    this.#directLength = input.length;
+    input.start = input.end;
+    this.#direct = direct;
+    this.#expectLarge = true;
+    request.payload = direct;
+    request.payloadAt = 0;
+    return false;
+  }
+
+  /** Receives once. False when there is nothing to go on with. */
+  #receive(): boolean {
+    let received: number;
+    try {
+      if (this.#direct === undefined) {
+        const limit = this.#expectLarge && this.#input.length === 0 ? REQUEST_SIZE : Infinity;
+        received = this.#input.receive(this.#channel, limit);
+      } else {
+        const missing = this.#request.length - this.#directLength;
+        received = this.#channel.receive(this.#direct, this.#directLength, missing);
+        if (received > 0) this.#directLength += received;
+      }
+    } catch (error) {
+      this.#abort(this.#readFailure(`Unable to read from socket: ${reasonOf(error)}`));
+      return false;
+    }
+    if (received === 0) {
+      this.#endOfStream();
+      return true;
+    }
+    if (received === WOULD_BLOCK) {
+      this.#wantReadable(true);
+      this.#input.releaseIdle();
+      this.output.releaseIdle();
+      return false;
+    }
+    return true;
+  }
+
+  #endOfStream(): void {
+    if (this.#decoded) {
+      this.#end(this.#readFailure('Unexpected end-of-file before all data were read'));
+    } else if (this.#input.length > 0) {
+      this.#end('Unexpected end-of-file before all bytes were read');
+    } else {
+      this.#end(undefined);
+    }
+  }
+
+  #readFailure(text: string): string {
+    return this.#decoded ? `Failed to read CMD_WRITE data: ${text}` : text;
+  }
+
+  /** Carries out the request that #next() has made sure is complete. */
+  #serve(): void {
+    const request = this.#request;
+    const row = this.#row;
+    this.#decoded = false;
+    const text = refusal(row, request, this);
+    if (text !== undefined || row === undefined) {
+      this.#refuse(request, text ?? '');
+      this.#releaseDirect();
+      return;
+    }
+    try {
+      const later = row.run(this, request);
+      if (later !== undefined) {
+        this.#finishLater(row, request, later);
+        return;
+      }
+      if (row.reply === 'done') replyDone(this.output, request);
+    } catch (error) {
+      this.#fail(row, request, error);
+    }
+    this.#releaseDirect();
+  }
+
+  #releaseDirect(): void {
+    if (this.#direct === undefined) return;
+    this.#options.pool.give(this.#direct);
+    this.#direct = undefined;
+  }
+
+  #finishLater(row: CommandRow, request: NbdRequest, later: Promise<void>): void {
+    this.#request = this.#spareRequests.pop() ?? new NbdRequest();
+    const direct = this.#direct;
+    this.#direct = undefined;
+    const pinned =
+      direct === undefined && row.payload === 'request' ? this.#input.pin() : undefined;
+    const bytes = row.limited ? request.length : 0;
+    this.#inFlight++;
+    this.#bytesInFlight += bytes;
+    const finish = (): void => {
+      if (direct !== undefined) this.#options.pool.give(direct);
+      if (pinned !== undefined) this.#input.unpin(pinned);
+      this.#inFlight--;
+      this.#bytesInFlight -= bytes;
+      request.payload = undefined;
+      this.#spareRequests.push(request);
+      this.#wake();
+    };
+    later.then(
+      () => {
+        if (row.reply === 'done' && this.#state !== 'ended') replyDone(this.output, request);
+        finish();
+      },
+      (error: unknown) => {
+        try {
+          if (this.#state !== 'ended') this.#fail(row, request, error);
+        } catch (fault) {
+          this.#options.onFault(fault);
+        }
+        finish();
+      },
+    );
+  }
+
+  /** Answers a request that must not be carried out. */
+  #refuse(request: NbdRequest, text: string): void {
+    const structured = this.structuredReply;
+    replyError(this.output, request, { wireError: NBD_EINVAL, text, structured });
+  }
+
+  /** Answers a request that failed. What is no failure of a request is thrown on. */
+  #fail(row: CommandRow, request: NbdRequest, error: unknown): void {
+    let text = row.failure;
+    if (error instanceof CommandError) text = error.message;
+    else if (!(error instanceof IoError)) throw error;
+    const structured = this.structuredReply;
+    replyError(this.output, request, { wireError: wireErrorOf(error.errno), text, structured });
+  }
+
+  /** Sends what there is. False when nothing more can be done for now. */
+  #flush(): boolean {
+    if (this.#blocked) return false;
+    if (this.output.length === 0) return true;
+    try {
+      if (this.output.flush(this.#channel)) {
+        this.#releaseRoom();
+        return true;
+      }
+    } catch (error) {
+      const reason = `Failed to send reply: Unable to write to socket: ${reasonOf(error)}`;
+      this.#abort(this.#state === 'ending' ? this.#endReason : reason);
+      return false;
+    }
+    this.#blocked = true;
+    this.#wantReadable(false);
+    this.#channel.wantWritable(true);
+    return false;
+  }
+
+  #releaseRoom(): void {
+    for (const resolve of this.#waitingForRoom.splice(0)) resolve();
+  }
+
+  #wantReadable(want: boolean): void {
+    if (want === this.#readable) return;
+    this.#readable = want;
+    this.#channel.wantReadable(want);
+  }
+
+  /** Goes on soon: requests that end at the same time are answered together. */
+  #wake(): void {
+    if (this.#awake) return;
+    this.#awake = true;
+    queueMicrotask(() => {
+      this.#awake = false;
+      if (this.#state === 'ended') this.#reportIdle();
+      else this.pump();
+    });
+  }
+
+  /** Takes no more requests; what is under way is still answered. */
+  #end(reason: string | undefined): void {
+    if (this.#state !== 'serving') return;
+    this.#state = 'ending';
+    this.#endReason = reason;
+    this.#wantReadable(false);
+  }
+
+  #windDown(): void {
+    if (this.#state !== 'ending' || this.#inFlight > 0 || this.output.length > 0) return;
+    this.#abort(this.#endReason);
+  }
+
+  /** Over, with replies possibly unsent. */
+  #abort(reason: string | undefined): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#releaseRoom();
+    this.#options.onEnd(reason);
+    this.#reportIdle();
+  }
+
+  #reportIdle(): void {
+    if (this.#inFlight > 0 || this.#idleReported) return;
+    this.#idleReported = true;
+    if (this.#direct !== undefined) this.#releaseDirect();
+    this.#input.discard();
+    this.output.discard();
+    this.#options.onIdle();
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof IoError) return error.reason;
+  throw error;
+}
