@@ -1,6 +1,7 @@
 // Readiness of any descriptor (socket, pipe, eventfd, /dev/fuse) from the event loop of node itself, by way of libuv's
 // uv_poll_*. The rules: handle memory from calloc, one C callback for all handles and a Map by handle address, memory freed
 // in libuv's close callback, nothing ever thrown into libuv, never a descriptor that node's own net module has.
+// Promises that a callback resolves run once all callbacks of the same turn of the loop have run.
 // uv_default_loop() is the main thread's loop, so a Poller lives there; a worker thread has to block in an epoll of its own.
 // A node built without exported libuv symbols cannot be used: the constructor says so.
 

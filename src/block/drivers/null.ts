@@ -5,7 +5,7 @@ import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import { QmpError } from '../../qapi/errors.ts';
-import type { BlockdevDriver, BlockdevOptionsNull } from '../../qapi/generated/types.ts';
+import type { BlockdevOptionsNull } from '../../qapi/generated/types.ts';
 import { BLOCK_OFFSET_VALID, BLOCK_ZERO, type BlockDriver, FUA } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
 
@@ -28,13 +28,18 @@ export const nullAio: BlockDriver<NullState, BlockdevOptionsNull> = nullDriver('
 });
 
 function nullDriver(
-  name: BlockdevDriver & ('null-co' | 'null-aio'),
+  name: 'null-co' | 'null-aio',
   { deferred }: { deferred: boolean },
 ): BlockDriver<NullState, BlockdevOptionsNull> {
   return {
     name,
     kind: 'protocol',
     strongOptions: ['size', 'read-zeroes'],
+    exactFilename(node) {
+      const options = node.options as BlockdevOptionsNull;
+      const plain = options.size === undefined && options['read-zeroes'] === undefined;
+      return plain ? `${name}://` : undefined;
+    },
 
     open(node, options) {
       node.supportedWriteFlags = FUA;

@@ -99,6 +99,11 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     return state.file.truncate(length + state.offset, options);
   },
 
+  imageInfo(node) {
+    const below = node.state.file.node;
+    return below.driver.imageInfo?.(below);
+  },
+
   /** As for any format, but writing and resizing only when somebody above does. */
   childPermissions(node, role, parent) {
     const { perm, shared } = defaultChildPermissions(node, role, parent);

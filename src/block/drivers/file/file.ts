@@ -3,7 +3,7 @@
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
-import type { BlockdevDriver, BlockdevOptionsFile } from '../../../qapi/generated/types.ts';
+import type { BlockdevOptionsFile } from '../../../qapi/generated/types.ts';
 import { fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
 import {
   BLOCK_DATA,
@@ -34,13 +34,14 @@ export const hostDevice: BlockDriver<ImageFile, BlockdevOptionsFile> = imageDriv
 );
 
 function imageDriver(
-  name: BlockdevDriver & ('file' | 'host_device'),
+  name: 'file' | 'host_device',
   expect: ImageFileOptions['expect'],
 ): BlockDriver<ImageFile, BlockdevOptionsFile> {
   return {
     name,
     kind: 'protocol',
     strongOptions: [],
+    needsFilename: true,
 
     open(node, options, context) {
       return openImage(node, options, { context, expect });
@@ -101,6 +102,18 @@ function imageDriver(
     },
     allocatedSize(node) {
       return fileStatus(node.state.fd).blocks * 512;
+    },
+    imageInfo() {
+      return { clusterSize: 0, isDirty: false };
+    },
+    specificStats(node) {
+      const { succeeded, failed, bytes } = node.state.discards;
+      return {
+        driver: name,
+        'discard-nb-ok': succeeded,
+        'discard-nb-failed': failed,
+        'discard-bytes-ok': bytes,
+      };
     },
   };
 }

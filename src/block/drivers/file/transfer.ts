@@ -9,7 +9,7 @@ import type { ImageFile } from './image-file.ts';
 
 /** Largest request that is copied on the main thread, in bytes: some 100 microseconds. */
 const INLINE_READ_MAX = 1024 * 1024;
-const INLINE_WRITE_MAX = 512 * 1024;
+const INLINE_WRITE_MAX = 1024 * 1024;
 
 /** Reads; what lies beyond the end of the file reads as zeroes. Throws or rejects IoError. */
 export function readFile(

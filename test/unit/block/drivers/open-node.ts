@@ -1,0 +1,101 @@
+// Nodes without a graph: one driver at a time, opened directly, closed after the test.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach } from 'vitest';
+import { silentLogger } from '../../../../src/base/log.ts';
+import { createTrace } from '../../../../src/base/trace.ts';
+import { BlockChild, type ChildParent } from '../../../../src/block/block-child.ts';
+import {
+  type BlockDriver,
+  type OpenContext,
+  PERM_ALL,
+} from '../../../../src/block/block-driver.ts';
+import { BlockNode, defaultLimits, type NodeSettings } from '../../../../src/block/block-node.ts';
+import type { BlockdevOptions } from '../../../../src/qapi/generated/types.ts';
+import { allocate } from '../../../../src/sys/memory.ts';
+
+const cleanups: (() => void)[] = [];
+
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).toReversed()) cleanup();
+});
+
+/** A directory of its own, removed after the test. `base`: somewhere else than the temporary directory. */
+export function scratch(base = tmpdir()): string {
+  const path = mkdtempSync(join(base, 'drivers-'));
+  cleanups.push(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+export interface NodeOptions {
+  readonly settings?: Partial<NodeSettings>;
+  /** The node that `openChild` answers. */
+  readonly child?: BlockNode;
+}
+
+/** Opens a node with `driver`. */
+export async function openNode<State, Options>(
+  driver: BlockDriver<State, Options>,
+  options: Options,
+  { settings = {}, child }: NodeOptions = {},
+): Promise<BlockNode<State>> {
+  const node = new BlockNode<State>({
+    nodeName: 'node0',
+    driver: driver as BlockDriver,
+    options: {} as BlockdevOptions,
+    readOnly: false,
+    autoReadOnly: false,
+    forceShare: false,
+    cacheDirect: false,
+    cacheNoFlush: false,
+    unmap: true,
+    detectZeroes: 'off',
+    ...settings,
+  });
+  node.state = await driver.open(node, options, contextFor(node, child));
+  cleanups.push(() => void driver.close?.(node));
+  node.limits = defaultLimits();
+  driver.refreshLimits?.(node, node.limits);
+  node.refreshLength();
+  node.isOpen = true;
+  return node;
+}
+
+function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext {
+  return {
+    log: silentLogger,
+    trace: createTrace(),
+    poller: {
+      watch() {
+        throw new Error('no poller here');
+      },
+    },
+    allocate,
+    openChild(name, _reference, role) {
+      if (child === undefined) throw new Error('no child here');
+      const edge = new BlockChild({
+        name,
+        node: child,
+        role,
+        parent: parentOf(node),
+        perm: PERM_ALL,
+        shared: PERM_ALL,
+      });
+      node.file = edge;
+      return Promise.resolve(edge);
+    },
+  };
+}
+
+function parentOf(node: BlockNode): ChildParent {
+  return {
+    parentNode: node,
+    describe: () => `node '${node.nodeName}'`,
+    drainBegin() {},
+    drainEnd() {},
+    isBusy: () => false,
+    resized() {},
+  };
+}
