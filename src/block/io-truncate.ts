@@ -14,9 +14,6 @@ export async function truncate(
   options: TruncateOptions,
 ): Promise<void> {
   if (length < 0) throw new QmpError('Image size cannot be negative');
-  if (length > Number.MAX_SAFE_INTEGER) {
-    throw new QmpError(`Image size ${length} exceeds the supported maximum`);
-  }
   const oldLength = node.length;
   if (node.readOnly) throw new QmpError('Image is read-only');
   const grown = Math.max(0, length - oldLength);
@@ -48,6 +45,10 @@ async function truncateDriver(
   if (node.driver.truncate !== undefined) {
     if ((options.flags & ~node.supportedTruncateFlags) !== 0) {
       throw new QmpError('Block driver does not support requested flags');
+    }
+    // Beyond what a number holds exactly; no file system has such files either.
+    if (length > Number.MAX_SAFE_INTEGER) {
+      throw new QmpError(`Could not resize file: ${strerror(errno.EFBIG)}`);
     }
     await node.driver.truncate(node, length, options);
     return;

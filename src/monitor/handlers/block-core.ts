@@ -1,0 +1,46 @@
+// block-core.json: adding, deleting, resizing and describing nodes.
+
+import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
+import { whileDrained } from '../../block/drain.ts';
+import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
+import { QmpError } from '../../qapi/errors.ts';
+import type { CommandHandlers } from '../../qapi/generated/commands.ts';
+import type { DaemonServices } from '../daemon-services.ts';
+
+/** The reference's largest image: the largest 64-bit offset, rounded down to 1 GiB. */
+const MAX_LENGTH = 9223372035781033984n;
+
+export const blockCoreHandlers = {
+  'blockdev-add': async (options, daemon) => {
+    await daemon.engine.graph.add(options);
+  },
+  'blockdev-del': async (args, daemon) => {
+    await daemon.engine.graph.remove(args['node-name']);
+  },
+  'query-named-block-nodes': (args, daemon) =>
+    [...daemon.engine.graph.nodes()].map((node) =>
+      blockDeviceInfo(node, { flat: args.flat === true }),
+    ),
+  // Devices only, and a storage daemon has none.
+  'query-block': () => [],
+  'query-blockstats': (args, daemon) =>
+    args['query-nodes'] === true ? [...daemon.engine.graph.nodes()].reverse().map(nodeStats) : [],
+  block_resize: async (args, daemon) => {
+    const { graph } = daemon.engine;
+    const node = graph.find(args.device, args['node-name']);
+    // On the wire integers above 2^53 are BigInts, whatever the type says.
+    const size = args.size as number | bigint;
+    if (size < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+    const backend = graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
+    try {
+      if (size > MAX_LENGTH) {
+        throw new QmpError(`offset(${size}) exceeds maximum(${MAX_LENGTH})`);
+      }
+      await whileDrained(node, () =>
+        backend.truncate(Number(size), { exact: false, prealloc: 'off', flags: 0 }),
+      );
+    } finally {
+      await backend.release();
+    }
+  },
+} satisfies Partial<CommandHandlers<DaemonServices>>;
