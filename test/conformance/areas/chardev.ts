@@ -1,0 +1,243 @@
+// Character devices by command, and ring buffers.
+
+import { type Area, ask, type Case, type CommandPair, type Step, scene } from '../case.ts';
+
+const add = (type: string, data: object, id = 'c'): CommandPair => [
+  'chardev-add',
+  { id, backend: { type, data } },
+];
+const remove = (id = 'c'): CommandPair => ['chardev-remove', { id }];
+/** Refused, or added, looked at and removed. */
+const look = (type: string, data: object): Case =>
+  scene(`${type} ${JSON.stringify(data)}`, add(type, data), 'query-chardev', remove());
+const backend = (value: unknown): Case => {
+  const asked = ask('chardev-add', { id: 'c', backend: value });
+  return { id: asked.id, steps: [...asked.steps, ...scene('', remove()).steps] };
+};
+const unix = (path = '@DIR@/c.sock'): object => ({ type: 'unix', data: { path } });
+const listening = (more: object = {}): object => ({
+  addr: unix(),
+  server: true,
+  wait: false,
+  ...more,
+});
+const inet = (more: object = {}): object => ({
+  type: 'inet',
+  data: { host: '127.0.0.1', port: '0', ...more },
+});
+const write = (data: string, more: object = {}): CommandPair => [
+  'ringbuf-write',
+  { device: 'rb', data, ...more },
+];
+const read = (size: number, more: object = {}): CommandPair => [
+  'ringbuf-read',
+  { device: 'rb', size, ...more },
+];
+const readFile = (file: string): Step => ({ do: 'read file', file });
+
+const adding: Case[] = [
+  ask('chardev-add'),
+  ask('chardev-add', {}),
+  ask('chardev-add', { id: 'c' }),
+  ask('chardev-add', { id: 5, backend: { type: 'null', data: {} } }),
+  backend(5),
+  backend({}),
+  backend({ type: 'null' }),
+  backend({ type: 5, data: {} }),
+  backend({ type: 'nope', data: {} }),
+  backend({ type: 'null', data: 5 }),
+  backend({ type: 'null', data: { bogus: 1 } }),
+  backend({ type: 'null', data: {}, bogus: 1 }),
+  backend({ data: {} }),
+  ask('chardev-add', { id: 'c', backend: { type: 'null', data: {} }, bogus: 1 }),
+  ...['1c', '', 'a b', '-c', 'a/b', 'ä', 'c.c_c-c', 'qmp'].map((id) =>
+    scene(`id ${JSON.stringify(id)}`, add('null', {}, id), remove(id)),
+  ),
+  scene('twice', add('null', {}), add('null', {}), add('ringbuf', {}), remove(), remove()),
+  look('null', {}),
+  look('null', { logfile: '@DIR@/log' }),
+  look('null', { logfile: '@DIR@/log', logappend: true }),
+  look('null', { logfile: '/nonexistent/log' }),
+  look('null', { logfile: 5 }),
+  look('null', { logappend: 'x' }),
+  look('file', {}),
+  look('file', { out: 5 }),
+  look('file', { out: '@DIR@/out' }),
+  look('file', { out: '@DIR@/out', append: true }),
+  look('file', { out: '@DIR@/out', append: 'x' }),
+  look('file', { out: '/nonexistent/out' }),
+  look('file', { out: '@DIR@' }),
+  look('file', { out: '@DIR@/out', in: '@DIR@/in' }),
+  look('file', { out: '@DIR@/out', in: '/nonexistent/in' }),
+  look('pipe', {}),
+  look('pipe', { device: 5 }),
+  look('pipe', { device: '@DIR@/nope' }),
+  look('pipe', { device: '@DIR@/pipe' }),
+  look('stdio', {}),
+  look('stdio', { signal: 'x' }),
+  look('ringbuf', {}),
+  look('ringbuf', { size: 1 }),
+  look('ringbuf', { size: 4096 }),
+  look('ringbuf', { size: 3 }),
+  look('ringbuf', { size: 0 }),
+  look('ringbuf', { size: -1 }),
+  look('ringbuf', { size: 'x' }),
+  look('memory', { size: 64 }),
+  look('memory', { size: 65 }),
+  look('socket', {}),
+  look('socket', { addr: 5 }),
+  look('socket', { addr: {} }),
+  look('socket', { addr: unix('/nonexistent/x') }),
+  look('socket', { addr: unix('/nonexistent/x'), server: true, wait: false }),
+  look('socket', { addr: unix('/nonexistent/x'), server: false }),
+  look('socket', { addr: unix(`/${'a'.repeat(108)}`), server: true, wait: false }),
+  look('socket', listening()),
+  look('socket', listening({ telnet: false })),
+  look('socket', listening({ nodelay: true })),
+  look('socket', listening({ reconnect: 1 })),
+  look('socket', listening({ reconnect: 0 })),
+  look('socket', { addr: unix('/nonexistent/x'), server: false, reconnect: 1 }),
+  look('socket', { addr: unix('/nonexistent/x'), server: false, wait: true }),
+  look('socket', { addr: unix('/nonexistent/x'), server: false, wait: false }),
+  look('socket', listening({ wait: 'x' })),
+  look('socket', listening({ server: 'x' })),
+  look('socket', listening({ bogus: 'x' })),
+  look('socket', listening({ 'tls-creds': 'nope' })),
+  look('socket', listening({ 'tls-authz': 'nope' })),
+  look('socket', listening({ addr: inet() })),
+  look('socket', listening({ addr: inet({ to: 5 }), nodelay: true })),
+  look('socket', listening({ addr: inet({ port: 'notaport' }) })),
+  look('socket', listening({ addr: inet({ host: '192.0.2.1', port: '9' }) })),
+  look('socket', { addr: inet({ port: '1' }), server: false }),
+  look(
+    'socket',
+    listening({ addr: { type: 'unix', data: { path: '@DIR@/abstract', abstract: true } } }),
+  ),
+  look(
+    'socket',
+    listening({
+      addr: { type: 'unix', data: { path: '@DIR@/loose', abstract: true, tight: false } },
+    }),
+  ),
+  look('socket', listening({ addr: { type: 'fd', data: { str: '99' } } })),
+  look('socket', listening({ addr: { type: 'fd', data: { str: 'x' } } })),
+  look('socket', listening({ addr: { type: 'vsock', data: { cid: 'x', port: '1' } } })),
+  look('pty', {}),
+];
+
+const others: Case[] = [
+  ask('chardev-remove'),
+  ask('chardev-remove', { id: 5 }),
+  ask('chardev-remove', { id: 'nope' }),
+  ask('chardev-remove', { id: 'qmp' }),
+  ask('chardev-remove', { id: 'nope', bogus: 1 }),
+  ask('chardev-send-break'),
+  ask('chardev-send-break', { id: 'nope' }),
+  ask('chardev-send-break', { id: 'qmp' }),
+  scene(
+    'a break to a null chardev',
+    add('null', {}),
+    ['chardev-send-break', { id: 'c' }],
+    remove(),
+  ),
+  ask('chardev-change'),
+  ask('chardev-change', { id: 'nope', backend: { type: 'null', data: {} } }),
+  ask('chardev-change', { id: 'c', backend: { type: 'nope', data: {} } }),
+  ask('chardev-change', { id: 'qmp', backend: { type: 'null', data: {} } }),
+  scene(
+    'change a chardev without user',
+    add('null', {}),
+    ['chardev-change', { id: 'c', backend: { type: 'ringbuf', data: { size: 16 } } }],
+    'query-chardev',
+    ['ringbuf-write', { device: 'c', data: 'x' }],
+    ['chardev-change', { id: 'c', backend: { type: 'ringbuf', data: { size: 3 } } }],
+    ['chardev-change', { id: 'c', backend: { type: 'file', data: { out: '/nonexistent/x' } } }],
+    'query-chardev',
+    remove(),
+  ),
+  ask('query-chardev'),
+  ask('query-chardev', { x: 1 }),
+  ask('query-chardev-backends', { x: 1 }),
+];
+
+const ring: Case[] = [
+  ask('ringbuf-write'),
+  ask('ringbuf-write', { device: 'rb' }),
+  ask('ringbuf-write', { data: 'x' }),
+  ask('ringbuf-write', { device: 'nope', data: 'x' }),
+  ask('ringbuf-write', { device: 'qmp', data: 'x' }),
+  ask('ringbuf-write', { device: 'rb', data: 5 }),
+  ask('ringbuf-write', { device: 'rb', data: 'x', format: 'hex' }),
+  ask('ringbuf-write', { device: 'rb', data: '!', format: 'base64' }),
+  ask('ringbuf-write', { device: 'rb', data: 'YQ', format: 'base64' }),
+  ask('ringbuf-write', { device: 'rb', data: 'Y Q==', format: 'base64' }),
+  ask('ringbuf-write', { device: 'rb', data: 'YQ==\n', format: 'base64' }),
+  ask('ringbuf-write', { device: 'rb', data: 'x', bogus: 1 }),
+  ask('ringbuf-read'),
+  ask('ringbuf-read', { device: 'rb' }),
+  ask('ringbuf-read', { device: 'nope', size: 1 }),
+  ask('ringbuf-read', { device: 'qmp', size: 1 }),
+  ask('ringbuf-read', { device: 'rb', size: 0 }),
+  ask('ringbuf-read', { device: 'rb', size: -1 }),
+  ask('ringbuf-read', { device: 'rb', size: 'x' }),
+  ask('ringbuf-read', { device: 'rb', size: 1, format: 'hex' }),
+  scene('empty it first', read(100)),
+  scene('write and read', write('hello'), read(2), read(100), read(1)),
+  scene('overflow keeps the newest', write('0123456789abcdefGHIJ'), read(100)),
+  scene('wraps around', write('0123456789'), read(8), write('abcdefghij'), read(100)),
+  scene('base64', write('AAEC/w==', { format: 'base64' }), read(100, { format: 'base64' })),
+  scene('bytes that are no UTF-8', write('AMP/YsM=', { format: 'base64' }), read(100)),
+  scene('UTF-8 cut in two', write('é€😀'), read(3), read(3), read(3)),
+  scene('quotes', write('"\\\n\t\u0001'), read(100)),
+  scene('nothing', write(''), read(5)),
+  scene(
+    'other size',
+    add('ringbuf', { size: 1 }),
+    ['ringbuf-write', { device: 'c', data: 'xyz' }],
+    ['ringbuf-read', { device: 'c', size: 9 }],
+    remove(),
+  ),
+];
+
+export const chardev: Area = {
+  name: 'chardev',
+  groups: [
+    {
+      name: 'chardev-add',
+      files: [
+        { name: 'pipe', kind: 'fifo' },
+        { name: 'in', text: 'input' },
+      ],
+      stderr: false,
+      cases: adding,
+    },
+    { name: 'chardev', cases: others },
+    { name: 'ringbuf', arguments: ['--chardev', 'ringbuf,id=rb,size=16'], cases: ring },
+    {
+      name: 'a monitor on a socket chardev',
+      arguments: [
+        '--chardev',
+        'socket,id=m,path=@DIR@/m.sock,server=on,wait=off,logfile=@DIR@/log',
+        '--monitor',
+        'm',
+      ],
+      cases: [
+        scene('in use', remove('m'), 'query-chardev'),
+        scene(
+          'log of a session',
+          { do: 'monitor', path: 'm.sock', as: 'm' },
+          ['qmp_capabilities', {}, 'm'],
+          ['query-version', undefined, 'm'],
+          readFile('log'),
+        ),
+        scene('query while connected', 'query-chardev'),
+        scene(
+          'query after it left',
+          { do: 'hang up', on: 'm' },
+          { do: 'listen', on: 'main' },
+          'query-chardev',
+        ),
+      ],
+    },
+  ],
+};

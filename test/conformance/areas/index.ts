@@ -1,0 +1,24 @@
+// Every area, in the order in which they are recorded and tested.
+
+import type { Area } from '../case.ts';
+import { blockdev } from './blockdev.ts';
+import { chardev } from './chardev.ts';
+import { commandLine } from './command-line.ts';
+import { exports } from './exports.ts';
+import { nbdCommands } from './nbd-commands.ts';
+import { nbdOptions } from './nbd-options.ts';
+import { objects } from './objects.ts';
+import { parser } from './parser.ts';
+import { session } from './session.ts';
+
+export const areas: readonly Area[] = [
+  parser,
+  session,
+  exports,
+  blockdev,
+  chardev,
+  objects,
+  commandLine,
+  nbdOptions,
+  nbdCommands,
+];

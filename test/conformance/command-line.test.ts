@@ -1,0 +1,4 @@
+import { commandLine } from './areas/command-line.ts';
+import { conformance } from './suite.ts';
+
+conformance(commandLine);

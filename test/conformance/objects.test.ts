@@ -1,0 +1,4 @@
+import { objects } from './areas/objects.ts';
+import { conformance } from './suite.ts';
+
+conformance(objects);

@@ -1,0 +1,140 @@
+// How each kind of step is carried out on a daemon: a row per kind, the answer as lines.
+
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import type { Step } from './case.ts';
+import type { DaemonProcess } from './daemon-process.ts';
+import { NbdPeer } from './nbd-peer.ts';
+import type { QmpLink } from './qmp-link.ts';
+
+/** What the steps of one case work with. */
+export interface Stage {
+  readonly daemon: DaemonProcess;
+  /** Monitor connections by name; they outlive a case. */
+  readonly links: Map<string, QmpLink>;
+  /** NBD connections by name, of this case alone. */
+  readonly peers: Map<string, NbdPeer>;
+  readonly patienceMs: number;
+}
+
+const RAW_LIMIT_MS = 1500;
+const LISTEN_MS = 200;
+
+type Performer<Kind extends Step['do']> = (
+  step: Extract<Step, { do: Kind }>,
+  stage: Stage,
+) => readonly string[] | Promise<readonly string[]>;
+
+const performers = {
+  command: (step, stage) =>
+    link(stage, step.on).command(located(stage, step.line), stage.patienceMs),
+  raw: (step, stage) => {
+    link(stage, step.on).send(step.bytes);
+    return link(stage, step.on).sync(RAW_LIMIT_MS);
+  },
+  send: (step, stage) => {
+    link(stage, step.on).send(step.bytes);
+    return [];
+  },
+  monitor: async (step, stage) => {
+    stage.links.set(step.as, await stage.daemon.connect(step.path));
+    return [];
+  },
+  'hang up': (step, stage) => {
+    link(stage, step.on).close();
+    stage.links.delete(step.on);
+    return [];
+  },
+  event: (step, stage) =>
+    link(stage, step.on).until((text) => text.includes(`"event": "${step.name}"`)),
+  listen: async (step, stage) => {
+    const heard = await link(stage, step.on).until(() => false, LISTEN_MS);
+    return heard.filter((line) => line !== '<no answer>');
+  },
+  nbd: async (step, stage) => {
+    const made = await NbdPeer.connect(located(stage, step.path));
+    stage.peers.set(step.as, made);
+    return [await made.greet(step.flags)];
+  },
+  option: (step, stage) => {
+    peer(stage, step.on).sendOption(step.option, step.payload, step.magic, step.claims);
+    return peer(stage, step.on).optionReplies();
+  },
+  'export name': async (step, stage) => {
+    peer(stage, step.on).sendOption(1, Buffer.from(step.name));
+    return [await peer(stage, step.on).exportNameReply(step.zeroes)];
+  },
+  requests: (step, stage) => peer(stage, step.on).requests(step.requests),
+  bytes: (step, stage) => {
+    peer(stage, step.on).send(step.bytes);
+    return peer(stage, step.on).silence();
+  },
+  all: async (step, stage) => {
+    const lines: string[] = [];
+    for (const part of step.steps) lines.push(...(await perform(part, stage)));
+    return lines;
+  },
+  drop: (step, stage) => {
+    peer(stage, step.on).close();
+    stage.peers.delete(step.on);
+    return [];
+  },
+  inspect: (step, stage) => [inspect(stage.daemon.path(step.file))],
+  stat: (step, stage) => {
+    const found = statSync(stage.daemon.path(step.file), { throwIfNoEntry: false });
+    return [found === undefined ? 'no such file' : `mode 0${found.mode.toString(8)}`];
+  },
+  'write file': (step, stage) => {
+    writeFileSync(stage.daemon.path(step.file), step.text, { flag: 'a' });
+    return [];
+  },
+  'read file': (step, stage) => [
+    JSON.stringify(readFileSync(stage.daemon.path(step.file), 'latin1')),
+  ],
+} satisfies { [Kind in Step['do']]: Performer<Kind> };
+
+export async function perform(step: Step, stage: Stage): Promise<readonly string[]> {
+  const performer = performers[step.do] as Performer<Step['do']>;
+  return performer(step, stage);
+}
+
+function located(stage: Stage, text: string): string {
+  return text.replaceAll('@DIR@', stage.daemon.directory);
+}
+
+function link(stage: Stage, name: string): QmpLink {
+  const found = stage.links.get(name);
+  if (found === undefined) throw new Error(`no monitor ${name}`);
+  return found;
+}
+
+function peer(stage: Stage, name: string): NbdPeer {
+  const found = stage.peers.get(name);
+  if (found === undefined) throw new Error(`no NBD connection ${name}`);
+  return found;
+}
+
+/** Length, digest and data extents of a file. */
+function inspect(path: string): string {
+  const bytes = readFileSync(path);
+  const digest = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+  return `length ${bytes.length} sha256 ${digest} data ${dataExtents(path)}`;
+}
+
+const extentProgram = `
+import os, sys, errno
+f = os.open(sys.argv[1], os.O_RDONLY); at = 0; out = []
+while True:
+    try: start = os.lseek(f, at, os.SEEK_DATA)
+    except OSError as e:
+        if e.errno != errno.ENXIO: raise
+        break
+    at = os.lseek(f, start, os.SEEK_HOLE); out.append(f"{start}+{at - start}")
+print(" ".join(out))
+`;
+
+/** `offset+length` of each data extent as SEEK_DATA and SEEK_HOLE tell them. */
+export function dataExtents(path: string): string {
+  return execFileSync('python3', ['-c', extentProgram, path], { encoding: 'utf8' }).trim();
+}

@@ -1,0 +1,61 @@
+// The programs of others that the tests run: the reference daemon and the real clients. Finds them, and says in one
+// sentence which are missing and what would bring them.
+
+import { execFileSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+
+/** The version whose answers are recorded in test/conformance/recorded. */
+export const REFERENCE_VERSION = '7.2.22';
+
+const debianPackages = {
+  'qemu-storage-daemon': 'qemu-system-common',
+  'qemu-img': 'qemu-utils',
+  'qemu-io': 'qemu-utils',
+  nbdinfo: 'libnbd-bin',
+  nbdcopy: 'libnbd-bin',
+  nbdsh: 'python3-libnbd',
+  nbdkit: 'nbdkit',
+  fio: 'fio',
+  socat: 'socat',
+  gcc: 'gcc',
+  python3: 'python3',
+} as const;
+
+export type ProgramName = keyof typeof debianPackages;
+
+/** The path of a program, or undefined. `REFERENCE` in the environment names another reference daemon. */
+export function findProgram(name: ProgramName): string | undefined {
+  const override = name === 'qemu-storage-daemon' ? process.env['REFERENCE'] : undefined;
+  const folders = (process.env['PATH'] ?? '').split(':');
+  const candidates =
+    override === undefined ? folders.map((folder) => join(folder, name)) : [override];
+  return candidates.find(isExecutable);
+}
+
+/** Why a test that needs these programs cannot run, as one sentence, or undefined when it can. */
+export function missing(...names: readonly ProgramName[]): string | undefined {
+  const absent = names.filter((name) => findProgram(name) === undefined);
+  if (absent.length === 0) return undefined;
+  const packages = [...new Set(absent.map((name) => debianPackages[name]))];
+  return `${absent.join(', ')} not found: install the Debian package ${packages.join(', ')}`;
+}
+
+/** Why answers cannot be compared with the running reference, or undefined when they can. */
+export function referenceMissing(): string | undefined {
+  const path = findProgram('qemu-storage-daemon');
+  if (path === undefined) return missing('qemu-storage-daemon');
+  const banner = execFileSync(path, ['--version'], { encoding: 'utf8' });
+  const version = /version (\S+)/.exec(banner)?.[1];
+  if (version === REFERENCE_VERSION) return undefined;
+  return `the qemu-storage-daemon found is ${version}, the recorded answers are of ${REFERENCE_VERSION}`;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
