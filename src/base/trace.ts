@@ -5,7 +5,38 @@ import type { LogFields } from './log.ts';
 
 /** Every trace point: name and what it tells. Names are the reference's where it has the same event. */
 export const tracePointNames = {
+  // Monitor
+  handle_qmp_command: 'A request came in on a monitor',
+  monitor_qmp_respond: 'A response goes out on a monitor',
+  monitor_protocol_event_emit: 'An event goes out to the monitors',
+  // Objects
+  qauthz_simple_is_allowed: 'An authz-simple object was asked about an identity',
+  qauthz_list_check_rule: 'An authz-list object compares an identity with a rule',
+  qauthz_list_default_policy: 'No rule of an authz-list object matched',
+  // Block layer
+  bdrv_open_common: 'A node opens',
+  blk_root_attach: 'An owner attaches to a node',
+  blk_root_detach: 'An owner leaves a node',
+  blk_co_preadv: 'An owner reads',
+  blk_co_pwritev: 'An owner writes',
+  // NBD server
   nbd_server_client_connected: 'A peer connected to the NBD server',
+  nbd_negotiate_begin: 'A handshake begins',
+  nbd_negotiate_options_flags: 'The client sent its flags',
+  nbd_negotiate_options_check_option: 'The client sent an option',
+  nbd_negotiate_send_rep_err: 'An option is refused',
+  nbd_negotiate_handle_info_requests: 'The client asks for information on an export',
+  nbd_negotiate_meta_context: 'The client asks for metadata contexts',
+  nbd_negotiate_success: 'A handshake ended in the transmission phase',
+  nbd_handshake_timer_cb: 'A handshake took too long',
+  nbd_receive_request: 'A request came in',
+  nbd_co_send_simple_reply: 'A simple reply goes out',
+  nbd_co_send_structured_done: 'The last chunk of a structured reply goes out',
+  nbd_co_send_structured_read: 'A chunk with data goes out',
+  nbd_co_send_structured_read_hole: 'A chunk with a hole goes out',
+  nbd_co_send_structured_error: 'A chunk with an error goes out',
+  nbd_co_send_extents: 'A chunk with block status goes out',
+  nbd_co_receive_align_compliance: 'A request was not aligned as advertised',
 } as const satisfies Readonly<Record<string, string>>;
 
 export type TracePointName = keyof typeof tracePointNames;

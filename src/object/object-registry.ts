@@ -1,0 +1,81 @@
+// The objects that users make with --object and object-add, by their ids: what hangs under /objects in the object model.
+
+import { GlibStringSet } from '../base/glib-hash-table.ts';
+import { createTrace, type Trace } from '../base/trace.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type { ObjectOptions } from '../qapi/generated/types.ts';
+import { objectTypeRow } from './object-types.ts';
+import type { ObjectLookup, UserObject } from './user-object.ts';
+
+const ID = /^[A-Za-z][A-Za-z0-9._-]*$/;
+
+export class ObjectRegistry implements ObjectLookup {
+  readonly #trace: Trace;
+  readonly #objects = new Map<string, UserObject>();
+  /** Ids in the order in which qom-list walks them. */
+  readonly #names = new GlibStringSet();
+  #touched = false;
+
+  constructor(options: { trace?: Trace } = {}) {
+    this.#trace = options.trace ?? createTrace();
+  }
+
+  /** object-add. Throws QmpError; nothing is left behind then. */
+  add(options: ObjectOptions): UserObject {
+    const { id, 'qom-type': typeName } = options;
+    if (!ID.test(id)) {
+      throw new QmpError(`Parameter 'id' expects an identifier`, {
+        hint: `Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.`,
+      });
+    }
+    const type = objectTypeRow(typeName);
+    refuseUnwritable(options, type);
+    this.#touched = true;
+    if (this.#objects.has(id)) {
+      throw new QmpError(`attempt to add duplicate property '${id}' to object (type 'container')`);
+    }
+    // As the reference does, so that its hash table's history is ours: the name comes first, and goes again on failure.
+    this.#names.add(id);
+    try {
+      const state = type.create(options, { objects: this, trace: this.#trace });
+      const object: UserObject = { id, type, state };
+      this.#objects.set(id, object);
+      return object;
+    } catch (error) {
+      this.#names.delete(id);
+      throw error;
+    }
+  }
+
+  /** object-del. Throws QmpError when there is no such object. */
+  remove(id: string): void {
+    this.#touched = true;
+    if (!this.#objects.delete(id)) throw new QmpError(`object '${id}' not found`);
+    this.#names.delete(id);
+  }
+
+  find(id: string): UserObject | undefined {
+    this.#touched = true;
+    return this.#objects.get(id);
+  }
+
+  /** Ids in the reference's order, which is the reverse of its hash table's. */
+  ids(): string[] {
+    return [...this.#names].reverse();
+  }
+
+  /** False until the first use: the reference makes /objects only then. */
+  get exists(): boolean {
+    return this.#touched;
+  }
+}
+
+/** Properties that an option names but nobody may set, in the order of the options. */
+function refuseUnwritable(options: ObjectOptions, type: UserObject['type']): void {
+  for (const name of Object.keys(options)) {
+    const property = type.properties.find((candidate) => candidate.name === name);
+    if (property !== undefined && property.set === undefined) {
+      throw new QmpError(`Property '${type.name}.${name}' is not writable`);
+    }
+  }
+}
