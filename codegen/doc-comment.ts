@@ -43,8 +43,8 @@ type Mode = 'start' | 'prose' | 'body' | 'members' | 'features' | 'sections';
 interface OpenSection {
   readonly token: Token;
   readonly what: string;
-  /** Columns by which every further line must be indented. */
-  readonly indent: number;
+  /** Columns by which every further line must be indented; the first further line decides while undefined. */
+  indent: number | undefined;
   readonly lines: string[];
   readonly close: (section: DocSection) => void;
   readonly mayBeEmpty: boolean;
@@ -136,14 +136,15 @@ class DocBuilder {
     if (member !== null) return this.#startMember(token, line, member[1] ?? '', member[0].length);
     const tag = SECTION_TAGS.find((each) => line === `${each}:` || line.startsWith(`${each}: `));
     if (tag !== undefined) return this.#startSection(token, line, tag);
-    if (line === 'Features:' && this.#mode !== 'sections') {
-      this.#mode = 'features';
-      return this.#expectFeature(token);
-    }
+    if (line === 'Features:' && this.#mode !== 'sections') return this.#startFeatures(token);
+    const indented = /^\s/.test(line);
     const afterBlank = this.#open.lines.at(-1) === '';
-    const loose = (this.#mode === 'members' || this.#mode === 'features') && afterBlank;
-    if (loose && !/^\s/.test(line)) this.#startSection(token, line, undefined);
-    else this.#append(token, line);
+    // Text at the margin ends whatever is indented.
+    if (!indented && afterBlank && this.#open.indent !== 0) {
+      this.#startSection(token, line, undefined);
+    } else {
+      this.#append(token, line);
+    }
   }
 
   #startMember(token: Token, line: string, name: string, indent: number): void {
@@ -167,48 +168,61 @@ class DocBuilder {
       }
     }
     this.#mode = 'sections';
-    const indent = tag === undefined ? 0 : (/^\S*:\s*/.exec(line)?.[0].length ?? 0);
-    this.#start(token, line, indent, tag === undefined ? 'paragraph' : `'${tag}:'`, (section) =>
-      this.#sections.push({ ...section, tag }),
-    );
+    if (tag === undefined) {
+      this.#begin({
+        token,
+        what: 'paragraph',
+        indent: 0,
+        close: (section) => this.#add(section, tag),
+      });
+      return this.#append(token, line);
+    }
+    const header = /^\S*:\s*/.exec(line)?.[0].length ?? 0;
+    this.#start(token, line, header, `'${tag}:'`, (section) => this.#add(section, tag));
+    // An example under its tag stands at the margin.
+    if (line.length === header) this.#open.indent = 0;
   }
 
-  #expectFeature(token: Token): void {
-    this.#close();
-    this.#open = {
-      token,
-      what: "'Features:'",
-      indent: 0,
-      lines: [],
-      close: ({ text }) => {
-        if (text !== '') fail(token, "'Features:' must be followed by '@name:' lines");
-      },
-      mayBeEmpty: true,
+  #add(section: DocSection, tag: SectionTag | undefined): void {
+    this.#sections.push({ ...section, tag });
+  }
+
+  #startFeatures(token: Token): void {
+    this.#mode = 'features';
+    const close = ({ text }: DocSection) => {
+      if (text !== '') fail(token, "'Features:' must be followed by '@name:' lines");
     };
+    this.#begin({ token, what: "'Features:'", indent: 0, close, mayBeEmpty: true });
   }
 
   #start(
     token: Token,
     line: string,
-    indent: number,
+    header: number,
     what: string,
     close: (section: DocSection) => void,
   ): void {
-    this.#close();
-    const text = line.slice(indent);
-    const expected = text === '' ? 0 : indent;
-    this.#open = { token, what, indent: expected, lines: [], close, mayBeEmpty: false };
+    this.#begin({ token, what, indent: undefined, close });
+    const text = line.slice(header).trimEnd();
     if (text !== '') this.#open.lines.push(text);
   }
 
+  #begin(section: Omit<OpenSection, 'lines' | 'mayBeEmpty'> & { mayBeEmpty?: boolean }): void {
+    this.#close();
+    this.#open = { mayBeEmpty: false, ...section, lines: [] };
+  }
+
   #append(token: Token, line: string): void {
-    const indent = line.length - line.trimStart().length;
-    if (line.trim() !== '' && indent < this.#open.indent) {
-      fail(token, `line must be indented by at least ${this.#open.indent} spaces`);
-    }
     const stray = /^@\S+:/.exec(line);
     if (stray !== null) fail(token, `'${stray[0]}' does not belong in prose`);
-    this.#open.lines.push(line.slice(this.#open.indent).trimEnd());
+    const indent = line.trim() === '' ? undefined : line.length - line.trimStart().length;
+    if (indent !== undefined) {
+      this.#open.indent ??= Math.max(indent, 1);
+      if (indent < this.#open.indent) {
+        fail(token, `line must be indented by at least ${spaces(this.#open.indent)}`);
+      }
+    }
+    this.#open.lines.push(line.slice(this.#open.indent ?? 0).trimEnd());
   }
 
   #close(): void {
@@ -224,6 +238,10 @@ class DocBuilder {
     };
     return { token: this.#first, what: 'body', indent: 0, lines: [], close, mayBeEmpty: true };
   }
+}
+
+function spaces(count: number): string {
+  return count === 1 ? '1 space' : `${count} spaces`;
 }
 
 function fail(token: Token, text: string): never {

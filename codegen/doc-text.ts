@@ -1,18 +1,39 @@
-// Documentation comments as running text, for TSDoc comments.
+// Documentation comments as TSDoc.
 
-import type { DocComment } from './doc-comment.ts';
+import type { DocComment, TaggedSection } from './doc-comment.ts';
 
 /** The body and the tagged sections, without what belongs to single members. */
 export function docText({ body, sections }: DocComment): string {
-  const parts = [body];
-  for (const { tag, text } of sections) {
-    if (tag === undefined) parts.push(text);
-    else if (tag !== 'TODO') parts.push(`${tag}: ${text}`);
+  const parts = [plain(body), ...sections.map(sectionText)];
+  return parts.filter((part) => part !== '').join('\n\n');
+}
+
+function sectionText({ tag, text }: TaggedSection): string {
+  switch (tag) {
+    case undefined:
+      return plain(text);
+    case 'Returns':
+      return `@returns ${plain(text)}`;
+    case 'Since':
+      return `Since QEMU ${text}.`;
+    case 'Note':
+    case 'Notes':
+      return `@remarks ${plain(text)}`;
+    case 'Example':
+    case 'Examples':
+      return `@example\n\`\`\`text\n${text}\n\`\`\``;
+    case 'TODO':
+      return '';
   }
-  return plain(parts.filter((part) => part !== '').join('\n\n'));
 }
 
 /** `@name` marks a reference in the schema; TSDoc would take it for a tag. */
 export function plain(text: string): string {
   return text.replace(/(^|[\s(])@([A-Za-z_][\w-]*)/g, '$1`$2`').replace(/\*\//g, '*\\/');
+}
+
+/** A TSDoc comment, each line indented by `indent`. */
+export function tsDoc(text: string, indent: string): string {
+  const lines = text.split('\n').map((line) => `${indent} * ${line}`.trimEnd());
+  return `${indent}/**\n${lines.join('\n')}\n${indent} */`;
 }

@@ -1,6 +1,6 @@
 // The commands: what each takes and returns, the type that a complete table of handlers has, and their flags.
 
-import { docText } from './doc-text.ts';
+import { docText, tsDoc } from './doc-text.ts';
 import type { Command, Schema, Type } from './types.ts';
 import {
   commandsInWireOrder,
@@ -62,14 +62,13 @@ function commandMember(command: Command, imports: Set<string>): string {
   const args = exportedName(command.argumentsType);
   imports.add(args);
   const returns = command.returns === undefined ? 'void' : typeText(command.returns, imports);
-  const deprecated = command.features.some((feature) => feature.name === 'deprecated');
-  const text = command.doc === undefined ? '' : docText(command.doc);
-  const tag = deprecated ? '\n\n@deprecated' : '';
-  const comment = `${text}${tag}`
-    .split('\n')
-    .map((line) => `   * ${line}`.trimEnd())
-    .join('\n');
-  return `  /**\n${comment}\n   */\n  ${propertyKey(command.name)}: { arguments: ${args}; returns: ${returns} };`;
+  const deprecated = command.doc?.features.get('deprecated')?.text;
+  const text = [
+    command.doc === undefined ? `Runs ${command.name}.` : docText(command.doc),
+    ...(deprecated === undefined ? [] : [`@deprecated ${deprecated}`]),
+  ].join('\n\n');
+  const key = propertyKey(command.name);
+  return `${tsDoc(text, '  ')}\n  ${key}: { arguments: ${args}; returns: ${returns} };`;
 }
 
 function commandRow(command: Command): string {

@@ -1,6 +1,6 @@
 // The events: payloads, names, and a typed way to send each through an event sink.
 
-import { docText } from './doc-text.ts';
+import { docText, tsDoc } from './doc-text.ts';
 import { camelCase } from './names.ts';
 import type { Event, Schema } from './types.ts';
 import {
@@ -40,12 +40,8 @@ ${emitters.join('\n\n')}
 
 function eventMember({ name, doc, dataType }: Event, imports: Set<string>): string {
   imports.add(exportedName(dataType));
-  const text = doc === undefined ? name : docText(doc);
-  const comment = text
-    .split('\n')
-    .map((line) => `   * ${line}`.trimEnd())
-    .join('\n');
-  return `  /**\n${comment}\n   */\n  ${propertyKey(name)}: ${exportedName(dataType)};`;
+  const text = doc === undefined ? `Sent as ${name}.` : docText(doc);
+  return `${tsDoc(text, '  ')}\n  ${propertyKey(name)}: ${exportedName(dataType)};`;
 }
 
 function emitter({ name, dataType }: Event): string {

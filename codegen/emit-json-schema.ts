@@ -1,7 +1,6 @@
 // The schema as JSON Schema: one definition per QAPI type, standard keywords only. Documentation becomes `description`.
 
-import type { DocComment } from './doc-comment.ts';
-import { docText } from './doc-text.ts';
+import { docText, plain } from './doc-text.ts';
 import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
 import { exportedName, namedTypes } from './visitor.ts';
 
@@ -14,9 +13,12 @@ export interface JsonSchema {
   readonly enum?: readonly string[];
   readonly items?: JsonSchema;
   readonly anyOf?: readonly JsonSchema[];
+  readonly allOf?: readonly JsonSchema[];
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly required?: readonly string[];
   readonly additionalProperties?: false;
+  /** json-schema-to-typescript's own: the type as text. */
+  readonly tsType?: 'unknown';
 }
 
 export interface JsonSchemaDocument extends JsonSchema {
@@ -64,9 +66,8 @@ function closedObject(
   tag?: { readonly tag: Member; readonly value: string },
 ): JsonSchema {
   const properties = members.map((member) => {
-    const described = describeMember(member);
     const type = member === tag?.tag ? { const: tag.value } : referenceTo(member.type);
-    return [member.name, { ...described, ...type }] as const;
+    return [member.name, { ...describeMember(member), ...besideOthers(type) }] as const;
   });
   return {
     type: 'object',
@@ -76,18 +77,18 @@ function closedObject(
   };
 }
 
-function describeMember(member: Member): JsonSchema {
-  const text = memberDoc(member)?.members.get(member.name)?.text;
-  const deprecated = member.features.some((feature) => feature.name === 'deprecated');
-  return {
-    ...(text === undefined ? {} : { description: text }),
-    ...(deprecated ? { deprecated } : {}),
-  };
+/** In this version of JSON Schema whatever stands beside `$ref` is ignored, or makes the compiler copy what it points to. */
+function besideOthers(schema: JsonSchema): JsonSchema {
+  return schema.$ref === undefined ? schema : { allOf: [schema] };
 }
 
-/** Members written in place are documented where they are written: `docOwner` is set by the caller's schema. */
-function memberDoc({ definedIn }: Member): DocComment | undefined {
-  return definedIn.doc;
+function describeMember(member: Member): JsonSchema {
+  const text = member.definedIn.doc?.members.get(member.name)?.text;
+  const deprecated = member.features.some((feature) => feature.name === 'deprecated');
+  return {
+    ...(text === undefined ? {} : { description: plain(text) }),
+    ...(deprecated ? { deprecated } : {}),
+  };
 }
 
 function referenceTo(type: Type): JsonSchema {
@@ -108,7 +109,8 @@ function builtinSchema(json: Extract<Type, { kind: 'builtin' }>['json']): JsonSc
     case 'int':
       return { type: 'integer' };
     case 'value':
-      return {};
+      // A description beside an empty schema would make the compiler think of an object.
+      return { tsType: 'unknown' };
     default:
       return { type: json };
   }

@@ -219,6 +219,8 @@ class Linker {
     const name = `q_obj_${source.name}-${origin === 'base' ? 'base' : 'arg'}`;
     const type: Mutable<ObjectType> = objectShell(name, source.info, origin);
     type.condition = source.condition;
+    // Members written in place are documented in the comment of what they are written in.
+    type.doc = source.doc;
     type.ownMembers = this.#members(members, type);
     this.#types.set(name, type);
     return type;
