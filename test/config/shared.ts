@@ -6,7 +6,6 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export const shared = {
   root,
-  server: { deps: { external: [/generated\/validators/] } },
   test: {
     // Worker threads would abort: a libuv handle of theirs may not outlive them (sys/poller.ts).
     pool: 'forks' as const,
