@@ -8,6 +8,7 @@ import { QmpError } from '../../qapi/errors.ts';
 import type { BlockdevOptionsNull } from '../../qapi/generated/types.ts';
 import { BLOCK_OFFSET_VALID, BLOCK_ZERO, type BlockDriver, FUA } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
+import { wireInteger } from './wire-integer.ts';
 
 const DEFAULT_SIZE = 1024 ** 3;
 
@@ -65,15 +66,15 @@ function nullDriver(
     allocatedSize() {
       return 0;
     },
+    specificStats() {
+      return { driver: name };
+    },
   };
 }
 
-/** Integers of the wire are BigInts where a number is not exact, whatever their type says. */
-type WireInteger = number | bigint;
-
 function sizeAndLatency(options: BlockdevOptionsNull): { size: number; latency: number } {
-  const size: WireInteger = options.size ?? DEFAULT_SIZE;
-  const nanoseconds: WireInteger = options['latency-ns'] ?? 0;
+  const size = wireInteger(options.size ?? DEFAULT_SIZE);
+  const nanoseconds = wireInteger(options['latency-ns'] ?? 0);
   // The reference aborts on this one.
   if (size < 0) {
     throw new QmpError("Parameter 'size' expects a non-negative number below 2^64");

@@ -22,6 +22,7 @@ import {
 } from '../block-driver.ts';
 import { type BlockNode, SECTOR } from '../block-node.ts';
 import { defaultChildPermissions } from '../permissions.ts';
+import { wireInteger } from './wire-integer.ts';
 
 export interface RawState {
   readonly file: BlockChild;
@@ -117,9 +118,8 @@ function windowFrom(
   options: BlockdevOptionsRaw,
   below: BlockNode,
 ): { offset: number; hasSize: boolean; size: number } {
-  // On the wire these are BigInts where a number is not exact, whatever the type says.
-  const offset: number | bigint = options.offset ?? 0;
-  const size: number | bigint | undefined = options.size;
+  const offset = wireInteger(options.offset ?? 0);
+  const size = options.size === undefined ? undefined : wireInteger(options.size);
   for (const [name, value] of [
     ['offset', offset],
     ['size', size ?? 0],

@@ -2,7 +2,6 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
-import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevOptionsFile } from '../../../qapi/generated/types.ts';
 import { fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
 import {
@@ -11,7 +10,6 @@ import {
   type BlockDriver,
   MAY_UNMAP,
   NO_FALLBACK,
-  type OpenContext,
   ZERO_WRITE,
 } from '../../block-driver.ts';
 import type { BlockNode } from '../../block-node.ts';
@@ -43,8 +41,8 @@ function imageDriver(
     strongOptions: [],
     needsFilename: true,
 
-    open(node, options, context) {
-      return openImage(node, options, { context, expect });
+    open(node, options) {
+      return openImage(node, options, expect);
     },
     close(node) {
       node.state.close();
@@ -121,29 +119,20 @@ function imageDriver(
 function openImage(
   node: FileNode,
   options: BlockdevOptionsFile,
-  { context, expect }: { context: OpenContext; expect: ImageFileOptions['expect'] },
+  expect: ImageFileOptions['expect'],
 ): ImageFile {
-  const { filename } = options;
-  const driverName = node.driver.name;
-  if (filename === '') throw new QmpError(`The '${driverName}' block driver requires a file name`);
   const image = new ImageFile({
-    path: filename,
+    path: options.filename,
     // With auto-read-only the first user that writes makes it read-write.
     openFlags: openFlagsFor({
       write: !node.readOnly && !node.autoReadOnly,
       direct: node.cacheDirect,
     }),
     expect,
-    driverName,
+    driverName: node.driver.name,
     locking: options.locking !== 'off',
-    allocate: context.allocate,
+    bounce: node.pool,
   });
-  if (options.aio === 'native' && !node.cacheDirect) {
-    image.close();
-    throw new QmpError(
-      'aio=native was specified, but it requires cache.direct=on, which was not specified.',
-    );
-  }
   node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
   // A regular file that grows reads as zeroes there.
   if (image.isRegular) node.supportedTruncateFlags = ZERO_WRITE;

@@ -4,7 +4,6 @@
 import type { Stats } from 'node:fs';
 import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
-import type { IoBuffer } from '../../../base/io-buffer.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import { isReadOnlyDevice } from '../../../sys/block-device.ts';
 import {
@@ -19,7 +18,7 @@ import {
   openFile,
 } from '../../../sys/file.ts';
 import { PERM_ALL, type Permissions } from '../../block-driver.ts';
-import { BouncePool } from '../../bounce-pool.ts';
+import type { BouncePool } from '../../bounce-pool.ts';
 import { type DirectAlignment, probeDirectAlignment } from './direct-alignment.ts';
 import { dropLocks, type HeldLocks, noLocks } from './image-lock.ts';
 import { WritePace } from './write-pace.ts';
@@ -32,7 +31,8 @@ export interface ImageFileOptions {
   readonly expect: 'regular file' | 'device';
   readonly driverName: string;
   readonly locking: boolean;
-  readonly allocate: (length: number) => IoBuffer;
+  /** For direct I/O to memory that is not aligned. */
+  readonly bounce: BouncePool;
 }
 
 export class ImageFile {
@@ -74,6 +74,7 @@ export class ImageFile {
   constructor(options: ImageFileOptions) {
     this.path = options.path;
     this.locking = options.locking;
+    this.bounce = options.bounce;
     this.openFlags = options.openFlags;
     this.fd = openDescriptor(options.path, options.openFlags);
     try {
@@ -90,7 +91,6 @@ export class ImageFile {
       closeFile(this.fd);
       throw error;
     }
-    this.bounce = new BouncePool(options.allocate);
   }
 
   get isDirect(): boolean {

@@ -18,7 +18,7 @@ import {
   PERM_RESIZE,
   PERM_WRITE,
 } from '../../../../src/block/block-driver.ts';
-import { BlockNode } from '../../../../src/block/block-node.ts';
+import type { BlockNode } from '../../../../src/block/block-node.ts';
 import { file, hostDevice } from '../../../../src/block/drivers/file/file.ts';
 import type { ImageFile } from '../../../../src/block/drivers/file/image-file.ts';
 import { O_DIRECT, O_RDWR } from '../../../../src/sys/file.ts';
@@ -307,7 +307,6 @@ describe('file: opening', () => {
     ],
     ['a directory', '/tmp', "Could not open '/tmp': Is a directory"],
     ['a device', '/dev/null', "'file' driver requires '/dev/null' to be a regular file"],
-    ['no name', '', "The 'file' block driver requires a file name"],
     [
       'a descriptor set',
       '/dev/fdset/3',
@@ -323,14 +322,6 @@ describe('file: opening', () => {
     await expect(openNode(file, { filename: 'file:nope' })).rejects.toThrow(
       "Could not open 'file:nope': No such file or directory",
     );
-  });
-
-  it('refuses native AIO without direct I/O, and leaves nothing open', async () => {
-    const filename = imageOf(4096);
-    await expect(openNode(file, { filename, aio: 'native' })).rejects.toThrow(
-      'aio=native was specified, but it requires cache.direct=on, which was not specified.',
-    );
-    expect(openDescriptorsOf(filename)).toBe(0);
   });
 
   it('opens the wrong kind of file and closes it again', async () => {

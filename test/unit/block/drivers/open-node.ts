@@ -13,6 +13,7 @@ import {
   PERM_ALL,
 } from '../../../../src/block/block-driver.ts';
 import { BlockNode, defaultLimits, type NodeSettings } from '../../../../src/block/block-node.ts';
+import { BouncePool } from '../../../../src/block/bounce-pool.ts';
 import type { BlockdevOptions } from '../../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
 
@@ -43,7 +44,7 @@ export async function openNode<State, Options>(
 ): Promise<BlockNode<State>> {
   const node = new BlockNode<State>({
     nodeName: 'node0',
-    driver: driver as BlockDriver,
+    driver,
     options: {} as BlockdevOptions,
     readOnly: false,
     autoReadOnly: false,
@@ -52,6 +53,7 @@ export async function openNode<State, Options>(
     cacheNoFlush: false,
     unmap: true,
     detectZeroes: 'off',
+    pool: new BouncePool(allocate),
     ...settings,
   });
   node.state = await driver.open(node, options, contextFor(node, child));
@@ -95,7 +97,6 @@ function parentOf(node: BlockNode): ChildParent {
     describe: () => `node '${node.nodeName}'`,
     drainBegin() {},
     drainEnd() {},
-    isBusy: () => false,
     resized() {},
   };
 }
