@@ -49,7 +49,7 @@ const table = readme.slice(readme.indexOf('## What is supported'));
 
 describe('README: What is supported', () => {
   it.each(rows)('names exactly the $title that there are', ({ title, here }) => {
-    const named = [...cells(title)[1].matchAll(/`([^`]+)`/g)].map((match) => match[1]);
+    const named = [...cells(title)[1].matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '');
     expect(named.toSorted()).toEqual([...here].toSorted());
   });
 
