@@ -35,7 +35,7 @@ export function isActive(condition: Condition | undefined, defined: ReadonlySet<
 
 /** Removes what is conditional on something undefined. Throws when what remains uses a type that went. */
 export function keepActive(schema: Schema, defined: ReadonlySet<string>): Schema {
-  const active = <T extends { readonly condition: Condition | undefined }>(each: T) =>
+  const active = (each: { readonly condition: Condition | undefined }) =>
     isActive(each.condition, defined);
   const withActiveFeatures = <T extends { readonly features: Definition['features'] }>(
     each: T,

@@ -2,13 +2,8 @@
 // or event reaches are left out, all integers are 'int': what a client sees is the wire format, not the schema's text.
 
 import type { FeatureDefinition } from './expressions.ts';
-import type { Member, ObjectType, Schema, Type } from './types.ts';
-import {
-  commandsInWireOrder,
-  definitionsByModule,
-  eventsInWireOrder,
-  GENERATED_NOTICE,
-} from './visitor.ts';
+import type { Command, Event, Member, ObjectType, Schema, Type } from './types.ts';
+import { definitionsByModule, GENERATED_NOTICE } from './visitor.ts';
 
 /** An entry; the members beside these depend on the meta-type. */
 export interface Entry {
@@ -49,13 +44,7 @@ class Introspector {
     this.#schema = schema;
   }
 
-  command({
-    name,
-    argumentsType,
-    returns,
-    allowOob,
-    features,
-  }: ReturnType<typeof commandsInWireOrder>[number]): void {
+  command({ name, argumentsType, returns, allowOob, features }: Command): void {
     this.#entries.push({
       name,
       'meta-type': 'command',
@@ -66,7 +55,7 @@ class Introspector {
     });
   }
 
-  event({ name, dataType, features }: ReturnType<typeof eventsInWireOrder>[number]): void {
+  event({ name, dataType, features }: Event): void {
     this.#entries.push({
       name,
       'meta-type': 'event',

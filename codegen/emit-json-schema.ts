@@ -105,13 +105,7 @@ function referenceTo(type: Type): JsonSchema {
 }
 
 function builtinSchema(json: Extract<Type, { kind: 'builtin' }>['json']): JsonSchema {
-  switch (json) {
-    case 'int':
-      return { type: 'integer' };
-    case 'value':
-      // A description beside an empty schema would make the compiler think of an object.
-      return { tsType: 'unknown' };
-    default:
-      return { type: json };
-  }
+  // A description beside an empty schema would make the compiler think of an object.
+  if (json === 'value') return { tsType: 'unknown' };
+  return { type: json === 'int' ? 'integer' : json };
 }

@@ -149,23 +149,17 @@ class TokenReader {
       if (line.text !== '##') fail(line, "junk after '##' at the end of a documentation comment");
       return lines;
     }
-    fail(this.peek(), "documentation comment must end with '##'");
+    return fail(this.peek(), "documentation comment must end with '##'");
   }
 
   value(): Node {
     const token = this.next();
-    switch (token.kind) {
-      case '{':
-        return { info: token.info, value: this.#members() };
-      case '[':
-        return { info: token.info, value: this.#elements() };
-      case 'string':
-        return { info: token.info, value: token.text };
-      case 'boolean':
-        return { info: token.info, value: token.text === 'true' };
-      default:
-        fail(token, "expected '{', '[', a string or a boolean");
-    }
+    const { kind, info, text } = token;
+    if (kind === '{') return { info, value: this.#members() };
+    if (kind === '[') return { info, value: this.#elements() };
+    if (kind === 'string') return { info, value: text };
+    if (kind === 'boolean') return { info, value: text === 'true' };
+    return fail(token, "expected '{', '[', a string or a boolean");
   }
 
   #members(): ObjectNode {

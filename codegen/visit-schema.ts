@@ -126,14 +126,9 @@ function visitMember({ name, optional, type }: Member): MemberVisit {
 }
 
 function useOf(type: Type): VisitSchema {
-  switch (type.kind) {
-    case 'builtin':
-      return { qapiBuiltin: type.name };
-    case 'array':
-      return { qapiArray: useOf(type.element) };
-    default:
-      return { $ref: `#/definitions/${nameOf(type)}` };
-  }
+  if (type.kind === 'builtin') return { qapiBuiltin: type.name };
+  if (type.kind === 'array') return { qapiArray: useOf(type.element) };
+  return { $ref: `#/definitions/${nameOf(type)}` };
 }
 
 function branchJson(type: Type): BranchJson {
