@@ -9,6 +9,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -105,6 +106,11 @@ export class DaemonProcess {
     if (this.#ownsDirectory) rmSync(this.directory, { recursive: true, force: true });
     if (killed) return `<had to be killed after ${signal}>`;
     return by === null ? `<exit ${code}>` : `<${by}>`;
+  }
+
+  /** How many file descriptors it has open now. */
+  openDescriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
   /** Kilobytes of resident memory now. */

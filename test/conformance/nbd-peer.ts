@@ -65,6 +65,11 @@ export class NbdPeer {
     this.#socket.write(bytes);
   }
 
+  /** Reads nothing any more: the server's output has nowhere to go. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
   close(): void {
     this.#socket.destroy();
   }

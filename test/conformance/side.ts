@@ -17,8 +17,12 @@ export function reference(): Side {
   return { name: 'reference', command: [path] };
 }
 
-/** Our daemon: the built one, or the sources with `FROM_SOURCE=1` or where nothing is built. */
+/**
+ * Our daemon: the built one, or the sources with `FROM_SOURCE=1` or where nothing is built.
+ * `DAEMON` names another program, to see whether a test holds for the reference. */
 export function ours(): Side {
+  const other = process.env['DAEMON'];
+  if (other !== undefined) return { name: 'ours', command: [other] };
   const built = join(root, 'dist/main.js');
   if (existsSync(built) && process.env['FROM_SOURCE'] === undefined) {
     return { name: 'ours', command: [process.execPath, built] };

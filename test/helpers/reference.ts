@@ -41,6 +41,21 @@ export function missing(...names: readonly ProgramName[]): string | undefined {
   return `${absent.join(', ')} not found: install the Debian package ${packages.join(', ')}`;
 }
 
+/** A Python that has libnbd's module: Debian's own, or the first on the path. Undefined where there is none. */
+export function pythonWithNbd(): string | undefined {
+  const candidates = ['/usr/bin/python3', findProgram('python3')];
+  return candidates.find((path) => path !== undefined && canImportNbd(path));
+}
+
+function canImportNbd(path: string): boolean {
+  try {
+    execFileSync(path, ['-c', 'import nbd'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Why answers cannot be compared with the running reference, or undefined when they can. */
 export function referenceMissing(): string | undefined {
   const path = findProgram('qemu-storage-daemon');
