@@ -66,9 +66,6 @@ function nullDriver(
     allocatedSize() {
       return 0;
     },
-    specificStats() {
-      return { driver: name };
-    },
   };
 }
 

@@ -61,7 +61,7 @@ export async function openNode<State, Options>(
   node.limits = defaultLimits();
   driver.refreshLimits?.(node, node.limits);
   node.refreshLength();
-  node.isOpen = true;
+  node.phase = 'open';
   return node;
 }
 
