@@ -221,8 +221,8 @@ export interface BlockDriver<State = unknown, Options = never> {
 
   /** Bytes allocated, for `actual-size`; undefined when not known. Without it: the sum over the children that store data. */
   allocatedSize?(node: BlockNode<State>): number | undefined;
-  /** Answers `cluster-size` (0: none) and `dirty-flag` of query-named-block-nodes; raw passes on its file's. */
+  /** `cluster-size` (0: none) and `dirty-flag` of query-named-block-nodes, absent for null-co; raw passes on its file's. */
   imageInfo?(node: BlockNode<State>): ImageState | undefined;
-  /** `driver-specific` of query-blockstats. */
+  /** `driver-specific` of query-blockstats, for drivers that have any (null-co and raw have none). */
   specificStats?(node: BlockNode<State>): BlockStatsSpecific;
 }

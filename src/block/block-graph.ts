@@ -111,7 +111,7 @@ export class BlockGraph {
   /** Looks a node up as the reference does; devices do not exist. Throws `Cannot find device='..' nor node-name='..'`. */
   find(device: string | undefined, nodeName: string | undefined): BlockNode {
     const node = nodeName === undefined ? undefined : this.#nodes.get(nodeName);
-    if (node !== undefined) return node;
+    if (node !== undefined && node.phase !== 'closing') return node;
     throw new QmpError(`Cannot find device='${device ?? ''}' nor node-name='${nodeName ?? ''}'`);
   }
 
@@ -126,7 +126,7 @@ export class BlockGraph {
 
   /** All nodes, implicit ones included, newest first. */
   nodes(): Iterable<BlockNode> {
-    return [...this.#nodes.values()].filter((node) => node.isOpen).reverse();
+    return [...this.#nodes.values()].filter((node) => node.phase === 'open').reverse();
   }
 
   /** Waits until no node has a request in flight; holds new ones back meanwhile. */
@@ -184,13 +184,14 @@ export class BlockGraph {
   }
 
   async #abandon(node: BlockNode): Promise<void> {
-    if (node.isOpen) await this.#closeDriver(node);
+    if (node.phase === 'open') await this.#closeDriver(node);
     await this.#releaseChildren(node);
     this.#nodes.delete(node.nodeName);
   }
 
   async #closeUnused(node: BlockNode): Promise<void> {
-    if (node.monitorOwned || node.parents.length > 0 || !node.isOpen) return;
+    if (node.monitorOwned || node.parents.length > 0 || node.phase !== 'open') return;
+    node.phase = 'closing';
     const end = await drainBegin(node);
     end();
     await this.#flushForClose(node);
@@ -208,7 +209,7 @@ export class BlockGraph {
   }
 
   async #closeDriver(node: BlockNode): Promise<void> {
-    node.isOpen = false;
+    node.phase = 'closing';
     try {
       await node.driver.close?.(node);
     } catch (error) {

@@ -13,6 +13,9 @@ import { RequestTracker } from './tracked-requests.ts';
 /** Lengths of nodes are multiples of this; the tail of the last one reads as zeroes. */
 export const SECTOR = 512;
 
+/** A node that is opening is known by name but cannot be asked anything; one that is closing can no longer be found. */
+export type NodePhase = 'opening' | 'open' | 'closing';
+
 export interface NodeSettings {
   readonly nodeName: string;
   readonly driver: BlockDriver;
@@ -60,7 +63,7 @@ export class BlockNode<State = unknown> {
 
   /** Added by blockdev-add and not yet deleted. */
   monitorOwned = false;
-  isOpen = false;
+  phase: NodePhase = 'opening';
   /** All users together, as last set. */
   perm: Permissions = 0;
   sharedPerm: Permissions = PERM_ALL;

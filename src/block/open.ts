@@ -166,7 +166,7 @@ async function openWithDriver(
     allocate,
     openChild,
   });
-  node.isOpen = true;
+  node.phase = 'open';
   try {
     node.refreshLength();
   } catch (error) {

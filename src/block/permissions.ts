@@ -184,7 +184,7 @@ function checkWritable(node: BlockNode, perm: Permissions): void {
   if (node.readOnly) throw new QmpError('Block node is read-only');
   // The last block could not be written without making the image longer.
   const { requestAlignment } = node.limits;
-  if ((perm & PERM_RESIZE) === 0 && node.isOpen && node.length % requestAlignment !== 0) {
+  if ((perm & PERM_RESIZE) === 0 && node.phase === 'open' && node.length % requestAlignment !== 0) {
     throw new QmpError(
       "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment",
     );
