@@ -145,7 +145,7 @@ function visitBuiltin(value: KeyvalValue, place: Place, name: BuiltinTypeName): 
     case 'size': {
       const size = parseSizeText(textOf(value, place));
       if (typeof size !== 'bigint') throw expects(place.path, 'size');
-      return exact(size);
+      return exact(size, place);
     }
     default:
       return visitInteger(textOf(value, place), place, name);
@@ -156,7 +156,7 @@ function visitInteger(
   text: string,
   place: Place,
   name: Exclude<BuiltinTypeName, 'any' | 'null' | 'str' | 'bool' | 'number' | 'size'>,
-): number | bigint {
+): number {
   const parse = name.startsWith('u') ? parseUnsignedText : parseNumberText;
   const number = parse(text);
   if (typeof number !== 'bigint') throw expects(place.path, 'integer');
@@ -164,7 +164,7 @@ function visitInteger(
     const [lowest, highest, called] = NARROW[name];
     if (number < lowest || number > highest) throw expects(place.leaf ?? 'null', called);
   }
-  return exact(number);
+  return exact(number, place);
 }
 
 function textOf(value: KeyvalValue, place: Place): string {
@@ -172,9 +172,13 @@ function textOf(value: KeyvalValue, place: Place): string {
   throw new QmpError(`Parameters '${place.path}.*' are unexpected`);
 }
 
-function exact(number: bigint): number | bigint {
+/** A number holds integers exactly below 2^53 only; no member means anything beyond it. */
+function exact(number: bigint, place: Place): number {
   const short = Number(number);
-  return Number.isSafeInteger(short) ? short : number;
+  if (Number.isSafeInteger(short)) return short;
+  throw new QmpError(
+    `Parameter '${place.path}' does not accept the value ${number}, it must be below 2^53`,
+  );
 }
 
 function nameBelow(place: Place, name: string): string {

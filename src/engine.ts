@@ -1,0 +1,41 @@
+// One thread's block graph and exports: validated commands go in, results and events come out. Nothing here knows of
+// monitors or the command line, so that an engine can run in another thread.
+
+import type { Logger } from './base/log.ts';
+import type { Trace } from './base/trace.ts';
+import { BlockGraph } from './block/block-graph.ts';
+import { ExportManager } from './export/export-manager.ts';
+import type { ObjectLookup } from './object/user-object.ts';
+import type { EventSink } from './qapi/event-sink.ts';
+import { allocate } from './sys/memory.ts';
+import type { Poller } from './sys/poller.ts';
+
+export interface EngineOptions {
+  readonly log: Logger;
+  readonly trace: Trace;
+  readonly events: EventSink;
+  readonly objects: ObjectLookup;
+  readonly poller: Poller;
+}
+
+export class Engine {
+  readonly graph: BlockGraph;
+  readonly exports: ExportManager;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: EngineOptions) {
+    this.graph = new BlockGraph({ ...options, allocate });
+    this.exports = new ExportManager({ ...options, graph: this.graph });
+  }
+
+  /** Ends exports, then nodes; the events of it are out when this resolves. Repeated calls share one end. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.exports.close();
+    await this.graph.close();
+  }
+}

@@ -1,0 +1,80 @@
+// The package's public API: the daemon in this process, a QMP client, and the generated types.
+
+import { createLineLogger, type Logger, type ProcessLogger } from './base/log.ts';
+import { packageName } from './cli/version.ts';
+import { Daemon } from './daemon.ts';
+import type { QmpMessage } from './monitor/request.ts';
+import type { CommandName, Commands } from './qapi/generated/commands.ts';
+import type { EventName, Events } from './qapi/generated/events.ts';
+
+export type { Logger } from './base/log.ts';
+export {
+  type ExecuteOptions,
+  type QmpAddress,
+  QmpClient,
+  type QmpClientOptions,
+  QmpConnectionError,
+  type QmpEvent,
+  type QmpGreeting,
+} from './client/qmp-client.ts';
+export { QmpError, type QmpErrorClass } from './qapi/errors.ts';
+export type { CommandName, Commands } from './qapi/generated/commands.ts';
+export type { EventName, Events } from './qapi/generated/events.ts';
+export type * from './qapi/generated/types.ts';
+
+export interface CreateDaemonOptions {
+  /** Where errors and warnings go. Default: lines on stderr. */
+  readonly log?: Logger;
+}
+
+/** A storage daemon in this process. It has no monitor until it gets one; commands come through `execute`. */
+export interface InProcessDaemon {
+  /** Carries out a QMP command. Throws QmpError. */
+  execute<Name extends CommandName>(
+    command: Name,
+    ...args: Record<string, never> extends Commands[Name]['arguments']
+      ? [args?: Commands[Name]['arguments']]
+      : [args: Commands[Name]['arguments']]
+  ): Promise<Commands[Name]['returns']>;
+  /** Calls `listener` for each event from now on; returns how to stop that. */
+  on<Name extends EventName>(name: Name, listener: (data: Events[Name]) => void): () => void;
+  /** Offers QMP on a chardev that `chardev-add` has made. */
+  addMonitor(options: { readonly chardev: string; readonly pretty?: boolean }): void;
+  /** Resolves when the daemon has ended: by `close`, or by a `quit` that came in on a monitor. */
+  readonly ended: Promise<void>;
+  /** Ends exports, nodes, monitors and chardevs. */
+  close(): Promise<void>;
+}
+
+/** Makes a daemon. Several may live side by side; they share nothing. */
+export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon {
+  const daemon = new Daemon({ log: processLogger(options.log), packageName, print: () => {} });
+  return {
+    execute: (command, ...[args]) =>
+      daemon.execute(command, (args ?? {}) as Commands[typeof command]['arguments']),
+    on(name, listener) {
+      const target = {
+        event: ({ event, data }: QmpMessage) => {
+          if (event === name) listener(data as Events[typeof name]);
+        },
+      };
+      daemon.events.add(target);
+      return () => daemon.events.remove(target);
+    },
+    addMonitor: (monitor) => daemon.addMonitor(monitor),
+    ended: daemon.ended,
+    close: () => daemon.close(),
+  };
+}
+
+function processLogger(log: Logger | undefined): ProcessLogger {
+  const lines = createLineLogger('qmp-storage-daemon', (line) => process.stderr.write(line));
+  if (log === undefined) return lines;
+  return {
+    location: { kind: 'none' },
+    error: (message, fields) => log.error(message, fields),
+    warn: (message, fields) => log.warn(message, fields),
+    debug: (message, fields) => log.debug(message, fields),
+    trace: (name, fields) => log.debug(name, fields),
+  };
+}
