@@ -45,14 +45,15 @@ function compiled(roots: readonly Type[], names: readonly string[]): string {
   });
   addQapiKeywords(ajv);
   ajv.addSchema({ $id: 'qapi', definitions: visitDefinitions(roots) });
-  const references = names.map((name) => [name, `qapi#/definitions/${name}`] as const);
+  // The prefix keeps a type's name from hiding a global one, such as String.
+  const references = names.map((name) => [`check${name}`, `qapi#/definitions/${name}`] as const);
   const text = withoutSchemas(
     (standalone as unknown as StandaloneCode)(ajv, Object.fromEntries(references)),
   );
   if (/\b(?:require|import)\b\s*\(?["']/.test(text)) {
     throw new Error('the compiled validators import something');
   }
-  const rows = names.map((name) => `  ${propertyKey(name)},`);
+  const rows = names.map((name) => `  ${propertyKey(name)}: check${name},`);
   return `${GENERATED_NOTICE}\n${text}\n\nexport const validators = {\n${rows.join('\n')}\n};\n`;
 }
 

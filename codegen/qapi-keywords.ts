@@ -117,7 +117,7 @@ function checkInteger(cxt: KeywordCxt, name: string): void {
   refuse(cxt, _`typeof ${data} === "bigint"${negative}`, {
     kind: 'unsafe',
     expected: unsigned ? 'uint64' : 'integer',
-    value: _`String(${data})`,
+    value: _`"" + ${data}`,
   });
 }
 
