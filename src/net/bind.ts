@@ -42,6 +42,7 @@ export async function boundSockets(
     case 'fd':
       return [adoptSocket(address, options)];
   }
+  return address satisfies never;
 }
 
 function bindUnix(address: AddressOf<'unix'>, backlog: number): number {

@@ -50,7 +50,7 @@ export async function connect(
   return new SocketChannel(await connectedSocket(address, options), options.poller);
 }
 
-function connectedSocket(address: SocketAddress, options: ConnectOptions): Promise<number> {
+async function connectedSocket(address: SocketAddress, options: ConnectOptions): Promise<number> {
   switch (address.type) {
     case 'inet':
       return connectInet(address, options);
@@ -59,8 +59,9 @@ function connectedSocket(address: SocketAddress, options: ConnectOptions): Promi
     case 'vsock':
       return connectVsock(address, options);
     case 'fd':
-      return Promise.resolve(socketOfDescriptor(address.str, options));
+      return socketOfDescriptor(address.str, options);
   }
+  return address satisfies never;
 }
 
 /** The inherited socket that an `fd` address names. */

@@ -35,6 +35,7 @@ export function addressOfName(name: SocketName): SocketAddress {
     case 'other':
       throw new QmpError(`socket family ${name.number} unsupported`);
   }
+  return name satisfies never;
 }
 
 /** A name for logs and `ByteChannel.peer`: `unix:PATH`, `127.0.0.1:80`, `[::1]:80`, `vsock:2:1024`. */
@@ -53,6 +54,7 @@ export function textOfName(name: SocketName): string {
     case 'other':
       return `family ${name.number}`;
   }
+  return name satisfies never;
 }
 
 /**

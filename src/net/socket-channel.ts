@@ -15,10 +15,15 @@ import {
 import type { ByteChannel } from './byte-channel.ts';
 import { textOfName } from './socket-address.ts';
 
+/** libuv's UV_DISCONNECT. The poller reports it as no event at all. */
+const HANGUP = 4;
+
 /** Owns the descriptor from construction to close(). */
 export class SocketChannel implements ByteChannel {
   onReadable: () => void = () => {};
   onWritable: () => void = () => {};
+  /** Called when the peer has closed, for as long as `wantHangup(true)` and nothing is wanted to read. */
+  onHangup: () => void = () => {};
   readonly fd: number;
   readonly local: SocketName;
   readonly remote: SocketName;
@@ -45,6 +50,12 @@ export class SocketChannel implements ByteChannel {
 
   wantWritable(want: boolean): void {
     this.#want(want ? this.#wanted | WRITABLE : this.#wanted & ~WRITABLE);
+  }
+
+  /** Only unix sockets tell a closed peer from one that merely sends no more. */
+  wantHangup(want: boolean): void {
+    if (this.local.family !== 'unix' && this.local.family !== 'abstract') return;
+    this.#want(want ? this.#wanted | HANGUP : this.#wanted & ~HANGUP);
   }
 
   receive(into: IoBuffer, at: number, max: number): number {
@@ -86,6 +97,7 @@ export class SocketChannel implements ByteChannel {
 
   #ready(events: number): void {
     if ((events & this.#wanted & READABLE) !== 0) this.onReadable();
+    if (events === 0 && (this.#wanted & HANGUP) !== 0) this.onHangup();
     // onReadable may have closed the channel or taken the wish back.
     if (!this.#closed && (events & this.#wanted & WRITABLE) !== 0) this.onWritable();
   }

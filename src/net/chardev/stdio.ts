@@ -1,0 +1,48 @@
+// stdin and stdout. They are read and written directly: node's own process.stdin and process.stdout must not be touched.
+
+import { QmpError } from '../../qapi/errors.ts';
+import type { ChardevStdio } from '../../qapi/generated/types.ts';
+import { failure } from '../system-error.ts';
+import type { ChardevPort, PortContext } from './chardev.ts';
+import { DescriptorPort } from './descriptor-port.ts';
+
+const STDIN = 0;
+const STDOUT = 1;
+
+export async function openStdio(options: ChardevStdio, context: PortContext): Promise<ChardevPort> {
+  if (context.daemonized) throw new QmpError('cannot use stdio with -daemonize');
+  if (context.hasStdio()) {
+    throw new QmpError('cannot use stdio by multiple character devices');
+  }
+  const restore = await prepareTerminal(options.signal ?? true);
+  try {
+    return new DescriptorPort(
+      {
+        filename: 'stdio',
+        input: STDIN,
+        output: STDOUT,
+        closeDescriptors: false,
+        onClose: restore,
+      },
+      context,
+    );
+  } catch (error) {
+    restore();
+    throw failure('Failed to set FD nonblocking', error);
+  }
+}
+
+/** Sets a terminal up for a chardev; answers how to set it back. */
+async function prepareTerminal(signals: boolean): Promise<() => void> {
+  const { keystrokeModes, setTerminalModes, terminalModes } = await import('../../sys/terminal.ts');
+  const before = terminalModes(STDIN);
+  if (before === undefined) return () => {};
+  const apply = () => setTerminalModes(STDIN, keystrokeModes(before, { signals }));
+  apply();
+  // The shell has set its own modes while the daemon was stopped.
+  process.on('SIGCONT', apply);
+  return () => {
+    process.off('SIGCONT', apply);
+    setTerminalModes(STDIN, before);
+  };
+}
