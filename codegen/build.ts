@@ -1,0 +1,141 @@
+// Sources to the package: dist/main.js (the program), dist/index.js (the library), what both load only when they need it, and
+// declarations. CommonJS, since Node starts one such file faster than a tree of modules.
+
+import { execFile } from 'node:child_process';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const dist = path.join(root, 'dist');
+
+/** An extra certificate file costs every start of Node 70 ms, and the daemon reads no certificates from there. */
+const SHEBANG = '#!/usr/bin/env -S NODE_EXTRA_CA_CERTS= node';
+const EXECUTABLE = 0o755;
+
+/** Large modules that a start does not need: files of their own, by the name of the module. */
+const loadedLater = ['validators', 'introspection', 'type-model'] as const;
+
+/** `from './x.ts'` and `import('./x.js')`: what stands before the specifier, and the specifier without its extension. */
+const RELATIVE_IMPORT = /((?:from|import\()\s*')(\.[^']+)\.[jt]s'/g;
+
+const common: BuildOptions = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  format: 'cjs',
+  charset: 'utf8',
+  external: ['koffi', 'pino'],
+  // A dynamic import of a file of ours becomes a require: the loader for ES modules would have to start for it.
+  supported: { 'dynamic-import': false },
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+};
+
+const separateFiles: Plugin = {
+  name: 'separate-files',
+  setup({ onResolve }) {
+    const pattern = new RegExp(`/generated/(${loadedLater.join('|')})\\.[jt]s$`);
+    onResolve({ filter: pattern }, ({ path: imported }) => {
+      const [, name] = pattern.exec(imported) ?? [];
+      return { path: `./${name}.js`, external: true };
+    });
+  },
+};
+
+async function buildProgram(): Promise<void> {
+  const outfile = path.join(dist, 'main.js');
+  await build({
+    ...common,
+    entryPoints: ['src/main.ts'],
+    outfile,
+    plugins: [separateFiles],
+    banner: { js: SHEBANG },
+  });
+  await chmod(outfile, EXECUTABLE);
+}
+
+async function buildLibrary(): Promise<void> {
+  await build({
+    ...common,
+    entryPoints: ['src/index.ts'],
+    outfile: path.join(dist, 'index.js'),
+    plugins: [separateFiles],
+  });
+}
+
+async function buildSeparateFiles(): Promise<void> {
+  const directory = path.join(root, 'src/qapi/generated');
+  await build({
+    ...common,
+    entryPoints: loadedLater.map((name) =>
+      path.join(directory, name === 'validators' ? `${name}.js` : `${name}.ts`),
+    ),
+    outdir: dist,
+  });
+}
+
+/** Declarations of what src/index.ts exports, and of what those refer to. */
+async function buildDeclarations(): Promise<void> {
+  const types = path.join(dist, 'types');
+  const project = path.join(dist, 'tsconfig.types.json');
+  await rm(types, { recursive: true, force: true });
+  await writeFile(
+    project,
+    JSON.stringify({
+      extends: '../tsconfig.json',
+      compilerOptions: {
+        noEmit: false,
+        declaration: true,
+        emitDeclarationOnly: true,
+        rootDir: '..',
+        outDir: 'types',
+      },
+      include: [],
+      files: ['../src/index.ts'],
+    }),
+  );
+  try {
+    const tsc = path.join(root, 'node_modules/.bin/tsc');
+    await promisify(execFile)(tsc, ['-p', project], { cwd: root }).catch((error: unknown) => {
+      throw new Error(`tsc failed:\n${(error as { stdout: string }).stdout}`);
+    });
+    await keepReachable(types, path.join(types, 'src/index.d.ts'));
+  } finally {
+    await rm(project);
+  }
+}
+
+/** Keeps the declarations that the public API refers to, with specifiers that every version of TypeScript resolves. */
+async function keepReachable(directory: string, entry: string): Promise<void> {
+  const kept = new Map<string, string>();
+  const visit = async (file: string): Promise<void> => {
+    if (kept.has(file)) return;
+    const text = await readDeclaration(directory, file);
+    kept.set(file, text.replaceAll(RELATIVE_IMPORT, "$1$2.js'"));
+    for (const [, , specifier = ''] of text.matchAll(RELATIVE_IMPORT)) {
+      await visit(path.resolve(path.dirname(file), `${specifier}.d.ts`));
+    }
+  };
+  await visit(entry);
+  await rm(directory, { recursive: true });
+  for (const [file, text] of kept) {
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(file, text);
+  }
+}
+
+/** What the compiler wrote, or the source when that is a declaration already. */
+async function readDeclaration(directory: string, file: string): Promise<string> {
+  const source = path.join(root, path.relative(directory, file));
+  return readFile(file, 'utf8').catch(() => readFile(source, 'utf8'));
+}
+
+await mkdir(dist, { recursive: true });
+await writeFile(path.join(dist, 'package.json'), '{ "type": "commonjs" }\n');
+await Promise.all([buildProgram(), buildLibrary(), buildSeparateFiles(), buildDeclarations()]);
