@@ -1,7 +1,7 @@
 // An open image file or device: its descriptor, what it is known to be able to do, and the locks held through it. The
 // descriptor is replaced when a read-write one is needed (auto-read-only), so requests in the thread pool are counted.
 
-import type { Stats } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
 import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
@@ -76,6 +76,7 @@ export class ImageFile {
     this.locking = options.locking;
     this.bounce = options.bounce;
     this.openFlags = options.openFlags;
+    refuseFifo(options);
     this.fd = openDescriptor(options.path, options.openFlags);
     try {
       const status = statusOf(this.fd);
@@ -209,6 +210,18 @@ function statusOf(fd: number): Stats {
     const reason = error instanceof IoError ? error.reason : String(error);
     throw new QmpError(`Could not stat file: ${reason}`, { cause: error });
   }
+}
+
+/** Opening a FIFO would wait for somebody at its other end, and everything else with it. */
+function refuseFifo(options: ImageFileOptions): void {
+  let status: Stats;
+  try {
+    status = statSync(options.path);
+  } catch {
+    // open(2) will say why.
+    return;
+  }
+  if (status.isFIFO()) requireKind(status, options);
 }
 
 function requireKind(status: Stats, options: ImageFileOptions): void {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   readdirSync,
@@ -321,6 +322,14 @@ describe('file: opening', () => {
   it('takes no prefix off the name', async () => {
     await expect(openNode(file, { filename: 'file:nope' })).rejects.toThrow(
       "Could not open 'file:nope': No such file or directory",
+    );
+  });
+
+  it('refuses a FIFO without waiting for its other end', async () => {
+    const filename = join(scratch(), 'fifo');
+    execFileSync('mkfifo', [filename]);
+    await expect(openNode(file, { filename }, { settings: { readOnly: true } })).rejects.toThrow(
+      `'file' driver requires '${filename}' to be a regular file`,
     );
   });
 
