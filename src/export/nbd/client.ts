@@ -226,9 +226,7 @@ export class NbdClient implements ExportClient {
       input: this.#input,
       output: this.#output,
       pool: this.#options.server.pool,
-      backend: chosen.backend,
-      size: chosen.size,
-      readOnly: chosen.readOnly,
+      target: chosen,
       structuredReply: negotiated.structuredReply,
       contexts: negotiated.contexts,
       onEnd: (reason) => {

@@ -135,21 +135,33 @@ function write(session: Session, request: NbdRequest): MaybePromise<void> {
   );
 }
 
-function writeZeroes({ backend }: Session, request: NbdRequest): MaybePromise<void> {
+function writeZeroes(session: Session, request: NbdRequest): MaybePromise<void> {
   if (request.length === 0) return undefined;
   const { flags } = request;
-  return backend.writeZeroes(
-    request.offset,
-    request.length,
-    (flags & NBD_CMD_FLAG_FUA ? FUA : 0) |
-      (flags & NBD_CMD_FLAG_NO_HOLE ? 0 : MAY_UNMAP) |
-      (flags & NBD_CMD_FLAG_FAST_ZERO ? NO_FALLBACK : 0),
+  return forgettingData(session, () =>
+    session.backend.writeZeroes(
+      request.offset,
+      request.length,
+      (flags & NBD_CMD_FLAG_FUA ? FUA : 0) |
+        (flags & NBD_CMD_FLAG_NO_HOLE ? 0 : MAY_UNMAP) |
+        (flags & NBD_CMD_FLAG_FAST_ZERO ? NO_FALLBACK : 0),
+    ),
   );
 }
 
-function trim({ backend }: Session, request: NbdRequest): MaybePromise<void> {
+function trim(session: Session, request: NbdRequest): MaybePromise<void> {
+  const { backend } = session;
+  const { offset, length } = request;
   const discarded =
-    request.length === 0 ? undefined : backend.discard(request.offset, request.length);
+    length === 0
+      ? undefined
+      : forgettingData(session, () => backend.discard(offset, length));
   if ((request.flags & NBD_CMD_FLAG_FUA) === 0) return discarded;
   return discarded === undefined ? backend.flush() : discarded.then(() => backend.flush());
+}
+
+/** Does what may make holes: what was data before it, and may be looked at meanwhile, need not be afterwards. */
+function forgettingData(session: Session, work: () => MaybePromise<void>): MaybePromise<void> {
+  session.forgetData();
+  return work()?.finally(() => session.forgetData());
 }

@@ -10,6 +10,7 @@ import {
 import { QmpError } from '../../qapi/errors.ts';
 import type { BlockExport } from '../block-export.ts';
 import type { ExportDriver, RunningExport } from '../export-driver.ts';
+import { DataRange } from './data-range.ts';
 import { contextsOf, type MetaContext } from './meta-context.ts';
 import {
   NBD_FLAG_CAN_MULTI_CONN,
@@ -44,6 +45,8 @@ export interface ExportRegistry {
   find(wireName: string): NbdExport | undefined;
   addExport(added: NbdExport): void;
   removeExport(removed: NbdExport): void;
+  /** See Session.forgetData. */
+  forgetData(): void;
 }
 
 export interface NbdExportParts {
@@ -64,6 +67,7 @@ export class NbdExport implements RunningExport {
   /** Transmission flags, without those that depend on the client. */
   readonly flags: number;
   readonly contexts: readonly MetaContext[];
+  readonly dataRange = new DataRange();
   readonly #registry: ExportRegistry;
   readonly #clients = new Set<ExportClient>();
 
@@ -109,6 +113,11 @@ export class NbdExport implements RunningExport {
   removeClient(client: ExportClient): void {
     this.#clients.delete(client);
     this.common.unref();
+  }
+
+  /** Zeroes or holes have come: exports may share a disk, so it concerns all of them. */
+  forgetData(): void {
+    this.#registry.forgetData();
   }
 
   requestShutdown(): void {

@@ -120,16 +120,26 @@ function encodeHeader(
 }
 
 function readSparse(session: Session, request: NbdRequest): MaybePromise<void> {
-  let status: MaybePromise<BlockStatus>;
+  const { offset, length } = request;
+  if (session.dataRange.covers(offset, length)) {
+    return readChunk(session, request, offset, length);
+  }
+  const status = statusFrom(session, offset);
+  if (!(status instanceof Promise) && status.length >= length) {
+    return readExtent(session, request, offset, status);
+  }
+  return readExtents(session, request, status);
+}
+
+/** What lies at `offset`, and how far it goes, be it beyond the request. */
+function statusFrom(session: Session, offset: number): MaybePromise<BlockStatus> {
   try {
-    status = session.backend.blockStatus(request.offset, request.length);
+    const status = session.backend.blockStatus(offset, session.size - offset);
+    if (!(status instanceof Promise)) session.dataRange.learn(offset, status);
+    return status;
   } catch (error) {
     throw statusError(error);
   }
-  if (!(status instanceof Promise) && status.length >= request.length) {
-    return readExtent(session, request, request.offset, status);
-  }
-  return readExtents(session, request, status);
 }
 
 /** The chunk for what a block status says about the range from `offset` on. */
@@ -165,11 +175,7 @@ async function readExtents(
     if (offset >= end) return;
     if (chunks % CHUNKS_PER_TURN === 0) await nextTurn();
     await session.room();
-    try {
-      next = session.backend.blockStatus(offset, end - offset);
-    } catch (error) {
-      throw statusError(error);
-    }
+    next = statusFrom(session, offset);
   }
 }
 

@@ -106,6 +106,10 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
     if (index >= 0) this.#exports.splice(index, 1);
   }
 
+  forgetData(): void {
+    for (const known of this.#exports) known.dataRange.forget();
+  }
+
   /** Takes no more connections. Idempotent. */
   stopListening(options: { readonly unlink: boolean }): void {
     this.#listener?.close(options);

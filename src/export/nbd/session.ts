@@ -1,6 +1,7 @@
 // What a command works on: one connection's negotiated view of an export.
 
 import type { BlockBackend } from '../../block/block-backend.ts';
+import type { DataRange } from './data-range.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
 
@@ -10,6 +11,12 @@ export interface Session {
   readonly structuredReply: boolean;
   /** What NBD_OPT_SET_META_CONTEXT selected, in the order of the ids. */
   readonly contexts: readonly MetaContext[];
+  /** Bytes of the export. */
+  readonly size: number;
+  /** The export's, shared by its connections. */
+  readonly dataRange: DataRange;
+  /** Zeroes or holes have come where data may have been, in any export. */
+  forgetData(): void;
   /** Resolves when the output has room: for commands whose reply has many parts. */
   room(): Promise<void>;
 }

@@ -9,6 +9,7 @@ import type { BlockBackend } from '../../block/block-backend.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { type CommandRow, rowOfCommand } from './commands.ts';
+import type { DataRange } from './data-range.ts';
 import { wireErrorOf } from './errno.ts';
 import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
@@ -41,9 +42,14 @@ export interface TransmissionOptions {
   readonly input: Input;
   readonly output: Output;
   readonly pool: BufferPool;
-  readonly backend: BlockBackend;
-  readonly size: number;
-  readonly readOnly: boolean;
+  /** The export: what a command needs of it. */
+  readonly target: {
+    readonly backend: BlockBackend;
+    readonly size: number;
+    readonly readOnly: boolean;
+    readonly dataRange: DataRange;
+    forgetData(): void;
+  };
   readonly structuredReply: boolean;
   readonly contexts: readonly MetaContext[];
   /** The connection is over; `reason` is for the log, undefined for an orderly end. */
@@ -61,6 +67,7 @@ export class Transmission implements Session {
   readonly contexts: readonly MetaContext[];
   readonly size: number;
   readonly readOnly: boolean;
+  readonly dataRange: DataRange;
   readonly #options: TransmissionOptions;
   readonly #channel: ByteChannel;
   readonly #input: Input;
@@ -93,11 +100,12 @@ export class Transmission implements Session {
     this.#channel = options.channel;
     this.#input = options.input;
     this.output = options.output;
-    this.backend = options.backend;
+    this.backend = options.target.backend;
     this.structuredReply = options.structuredReply;
     this.contexts = options.contexts;
-    this.size = options.size;
-    this.readOnly = options.readOnly;
+    this.size = options.target.size;
+    this.readOnly = options.target.readOnly;
+    this.dataRange = options.target.dataRange;
   }
 
   /** Serves until the peer has nothing more, a limit is reached or its turn is over. */
@@ -154,6 +162,10 @@ export class Transmission implements Session {
     this.#state = 'ended';
     this.#releaseRoom();
     this.#reportIdle();
+  }
+
+  forgetData(): void {
+    this.#options.target.forgetData();
   }
 
   async room(): Promise<void> {
