@@ -168,6 +168,7 @@ export class BlockBackend {
   }
 
   #checkBounds(offset: number, length: number, what: string): void {
+    if (this.#released) throw new IoError(errno.ENOMEDIUM, { syscall: what, offset });
     if (!(offset >= 0 && length >= 0 && offset + length <= this.node.length)) {
       throw new IoError(errno.EIO, { syscall: what, offset });
     }

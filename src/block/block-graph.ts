@@ -49,6 +49,7 @@ export interface BackendOptions {
 }
 
 export class BlockGraph {
+  /** For what happens to nodes and is nobody's answer. */
   readonly events: EventSink;
   readonly #log: Logger;
   /** In the order in which they were made. */

@@ -12,7 +12,7 @@ import {
   BLOCK_ZERO,
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
-import { alignedDown, alignedUp } from './io-driver.ts';
+import { alignedDown, alignedUp, inFlight } from './io-driver.ts';
 import { whenDone } from './maybe-promise.ts';
 
 /** What to look at. `wantZero` false: only whether it is allocated matters, answer fast. */
@@ -67,7 +67,8 @@ function driverStatus(node: BlockNode, query: StatusQuery): MaybePromise<BlockSt
   const { requestAlignment } = node.limits;
   const start = alignedDown(query.offset, requestAlignment);
   const end = alignedUp(query.offset + query.length, requestAlignment);
-  return whenDone(driver.blockStatus(node, start, end - start, query.wantZero), (found) =>
+  const answer = driver.blockStatus(node, start, end - start, query.wantZero);
+  return whenDone(answer instanceof Promise ? inFlight(node, answer) : answer, (found) =>
     explained(node, query, cutTo(query, start, found)),
   );
 }

@@ -42,6 +42,16 @@ export async function tracked(
   }
 }
 
+/** Counts `done` as in flight, without an area. */
+export async function inFlight<T>(node: BlockNode, done: Promise<T>): Promise<T> {
+  node.requests.enter();
+  try {
+    return await done;
+  } finally {
+    node.requests.leave();
+  }
+}
+
 /** As tracked, but starts only when nothing that serialises overlaps the area. */
 export async function trackedAfterConflicts(
   node: BlockNode,

@@ -46,10 +46,6 @@ async function truncateDriver(
     if ((options.flags & ~node.supportedTruncateFlags) !== 0) {
       throw new QmpError('Block driver does not support requested flags');
     }
-    // Beyond what a number holds exactly; no file system has such files either.
-    if (length > Number.MAX_SAFE_INTEGER) {
-      throw new QmpError(`Could not resize file: ${strerror(errno.EFBIG)}`);
-    }
     await node.driver.truncate(node, length, options);
     return;
   }

@@ -11,6 +11,7 @@ import type { BlockDriver, ChildRole, DescriptorPoller } from './block-driver.ts
 import { CHILD_COW, CHILD_IMAGE } from './block-driver.ts';
 import { BlockNode } from './block-node.ts';
 import type { BouncePool } from './bounce-pool.ts';
+import { filenameOf } from './filename.ts';
 import { refreshLimits } from './limits.ts';
 
 /** What a graph lends to opening: finding, registering, attaching and letting go of nodes. */
@@ -78,9 +79,10 @@ export async function openNode(
     await openWithDriver(environment, node, settings, file);
     return node;
   } catch (error) {
+    const shown = openError(error, file === undefined ? filenameOption(options) : filenameOf(file));
     if (node !== undefined) await environment.abandon(node);
     if (file !== undefined) await environment.closeUnused(file);
-    throw openError(error, options);
+    throw shown;
   }
 }
 
@@ -176,9 +178,8 @@ async function openWithDriver(
   refreshLimits(node);
 }
 
-function openError(error: unknown, options: BlockdevOptions): unknown {
+function openError(error: unknown, filename: string | undefined): unknown {
   if (!(error instanceof IoError)) return error;
-  const filename = filenameOption(options);
   const what = filename === undefined ? 'image' : `'${filename}'`;
   return new QmpError(`Could not open ${what}: ${error.reason}`, { cause: error });
 }
