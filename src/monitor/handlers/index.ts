@@ -1,0 +1,17 @@
+// All commands: the compiler refuses a schema entry without a handler, and the other way round.
+
+import type { CommandHandlers } from '../../qapi/generated/commands.ts';
+import type { DaemonServices } from '../daemon-services.ts';
+import { blockCoreHandlers } from './block-core.ts';
+import { blockExportHandlers } from './block-export.ts';
+import { charHandlers } from './char.ts';
+import { controlHandlers } from './control.ts';
+import { qomHandlers } from './qom.ts';
+
+export const handlers = {
+  ...controlHandlers,
+  ...charHandlers,
+  ...qomHandlers,
+  ...blockCoreHandlers,
+  ...blockExportHandlers,
+} satisfies CommandHandlers<DaemonServices>;
