@@ -231,7 +231,7 @@ function titleOf(definition: Definition): string {
     case 'alternate':
       return 'Alternate';
     case 'object':
-      return definition.variants === undefined ? 'Object' : 'Union';
+      return definition.meta === 'union' ? 'Union' : 'Object';
   }
 }
 

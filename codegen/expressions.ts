@@ -165,10 +165,11 @@ export function readDefinition({ info, members, doc }: Expression): Definition {
 }
 
 function checkDefinitionName(info: SourceInfo, meta: Meta, name: string): void {
-  if (meta === 'event') checkUpperName(name, info, meta);
-  else if (meta !== 'command') checkCamelName(name, info, meta);
+  const source = `this ${meta}`;
+  if (meta === 'event') checkUpperName(name, info, source);
+  else if (meta !== 'command') checkCamelName(name, info, source);
   else
-    checkLowerName(name, info, meta, { underscore: info.pragma.commandNameExceptions.has(name) });
+    checkLowerName(name, info, source, { underscore: info.pragma.commandNameExceptions.has(name) });
 }
 
 function checkDoc(info: SourceInfo, meta: Meta, name: string, doc: DocComment | undefined): void {
@@ -181,7 +182,10 @@ function checkDoc(info: SourceInfo, meta: Meta, name: string, doc: DocComment | 
   }
   const returns = doc.sections.find((section) => section.tag === 'Returns');
   if (returns !== undefined && meta !== 'command') {
-    throw new SchemaError(returns.info, "only a command's documentation may have 'Returns:'");
+    throw new SchemaError(
+      inDefinition(returns.info, meta, name),
+      "only a command's documentation may have 'Returns:'",
+    );
   }
 }
 

@@ -31,6 +31,7 @@ import {
   type Type,
   type Variant,
 } from './types.ts';
+import { checkExportedNames } from './visitor.ts';
 
 export interface SchemaOptions {
   /** The symbols that `if` conditions see as defined. */
@@ -49,6 +50,7 @@ export function loadSchema(file: string, { defined, readText }: SchemaOptions): 
   for (const source of sources) linker.link(source);
   const schema = linker.schema(parsed);
   checkSchema(schema);
+  checkExportedNames(schema);
   return keepActive(schema, defined);
 }
 
@@ -167,7 +169,7 @@ class Linker {
         return { kind: 'enum', ...common, values: source.values } satisfies EnumType;
       case 'struct':
       case 'union':
-        return { ...objectShell(name, info, 'definition'), ...common };
+        return { ...objectShell(name, info, 'definition'), ...common, meta: source.meta };
       case 'alternate':
         return { kind: 'alternate', ...common, branches: [] };
       case 'command': {
@@ -183,13 +185,8 @@ class Linker {
 
   #base(name: string, info: SourceInfo): ObjectType {
     const type = this.#resolve({ name, array: false }, info, "'base'");
-    if (type.kind === 'object' && !this.#isUnion(type)) return type;
+    if (type.kind === 'object' && type.meta === 'struct') return type;
     throw new SchemaError(info, `'base' must be a struct, ${describeType(type)} is not one`);
-  }
-
-  #isUnion(type: ObjectType): boolean {
-    for (const [source, shell] of this.#shells) if (shell === type) return source.meta === 'union';
-    return false;
   }
 
   #payload(source: Extract<Source, { meta: 'command' | 'event' }>): ObjectType {
@@ -200,7 +197,7 @@ class Linker {
     if (type.kind !== 'object') {
       throw new SchemaError(info, `${meta}'s 'data' cannot be ${describeType(type)}`);
     }
-    if (!source.boxed && this.#isUnion(type)) {
+    if (!source.boxed && type.meta === 'union') {
       throw new SchemaError(
         info,
         `${meta}'s 'data' can be union type '${data}' only with 'boxed': true`,
@@ -237,7 +234,7 @@ class Linker {
   #variant(branch: BranchDefinition): Variant {
     const { name, info, condition } = branch;
     const type = this.#resolve(branch.type, info, `branch '${name}'`);
-    if (type.kind !== 'object' || this.#isUnion(type)) {
+    if (type.kind !== 'object' || type.meta === 'union') {
       throw new SchemaError(info, `branch '${name}' cannot be ${describeType(type)}`);
     }
     return { name, info, condition, type };
@@ -259,6 +256,7 @@ class Linker {
 function objectShell(name: string, info: SourceInfo, origin: ObjectType['origin']): ObjectType {
   return {
     kind: 'object',
+    meta: 'struct',
     name,
     info,
     origin,

@@ -67,6 +67,7 @@ export interface ArrayType {
 /** A struct, a union, or the members written in place in a command, an event or a union's base. */
 export interface ObjectType extends Documented {
   readonly kind: 'object';
+  readonly meta: 'struct' | 'union';
   readonly origin: 'definition' | 'arguments' | 'base' | 'empty';
   readonly base: ObjectType | undefined;
   readonly ownMembers: readonly Member[];
@@ -157,7 +158,7 @@ export function describeType(type: Type): string {
     case 'array':
       return `array type ['${type.element.name}']`;
     case 'object':
-      return `${type.variants === undefined ? 'struct' : 'union'} type '${type.name}'`;
+      return `${type.meta} type '${type.name}'`;
     case 'enum':
     case 'alternate':
       return `${type.kind} type '${type.name}'`;

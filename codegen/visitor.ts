@@ -1,5 +1,6 @@
 // Walks over the checked schema that more than one emitter needs.
 
+import { SchemaError } from './errors.ts';
 import { camelCase } from './names.ts';
 import type { Command, Definition, Event, Module, ObjectType, Schema, Type } from './types.ts';
 
@@ -27,12 +28,17 @@ export function exportedName(type: ObjectType): string {
     case 'empty':
       return 'NoArguments';
     case 'arguments': {
-      const owner = name.slice('q_obj_'.length, -'-arg'.length);
+      const owner = ownerOf(name);
       return `${camelCase(owner)}${/[a-z]/.test(owner) ? 'Arguments' : 'Data'}`;
     }
     case 'base':
-      return `${name.slice('q_obj_'.length, -'-base'.length)}Base`;
+      return `${ownerOf(name)}Base`;
   }
+}
+
+/** The definition in which the members of an implicit type are written. */
+function ownerOf(implicitName: string): string {
+  return implicitName.replace(/^q_obj_(.*)-(?:arg|base)$/, '$1');
 }
 
 /** The object types and others that generated code names: definitions, arguments written in place, the empty object. */
@@ -44,6 +50,19 @@ export function namedTypes(schema: Schema): Exclude<Type, { kind: 'builtin' | 'a
     (each) => each.kind !== 'command' && each.kind !== 'event',
   );
   return [schema.emptyObject, ...defined, ...inPlace];
+}
+
+/** Refuses a schema in which two types would get one name: arguments written in place are named after their command. */
+export function checkExportedNames(schema: Schema): void {
+  const taken = new Map<string, string>();
+  for (const type of namedTypes(schema)) {
+    const name = type.kind === 'object' ? exportedName(type) : type.name;
+    const other = taken.get(name);
+    if (other !== undefined) {
+      throw new SchemaError(type.info, `${other} and this would both be exported as '${name}'`);
+    }
+    taken.set(name, type.name === name ? `'${name}'` : `the members of '${ownerOf(type.name)}'`);
+  }
 }
 
 /** A TypeScript or JavaScript string literal. */
