@@ -2,7 +2,7 @@
 // declarations. CommonJS, since Node starts one such file faster than a tree of modules.
 
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -28,7 +28,7 @@ const common: BuildOptions = {
   target: 'node20',
   format: 'cjs',
   charset: 'utf8',
-  external: ['koffi', 'pino'],
+  external: ['pino'],
   // A dynamic import of a file of ours becomes a require: the loader for ES modules would have to start for it.
   supported: { 'dynamic-import': false },
   minifySyntax: true,
@@ -48,13 +48,55 @@ const separateFiles: Plugin = {
   },
 };
 
+/**
+ * koffi's own loader looks around for several milliseconds. The package with its native part is asked for directly, and the
+ * loader only where that is not to be had (another C library, another package manager's layout, another version).
+ */
+const directKoffi: Plugin = {
+  name: 'direct-koffi',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'direct-koffi' }));
+    onResolve({ filter: /.*/, namespace: 'direct-koffi' }, ({ path: imported }) => ({
+      path: imported,
+      external: true,
+    }));
+    onLoad({ filter: /.*/, namespace: 'direct-koffi' }, async () => {
+      const manifest = path.join(root, 'node_modules/koffi/package.json');
+      const { version } = JSON.parse(await readFile(manifest, 'utf8')) as { version: string };
+      return {
+        contents: `
+          const { arch, platform } = process;
+          let native;
+          try {
+            native = require('@koromix/koffi-' + platform + '-' + arch + '/' + platform + '_' + arch + '/koffi.node');
+          } catch {}
+          module.exports = native?.version === '${version}' ? native : require('koffi');
+        `,
+      };
+    });
+  },
+};
+
+const declarationsProject = {
+  extends: '../../tsconfig.json',
+  compilerOptions: {
+    noEmit: false,
+    declaration: true,
+    emitDeclarationOnly: true,
+    rootDir: '../..',
+    outDir: 'types',
+  },
+  include: [],
+  files: ['../../src/index.ts'],
+};
+
 async function buildProgram(): Promise<void> {
   const outfile = path.join(dist, 'main.js');
   await build({
     ...common,
     entryPoints: ['src/main.ts'],
     outfile,
-    plugins: [separateFiles],
+    plugins: [separateFiles, directKoffi],
     banner: { js: SHEBANG },
   });
   await chmod(outfile, EXECUTABLE);
@@ -65,7 +107,7 @@ async function buildLibrary(): Promise<void> {
     ...common,
     entryPoints: ['src/index.ts'],
     outfile: path.join(dist, 'index.js'),
-    plugins: [separateFiles],
+    plugins: [separateFiles, directKoffi],
   });
 }
 
@@ -82,37 +124,22 @@ async function buildSeparateFiles(): Promise<void> {
 
 /** Declarations of what src/index.ts exports, and of what those refer to. */
 async function buildDeclarations(): Promise<void> {
-  const types = path.join(dist, 'types');
-  const project = path.join(dist, 'tsconfig.types.json');
-  await rm(types, { recursive: true, force: true });
-  await writeFile(
-    project,
-    JSON.stringify({
-      extends: '../tsconfig.json',
-      compilerOptions: {
-        noEmit: false,
-        declaration: true,
-        emitDeclarationOnly: true,
-        rootDir: '..',
-        outDir: 'types',
-      },
-      include: [],
-      files: ['../src/index.ts'],
-    }),
-  );
+  // Under names of its own, so that two builds at once do not meet.
+  const work = await mkdtemp(path.join(dist, 'declarations-'));
   try {
+    await writeFile(path.join(work, 'tsconfig.json'), JSON.stringify(declarationsProject));
     const tsc = path.join(root, 'node_modules/.bin/tsc');
-    await promisify(execFile)(tsc, ['-p', project], { cwd: root }).catch((error: unknown) => {
+    await promisify(execFile)(tsc, ['-p', work], { cwd: root }).catch((error: unknown) => {
       throw new Error(`tsc failed:\n${(error as { stdout: string }).stdout}`);
     });
-    await keepReachable(types, path.join(types, 'src/index.d.ts'));
+    await keepReachable(path.join(work, 'types'), path.join(dist, 'types'));
   } finally {
-    await rm(project);
+    await rm(work, { recursive: true, force: true });
   }
 }
 
 /** Keeps the declarations that the public API refers to, with specifiers that every version of TypeScript resolves. */
-async function keepReachable(directory: string, entry: string): Promise<void> {
+async function keepReachable(directory: string, target: string): Promise<void> {
   const kept = new Map<string, string>();
   const visit = async (file: string): Promise<void> => {
     if (kept.has(file)) return;
@@ -122,11 +149,12 @@ async function keepReachable(directory: string, entry: string): Promise<void> {
       await visit(path.resolve(path.dirname(file), `${specifier}.d.ts`));
     }
   };
-  await visit(entry);
-  await rm(directory, { recursive: true });
+  await visit(path.join(directory, 'src/index.d.ts'));
+  await rm(target, { recursive: true, force: true });
   for (const [file, text] of kept) {
-    await mkdir(path.dirname(file), { recursive: true });
-    await writeFile(file, text);
+    const copy = path.join(target, path.relative(directory, file));
+    await mkdir(path.dirname(copy), { recursive: true });
+    await writeFile(copy, text);
   }
 }
 

@@ -3,8 +3,8 @@
 import path from 'node:path';
 import { createLineLogger, type ProcessLogger } from './base/log.ts';
 import { createJsonLogger, jsonLogLevel } from './base/log-json.ts';
+import { type BackgroundProcess, enterBackground } from './cli/background.ts';
 import { daemonTarget } from './cli/daemon-target.ts';
-import { type BackgroundProcess, enterBackground, startInBackground } from './cli/daemonize.ts';
 import { buildFromOptions, type Ending, processOptions, reportFailure } from './cli/options.ts';
 import { createPidfile, type Pidfile } from './cli/pidfile.ts';
 import { packageName, programName } from './cli/version.ts';
@@ -23,7 +23,10 @@ async function run(words: readonly string[], program: string): Promise<number> {
   const log = await createLogger(program);
   const options = processOptions(words, program, log);
   if (options.ending) return conclude(options.ending);
-  if (options.daemonize && background === undefined) return startInBackground();
+  if (options.daemonize && background === undefined) {
+    const { startInBackground } = await import('./cli/daemonize.ts');
+    return startInBackground();
+  }
   const daemon = new Daemon({
     log,
     packageName,

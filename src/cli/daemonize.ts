@@ -1,43 +1,9 @@
-// --daemonize. Node cannot fork, so the program starts itself again in a new session, hands its descriptors on, and waits for
-// a byte that says "ready". The second process keeps the first one's standard descriptors until then, so that what goes
-// wrong at the start is printed where the user looks.
+// --daemonize, in the process that was called. Node cannot fork, so the program starts itself again in a new session, hands
+// its descriptors on, and waits for a byte that says "ready". background.ts is the other side.
 
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
-import { dup2 } from '../sys/process.ts';
-
-/** Tells the second process what it is: `STATUS_FD[,FD_TO_CLOSE...]`. */
-const MARK = 'QSD_DAEMONIZED';
-const STANDARD_FDS = [0, 1, 2] as const;
-const READY = 0;
-const DAEMON_UMASK = 0o027;
-
-/** The second process's side. */
-export interface BackgroundProcess {
-  /** Leaves the working directory and the terminal, and lets the first process go. */
-  ready(): void;
-}
-
-/** Whether this is the process that was started in the background; to be asked once, at the start. */
-export function enterBackground(): BackgroundProcess | undefined {
-  const mark = process.env[MARK];
-  if (mark === undefined) return undefined;
-  delete process.env[MARK];
-  const [status = -1, ...fillers] = mark.split(',').map(Number);
-  for (const fd of fillers) closeSync(fd);
-  process.umask(DAEMON_UMASK);
-  for (const signal of ['SIGTSTP', 'SIGTTOU', 'SIGTTIN'] as const) process.on(signal, () => {});
-  return {
-    ready() {
-      process.chdir('/');
-      const none = openSync('/dev/null', 'r+');
-      for (const fd of STANDARD_FDS) dup2(none, fd);
-      closeSync(none);
-      writeSync(status, Buffer.of(READY));
-      closeSync(status);
-    },
-  };
-}
+import { readdirSync, readlinkSync } from 'node:fs';
+import { MARK, READY, STANDARD_FDS } from './background.ts';
 
 /** Starts the second process and waits until it is ready or has ended; the exit code for the first one. */
 export async function startInBackground(): Promise<number> {
