@@ -20,8 +20,6 @@ export const MAY_UNMAP = 2;
 export const NO_FALLBACK = 4;
 /** The data do not change what a guest sees (copy-on-read): needs PERM_WRITE_UNCHANGED only. */
 export const WRITE_UNCHANGED = 8;
-/** Read for the effect on caches; nobody looks at the data. */
-export const PREFETCH = 16;
 /** On truncate: a grown area must read as zeroes. */
 export const ZERO_WRITE = 32;
 export type RequestFlags = number;

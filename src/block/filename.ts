@@ -17,7 +17,7 @@ export function filenameOf(node: BlockNode): string {
 }
 
 /** A filename that alone opens the same node, or undefined. */
-export function exactFilenameOf(node: BlockNode): string | undefined {
+function exactFilenameOf(node: BlockNode): string | undefined {
   const { driver } = node;
   if (driver.exactFilename !== undefined) return driver.exactFilename(node);
   if (driver.kind === 'protocol') return option(node, 'filename');

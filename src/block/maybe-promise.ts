@@ -9,8 +9,3 @@ export function whenDone<T, U>(
 ): MaybePromise<U> {
   return value instanceof Promise ? value.then(then) : then(value);
 }
-
-/** Calls `start`; what it throws at once becomes a rejection. */
-export async function asPromise<T>(start: () => MaybePromise<T>): Promise<T> {
-  return start();
-}

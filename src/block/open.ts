@@ -87,7 +87,7 @@ export async function openNode(
 }
 
 /** What a child in `role` takes over from its parent's settings. */
-export function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
+function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
   // Discards are filtered where they enter, so layers below may have them on.
   const all = { ...parent, unmap: true };
   if ((role & CHILD_COW) === 0) return all;
@@ -176,6 +176,19 @@ async function openWithDriver(
     throw new QmpError(`Could not refresh total sector count: ${error.reason}`, { cause: error });
   }
   refreshLimits(node);
+  refuseEmptyCache(node);
+}
+
+/** The reference takes options apart by their members: an object without any is left over as an option nobody knows. */
+function refuseEmptyCache(node: BlockNode): void {
+  const { cache } = node.options;
+  if (cache === undefined || Object.keys(cache).length > 0) return;
+  const { name, kind } = node.driver;
+  throw new QmpError(
+    kind === 'protocol'
+      ? `Block protocol '${name}' doesn't support the option 'cache'`
+      : `Block format '${name}' does not support the option 'cache'`,
+  );
 }
 
 function openError(error: unknown, filename: string | undefined): unknown {

@@ -127,6 +127,18 @@ describe('BlockGraph.add', () => {
     );
   });
 
+  it('refuses an empty cache object, which the reference does not understand', async () => {
+    expect(await messageOf(() => graph.add({ ...nullCo, 'node-name': 'n', cache: {} }))).toBe(
+      "Block protocol 'null-co' doesn't support the option 'cache'",
+    );
+    expect(
+      await messageOf(() =>
+        graph.add({ driver: 'raw', 'node-name': 'r', file: nullCo, cache: {} }),
+      ),
+    ).toBe("Block format 'raw' does not support the option 'cache'");
+    expect(names()).toEqual([]);
+  });
+
   it('hands read-only, auto-read-only, force-share and cache down, and turns discard on below', async () => {
     await graph.add({
       driver: 'raw',
