@@ -136,7 +136,7 @@ class DocBuilder {
     if (member !== null) return this.#startMember(token, line, member[1] ?? '', member[0].length);
     const tag = SECTION_TAGS.find((each) => line === `${each}:` || line.startsWith(`${each}: `));
     if (tag !== undefined) return this.#startSection(token, line, tag);
-    if (line === 'Features:' && this.#mode !== 'sections') return this.#startFeatures(token);
+    if (line === 'Features:') return this.#startFeatures(token);
     const indented = /^\s/.test(line);
     const afterBlank = this.#open.lines.at(-1) === '';
     // Text at the margin ends whatever is indented.
@@ -188,6 +188,7 @@ class DocBuilder {
   }
 
   #startFeatures(token: Token): void {
+    if (this.#mode === 'sections') fail(token, "'Features:' cannot follow a section");
     this.#mode = 'features';
     const close = ({ text }: DocSection) => {
       if (text !== '') fail(token, "'Features:' must be followed by '@name:' lines");

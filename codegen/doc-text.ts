@@ -2,10 +2,10 @@
 
 import type { DocComment, TaggedSection } from './doc-comment.ts';
 
-/** The body and the tagged sections, without what belongs to single members. */
-export function docText({ body, sections }: DocComment): string {
-  const parts = [plain(body), ...sections.map(sectionText)];
-  return parts.filter((part) => part !== '').join('\n\n');
+/** The body and the tagged sections, without what belongs to single members; `otherwise` when there is nothing. */
+export function docText(doc: DocComment | undefined, otherwise: string): string {
+  const parts = doc === undefined ? [] : [plain(doc.body), ...doc.sections.map(sectionText)];
+  return parts.filter((part) => part !== '').join('\n\n') || otherwise;
 }
 
 function sectionText({ tag, text }: TaggedSection): string {

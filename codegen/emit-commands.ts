@@ -1,6 +1,6 @@
 // The commands: what each takes and returns, the type that a complete table of handlers has, and their flags.
 
-import { docText, tsDoc } from './doc-text.ts';
+import { docText, plain, tsDoc } from './doc-text.ts';
 import type { Command, Schema, Type } from './types.ts';
 import {
   commandsInWireOrder,
@@ -64,8 +64,8 @@ function commandMember(command: Command, imports: Set<string>): string {
   const returns = command.returns === undefined ? 'void' : typeText(command.returns, imports);
   const deprecated = command.doc?.features.get('deprecated')?.text;
   const text = [
-    command.doc === undefined ? `Runs ${command.name}.` : docText(command.doc),
-    ...(deprecated === undefined ? [] : [`@deprecated ${deprecated}`]),
+    docText(command.doc, `Runs ${command.name}.`),
+    ...(deprecated === undefined ? [] : [`@deprecated ${plain(deprecated)}`]),
   ].join('\n\n');
   const key = propertyKey(command.name);
   return `${tsDoc(text, '  ')}\n  ${key}: { arguments: ${args}; returns: ${returns} };`;

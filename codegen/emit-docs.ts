@@ -1,6 +1,7 @@
 // The QMP reference manual: Markdown, in the order of the schema, every mention of a definition a link to it.
 
 import type { DocComment } from './doc-comment.ts';
+import { documentedFeatures } from './documentation.ts';
 import type { FeatureDefinition } from './expressions.ts';
 import { manualText } from './manual-text.ts';
 import type {
@@ -164,9 +165,9 @@ class Manual {
     return [`**Returns** ${this.#typeLink(returns)}${described}\n`];
   }
 
-  #features({ doc }: Definition): string[] {
-    const rows = [...(doc?.features ?? [])].map(([name, { text }]) =>
-      this.#row(`\`${name}\``, text),
+  #features(definition: Definition): string[] {
+    const rows = documentedFeatures(definition).map((name) =>
+      this.#row(`\`${name}\``, definition.doc?.features.get(name)?.text),
     );
     return list('Features', rows);
   }

@@ -40,8 +40,7 @@ ${emitters.join('\n\n')}
 
 function eventMember({ name, doc, dataType }: Event, imports: Set<string>): string {
   imports.add(exportedName(dataType));
-  const text = doc === undefined ? `Sent as ${name}.` : docText(doc);
-  return `${tsDoc(text, '  ')}\n  ${propertyKey(name)}: ${exportedName(dataType)};`;
+  return `${tsDoc(docText(doc, `Sent as ${name}.`), '  ')}\n  ${propertyKey(name)}: ${exportedName(dataType)};`;
 }
 
 function emitter({ name, dataType }: Event): string {

@@ -2,7 +2,7 @@
 
 import { docText, plain } from './doc-text.ts';
 import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
-import { exportedName, namedTypes } from './visitor.ts';
+import { exportedName, namedTypes, ownerOf } from './visitor.ts';
 
 export interface JsonSchema {
   readonly $ref?: string;
@@ -40,7 +40,7 @@ function nameOf(type: EnumType | ObjectType | AlternateType): string {
 }
 
 function definitionOf(type: EnumType | ObjectType | AlternateType): JsonSchema {
-  const described = type.doc === undefined ? {} : { description: docText(type.doc) };
+  const described = { description: textOf(type) };
   switch (type.kind) {
     case 'enum':
       return { ...described, type: 'string', enum: type.values.map((value) => value.name) };
@@ -48,6 +48,19 @@ function definitionOf(type: EnumType | ObjectType | AlternateType): JsonSchema {
       return { ...described, anyOf: type.branches.map((branch) => referenceTo(branch.type)) };
     case 'object':
       return { ...described, ...objectSchema(type) };
+  }
+}
+
+function textOf(type: EnumType | ObjectType | AlternateType): string {
+  if (type.kind !== 'object') return docText(type.doc, `The type ${type.name}.`);
+  switch (type.origin) {
+    case 'definition':
+      return docText(type.doc, `The type ${type.name}.`);
+    case 'arguments':
+      return `What \`${ownerOf(type.name)}\` carries.`;
+    case 'base':
+    case 'empty':
+      return 'Nothing.';
   }
 }
 

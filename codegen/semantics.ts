@@ -1,6 +1,7 @@
 // The checks that need the linked schema: clashes, bases that contain themselves, tags, alternates that cannot be told
 // apart, what commands may return, documentation that does not fit. Fills in what follows from them: flattened members and tags.
 
+import { checkDocumentation } from './documentation.ts';
 import { SchemaError } from './errors.ts';
 import type { FeatureDefinition } from './expressions.ts';
 import { clashKey } from './names.ts';
@@ -221,71 +222,4 @@ function wireKinds(type: Type): ReadonlySet<string> {
     kinds.add('boolean').add('number');
   }
   return kinds;
-}
-
-/** Everything documented exists; everything that exists is documented, unless a pragma excuses it. */
-function checkDocumentation(definition: Definition): void {
-  const { doc, info } = definition;
-  if (doc === undefined) return;
-  const members = documentable(definition);
-  const features = allFeatures(definition);
-  rejectBogus(doc.members, members, 'member', info);
-  rejectBogus(doc.features, features, 'feature', info);
-  const missing = features.find((name) => !doc.features.has(name));
-  if (missing !== undefined) {
-    throw new SchemaError(info, `feature '${missing}' lacks documentation`);
-  }
-  const { docRequired, documentationExceptions } = info.pragma;
-  if (!docRequired || documentationExceptions.has(definition.name)) return;
-  const silent = members.find((name) => !doc.members.has(name));
-  if (silent !== undefined) {
-    throw new SchemaError(info, `member '${silent}' lacks documentation`);
-  }
-}
-
-function rejectBogus(
-  documented: ReadonlyMap<string, { readonly info: SourceInfo }>,
-  known: readonly string[],
-  what: string,
-  info: SourceInfo,
-): void {
-  for (const [name, section] of documented) {
-    if (known.includes(name)) continue;
-    const at =
-      info.definition === undefined
-        ? section.info
-        : { ...section.info, definition: info.definition };
-    throw new SchemaError(at, `documented ${what} '${name}' does not exist`);
-  }
-}
-
-/** The members that a definition's comment must cover: its own, and those written in place. */
-function documentable(definition: Definition): string[] {
-  return documentedMembers(definition).map((member) => member.name);
-}
-
-function documentedMembers(definition: Definition) {
-  switch (definition.kind) {
-    case 'enum':
-      return definition.values;
-    case 'alternate':
-      return definition.branches;
-    case 'object': {
-      const { base } = definition;
-      return [...(base?.origin === 'base' ? base.ownMembers : []), ...definition.ownMembers];
-    }
-    case 'command':
-      return definition.argumentsType.origin === 'arguments'
-        ? definition.argumentsType.ownMembers
-        : [];
-    case 'event':
-      return definition.dataType.origin === 'arguments' ? definition.dataType.ownMembers : [];
-  }
-}
-
-function allFeatures(definition: Definition): string[] {
-  const inner = documentedMembers(definition).flatMap((member) =>
-    'features' in member ? member.features : [],
-  );
-  return [...new Set([...definition.features, ...inner].map((feature) => feature.name))];
 }

@@ -37,7 +37,7 @@ export function exportedName(type: ObjectType): string {
 }
 
 /** The definition in which the members of an implicit type are written. */
-function ownerOf(implicitName: string): string {
+export function ownerOf(implicitName: string): string {
   return implicitName.replace(/^q_obj_(.*)-(?:arg|base)$/, '$1');
 }
 
