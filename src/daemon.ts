@@ -41,7 +41,7 @@ export class Daemon implements DaemonServices {
   /** Resolves when everything is closed, after `quit` or `close`. */
   readonly ended: Promise<void>;
   readonly #poller: Poller;
-  readonly #queue = new CommandQueue();
+  readonly #queue: CommandQueue;
   readonly #dispatcher: Dispatcher<DaemonServices>;
   readonly #monitors: QmpMonitor[] = [];
   #writeTrace: TraceWriter;
@@ -74,6 +74,7 @@ export class Daemon implements DaemonServices {
       objects: this.objects,
       poller: this.#poller,
     });
+    this.#queue = new CommandQueue(log);
     this.#dispatcher = new Dispatcher({ handlers, daemon: this as DaemonServices, log });
   }
 
@@ -107,6 +108,11 @@ export class Daemon implements DaemonServices {
         packageName,
       }),
     );
+  }
+
+  /** Lets monitors carry out commands; what they were sent until then has waited. */
+  start(): void {
+    this.#queue.start();
   }
 
   objectModel(): QomNode {

@@ -49,6 +49,7 @@ export interface InProcessDaemon {
 /** Makes a daemon. Several may live side by side; they share nothing. */
 export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon {
   const daemon = new Daemon({ log: processLogger(options.log), packageName, print: () => {} });
+  daemon.start();
   return {
     execute: (command, ...[args]) =>
       daemon.execute(command, (args ?? {}) as Commands[typeof command]['arguments']),

@@ -72,6 +72,7 @@ async function start(
   try {
     pidfile = pidfilePath === undefined ? undefined : createPidfile(pidfilePath);
     background?.ready();
+    daemon.start();
     return { pidfile };
   } catch (error) {
     reportFailure(error, daemon.log);

@@ -2,17 +2,33 @@
 // the next one; after a turn it goes to the end, so a busy monitor does not keep the others waiting.
 
 import type PQueue from 'p-queue';
+import type { Logger } from '../base/log.ts';
 
-/** Carries out one request. Must not reject. */
+/** Carries out one request. Rejects only through a fault of the program, which is logged. */
 export type Turn = () => Promise<void>;
 
 export class CommandQueue {
+  readonly #log: Logger;
   /** p-queue is loaded with the first turn: a greeting does not wait for it. */
   #queue: PQueue | Promise<PQueue> | undefined;
   #running: Promise<void> | undefined;
+  #started = false;
   #closed = false;
 
-  /** Runs `turn` once those before it are done, never before this returns. Turns that have not begun when the queue is closed never do. */
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /** Lets turns begin. Until then they wait: the command line is carried out before the first command of a monitor. */
+  start(): void {
+    this.#started = true;
+    if (this.#queue !== undefined && !(this.#queue instanceof Promise)) this.#queue.start();
+  }
+
+  /**
+   * Runs `turn` once those before it are done, and never before this returns. Turns that have not begun when the queue is
+   * closed never do.
+   */
   add(turn: Turn): void {
     if (this.#closed) return;
     this.#queue ??= this.#load();
@@ -29,8 +45,9 @@ export class CommandQueue {
 
   async #load(): Promise<PQueue> {
     const { default: Queue } = await import('p-queue');
-    this.#queue = new Queue({ concurrency: 1 });
-    return this.#queue;
+    const queue = new Queue({ concurrency: 1, autoStart: this.#started });
+    this.#queue = queue;
+    return queue;
   }
 
   #enqueue(queue: PQueue, turn: Turn): void {
@@ -38,7 +55,9 @@ export class CommandQueue {
       // p-queue may begin within `add`, where the monitor is still in the middle of its input.
       await Promise.resolve();
       if (this.#closed) return;
-      this.#running = turn();
+      this.#running = turn().catch((error: unknown) => {
+        this.#log.error(`A monitor failed unexpectedly: ${String(error)}`, { err: error });
+      });
       await this.#running;
     });
   }

@@ -103,11 +103,9 @@ export class QmpMonitor implements ChardevFrontend, EventListener {
 
   #write(message: QmpMessage): boolean {
     const { chardev, pretty, log } = this.#options;
-    const line = `${writeJson(message, { pretty })}\n`;
-    const bytes = Buffer.from(
-      pretty ? line.replaceAll('\n', '\r\n') : `${line.slice(0, -1)}\r\n`,
-      'latin1',
-    );
+    const text = writeJson(message, { pretty });
+    const line = `${pretty ? text.replaceAll('\n', '\r\n') : text}\r\n`;
+    const bytes = Buffer.from(line, 'latin1');
     if (this.#stalled) {
       this.#unreadEventBytes += bytes.length;
       if (this.#unreadEventBytes > MAX_UNREAD_EVENT_BYTES) {

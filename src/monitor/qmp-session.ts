@@ -143,12 +143,15 @@ export class QmpSession implements RequestSession {
     const queued = this.#queued.shift() as Queued;
     this.#inHand = !this.outOfBandEnabled;
     if (!this.#inHand) this.#takeBacklog();
-    this.#say(
-      'message' in queued ? await this.#options.respond(queued.message, this) : queued.response,
-    );
-    this.#inHand = false;
-    this.#turnPending = false;
-    this.#proceed();
+    try {
+      this.#say(
+        'message' in queued ? await this.#options.respond(queued.message, this) : queued.response,
+      );
+    } finally {
+      this.#inHand = false;
+      this.#turnPending = false;
+      this.#proceed();
+    }
   }
 
   #say(response: QmpMessage | undefined): void {
