@@ -281,8 +281,9 @@ export class Transmission implements Session {
     }
     if (received === WOULD_BLOCK) {
       this.#wantReadable(true);
-      this.#input.releaseIdle();
+      // In this order, so that the pool gives each the buffer that it had before.
       this.output.releaseIdle();
+      this.#input.releaseIdle();
       return false;
     }
     return true;
