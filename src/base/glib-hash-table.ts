@@ -39,14 +39,15 @@ export class GlibStringSet {
     }
   }
 
-  delete(key: string): boolean {
+  /** Removes a key. The table shrinks when it should, except after a removal in the middle of a walk (`walking`). */
+  delete(key: string, { walking = false }: { readonly walking?: boolean } = {}): boolean {
     const hash = hashOf(key);
     const at = this.#slotOf(key, hash);
     if (this.#keys[at] !== key) return false;
     this.#hashes[at] = TOMBSTONE;
     this.#keys[at] = undefined;
     this.#used--;
-    this.#resizeIfDue();
+    if (!walking) this.#resizeIfDue();
     return true;
   }
 
@@ -57,7 +58,7 @@ export class GlibStringSet {
   /** Where `key` is, or where it would go. */
   #slotOf(key: string, hash: number): number {
     const mask = this.#hashes.length - 1;
-    let at = (Math.imul(hash, 11) >>> 0) % (PRIME_BELOW[this.#shift] ?? 1);
+    let at = this.#firstSlot(hash);
     let firstTombstone = -1;
     for (let step = 1; this.#hashes[at] !== UNUSED; step++) {
       if (this.#hashes[at] === hash && this.#keys[at] === key) return at;
@@ -72,17 +73,41 @@ export class GlibStringSet {
     const tooLarge = size > this.#used * 4 && size > 1 << MIN_SHIFT;
     const tooFull = size <= this.#occupied + Math.floor(this.#occupied / 16);
     if (!tooLarge && !tooFull) return;
-    const kept = [...this];
     this.#shift = Math.max(MIN_SHIFT, 32 - Math.clz32(Math.floor(this.#used * 1.333)));
-    this.#hashes = new Uint32Array(1 << this.#shift);
-    this.#keys = new Array<string | undefined>(1 << this.#shift);
-    for (const key of kept) {
-      const hash = hashOf(key);
-      const at = this.#slotOf(key, hash);
-      this.#hashes[at] = hash;
-      this.#keys[at] = key;
-    }
+    this.#rehash(1 << this.#shift);
     this.#occupied = this.#used;
+  }
+
+  /** Moves every key to its place in the table's new size, in place: one that is in the way moves on at once. */
+  #rehash(newSize: number): void {
+    const oldSize = this.#hashes.length;
+    const hashes = new Uint32Array(Math.max(oldSize, newSize));
+    const keys = new Array<string | undefined>(hashes.length);
+    const settled = new Uint8Array(hashes.length);
+    hashes.set(this.#hashes);
+    for (const [at, key] of this.#keys.entries()) keys[at] = key;
+    for (let from = 0; from < oldSize; from++) {
+      if (settled[from] === 1) continue;
+      let key = keys[from];
+      let hash = hashes[from] ?? UNUSED;
+      hashes[from] = UNUSED;
+      keys[from] = undefined;
+      while (key !== undefined) {
+        let at = this.#firstSlot(hash);
+        for (let step = 1; settled[at] === 1; step++) at = (at + step) & (newSize - 1);
+        settled[at] = 1;
+        const evicted: [string | undefined, number] = [keys[at], hashes[at] ?? UNUSED];
+        keys[at] = key;
+        hashes[at] = hash;
+        [key, hash] = evicted;
+      }
+    }
+    this.#hashes = hashes.slice(0, newSize);
+    this.#keys = keys.slice(0, newSize);
+  }
+
+  #firstSlot(hash: number): number {
+    return (Math.imul(hash, 11) >>> 0) % (PRIME_BELOW[this.#shift] ?? 1);
   }
 }
 

@@ -4,7 +4,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { dup2 } from '../sys/process.ts';
 
-/** The environment variable that tells the process what it is: `STATUS_FD[,FD_TO_CLOSE...]`. */
+/** The environment variable that tells the process what it is: its value is the status descriptor. */
 export const MARK = 'QSD_DAEMONIZED';
 /** The byte on the status descriptor that lets the first process go. */
 export const READY = 0;
@@ -22,8 +22,7 @@ export function enterBackground(): BackgroundProcess | undefined {
   const mark = process.env[MARK];
   if (mark === undefined) return undefined;
   delete process.env[MARK];
-  const [status = -1, ...fillers] = mark.split(',').map(Number);
-  for (const fd of fillers) closeSync(fd);
+  const status = Number(mark);
   process.umask(DAEMON_UMASK);
   for (const signal of ['SIGTSTP', 'SIGTTOU', 'SIGTTIN'] as const) process.on(signal, () => {});
   return {

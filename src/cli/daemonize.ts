@@ -9,16 +9,13 @@ import { MARK, READY, STANDARD_FDS } from './background.ts';
 export async function startInBackground(): Promise<number> {
   const inherited = inheritedDescriptors();
   const status = Math.max(2, ...inherited) + 1;
-  const fillers: number[] = [];
-  const stdio = Array.from({ length: status }, (_, fd) => {
-    if (fd < STANDARD_FDS.length || inherited.includes(fd)) return fd;
-    fillers.push(fd);
-    return 'ignore' as const;
-  });
+  const stdio = Array.from({ length: status }, (_, fd) =>
+    fd < STANDARD_FDS.length || inherited.includes(fd) ? fd : ('ignore' as const),
+  );
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     detached: true,
     stdio: [...stdio, 'pipe'],
-    env: { ...process.env, [MARK]: [status, ...fillers].join(',') },
+    env: { ...process.env, [MARK]: String(status) },
   });
   const pipe = child.stdio[status] as NodeJS.ReadableStream;
   const code = await new Promise<number>((resolve) => {

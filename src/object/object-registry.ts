@@ -51,7 +51,7 @@ export class ObjectRegistry implements ObjectLookup {
   remove(id: string): void {
     this.#touched = true;
     if (!this.#objects.delete(id)) throw new QmpError(`object '${id}' not found`);
-    this.#names.delete(id);
+    this.#names.delete(id, { walking: true });
   }
 
   find(id: string): UserObject | undefined {
