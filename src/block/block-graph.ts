@@ -35,7 +35,7 @@ export interface BlockGraphOptions {
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
   readonly events: EventSink;
-  /** Page-aligned memory (sys/memory.ts), for bounce buffers. */
+  /** Zeroed, page-aligned memory (sys/memory.ts), for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /** Default: block/drivers/index.ts. */
   readonly drivers?: BlockDrivers;

@@ -14,6 +14,7 @@ export class BouncePool {
   readonly #free = new Map<number, IoBuffer[]>();
   #zeroes: IoBuffer | undefined = undefined;
 
+  /** `allocate` gives zeroed, page-aligned memory of exactly that length. */
   constructor(allocate: (length: number) => IoBuffer) {
     this.#allocate = allocate;
   }
@@ -34,10 +35,8 @@ export class BouncePool {
 
   /** LARGEST_BOUNCE zero bytes, shared: to be read only. */
   get zeroes(): IoBuffer {
-    if (this.#zeroes === undefined) {
-      this.#zeroes = this.#allocate(LARGEST_BOUNCE);
-      this.#zeroes.bytes.fill(0);
-    }
+    // Never written, so the kernel needs no memory for it.
+    this.#zeroes ??= this.#allocate(LARGEST_BOUNCE);
     return this.#zeroes;
   }
 }

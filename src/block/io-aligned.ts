@@ -79,7 +79,7 @@ export function writeNow(
   if (
     node.detectZeroes !== 'off' &&
     node.driver.writeZeroes !== undefined &&
-    isZero(from, at, length)
+    isZero(from, at, length, node.pool.zeroes)
   ) {
     const unmap = node.detectZeroes === 'unmap' ? MAY_UNMAP : 0;
     return writeZeroesAligned(node, offset, length, flags | unmap);
