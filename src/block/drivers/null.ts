@@ -1,14 +1,11 @@
 // Drivers without a disk: writes vanish, reads leave the memory as it is, or zero it with `read-zeroes`. For benchmarks and
 // tests. `null-co` completes a request at once unless it has a latency, `null-aio` always later.
 
-import { errno } from '../../base/errno.ts';
-import { IoError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { BlockdevOptionsNull } from '../../qapi/generated/types.ts';
 import { BLOCK_OFFSET_VALID, BLOCK_ZERO, type BlockDriver, FUA } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
-import { wireInteger } from './wire-integer.ts';
 
 const DEFAULT_SIZE = 1024 ** 3;
 
@@ -70,18 +67,14 @@ function nullDriver(
 }
 
 function sizeAndLatency(options: BlockdevOptionsNull): { size: number; latency: number } {
-  const size = wireInteger(options.size ?? DEFAULT_SIZE);
-  const nanoseconds = wireInteger(options['latency-ns'] ?? 0);
+  const size = options.size ?? DEFAULT_SIZE;
+  const nanoseconds = options['latency-ns'] ?? 0;
   // The reference aborts on this one.
   if (size < 0) {
     throw new QmpError("Parameter 'size' expects a non-negative number below 2^64");
   }
-  if (nanoseconds < 0 || nanoseconds > 2 ** 63) throw new QmpError('latency-ns is invalid');
-  if (size > Number.MAX_SAFE_INTEGER) {
-    const reason = new IoError(errno.EFBIG, { syscall: 'length' }).reason;
-    throw new QmpError(`Could not refresh total sector count: ${reason}`);
-  }
-  return { size: Number(size), latency: Number(nanoseconds) / 1e6 };
+  if (nanoseconds < 0) throw new QmpError('latency-ns is invalid');
+  return { size, latency: nanoseconds / 1e6 };
 }
 
 function complete(node: BlockNode<NullState>): MaybePromise<void> {

@@ -22,7 +22,6 @@ import {
 } from '../block-driver.ts';
 import { type BlockNode, SECTOR } from '../block-node.ts';
 import { defaultChildPermissions } from '../permissions.ts';
-import { wireInteger } from './wire-integer.ts';
 
 export interface RawState {
   readonly file: BlockChild;
@@ -118,8 +117,7 @@ function windowFrom(
   options: BlockdevOptionsRaw,
   below: BlockNode,
 ): { offset: number; hasSize: boolean; size: number } {
-  const offset = wireInteger(options.offset ?? 0);
-  const size = options.size === undefined ? undefined : wireInteger(options.size);
+  const { offset = 0, size } = options;
   for (const [name, value] of [
     ['offset', offset],
     ['size', size ?? 0],
@@ -136,8 +134,8 @@ function windowFrom(
       `Offset (${offset}) cannot be greater than size of the containing file (${realSize})`,
     );
   }
-  const left = realSize - Number(offset);
-  if (size === undefined) return { offset: Number(offset), hasSize: false, size: left };
+  const left = realSize - offset;
+  if (size === undefined) return { offset, hasSize: false, size: left };
   if (size > left) {
     throw new QmpError(
       `The sum of offset (${offset}) and size (${size}) has to be smaller or equal to the ` +
@@ -145,10 +143,10 @@ function windowFrom(
     );
   }
   // Lengths of nodes are rounded up, which would let requests out of the window.
-  if (Number(size) % SECTOR !== 0) {
+  if (size % SECTOR !== 0) {
     throw new QmpError(`Specified size is not multiple of ${SECTOR}`);
   }
-  return { offset: Number(offset), hasSize: true, size: Number(size) };
+  return { offset, hasSize: true, size };
 }
 
 const SUFFIX_HINT =
