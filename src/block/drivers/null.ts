@@ -8,6 +8,8 @@ import { BLOCK_OFFSET_VALID, BLOCK_ZERO, type BlockDriver, FUA } from '../block-
 import type { BlockNode } from '../block-node.ts';
 
 const DEFAULT_SIZE = 1024 ** 3;
+/** In milliseconds. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 export interface NullState {
   readonly size: number;
@@ -90,7 +92,7 @@ function pause(milliseconds: number): Promise<void> {
     function look(): void {
       const left = until - performance.now();
       if (left <= 0) resolve();
-      else if (left >= 2) setTimeout(look, left - 1);
+      else if (left >= 2) setTimeout(look, Math.min(left - 1, LONGEST_TIMER));
       else setImmediate(look);
     }
     look();
