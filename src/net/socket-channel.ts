@@ -95,9 +95,19 @@ export class SocketChannel implements ByteChannel {
     this.#watch.want(events);
   }
 
+  #hungUp(): void {
+    try {
+      // Sends nothing, but fails when the peer receives no more either.
+      send(this.fd, 0, 0);
+      this.wantHangup(false);
+    } catch {
+      this.onHangup();
+    }
+  }
+
   #ready(events: number): void {
     if ((events & this.#wanted & READABLE) !== 0) this.onReadable();
-    if (events === 0 && (this.#wanted & HANGUP) !== 0) this.onHangup();
+    if (events === 0 && (this.#wanted & HANGUP) !== 0) this.#hungUp();
     // onReadable may have closed the channel or taken the wish back.
     if (!this.#closed && (events & this.#wanted & WRITABLE) !== 0) this.onWritable();
   }

@@ -47,7 +47,8 @@ export class ChardevRegistry {
   readonly #slots = new Map<string, ChardevSlot>();
   /** The ids, in the order in which the reference walks them. */
   readonly #order = new GlibStringSet();
-  readonly #abort = new AbortController();
+  /** Chardevs that are being opened can be given up. */
+  readonly #opening = new Set<AbortController>();
   #input: IoBuffer | undefined;
   #output: IoBuffer | undefined;
 
@@ -145,7 +146,7 @@ export class ChardevRegistry {
    * moment for what they have not read.
    */
   async close(): Promise<void> {
-    this.#abort.abort(new QmpError('The daemon is ending'));
+    for (const abort of this.#opening) abort.abort(new QmpError('The daemon is ending'));
     await this.#lastOutput();
     for (const slot of this.#slots.values()) slot.close();
     this.#slots.clear();
@@ -167,29 +168,33 @@ export class ChardevRegistry {
     origin: PortContext['origin'],
   ): Promise<ChardevSlot> {
     const slot = new ChardevSlot(id, backend);
+    const abort = new AbortController();
+    this.#opening.add(abort);
     try {
       const open = backends[backend.type] as (
         options: object,
         context: PortContext,
       ) => Promise<ChardevPort>;
-      slot.port = await open(backend.data, this.#context(slot, origin));
+      slot.port = await open(backend.data, this.#context(slot, origin, abort.signal));
       // Only now, as in the reference: what cannot be opened is reported first.
       if (this.#slots.has(id)) {
         throw new QmpError(
           `attempt to add duplicate property '${id}' to object (type 'container')`,
         );
       }
-      this.#abort.signal.throwIfAborted();
+      abort.signal.throwIfAborted();
     } catch (error) {
       slot.close();
       throw error;
+    } finally {
+      this.#opening.delete(abort);
     }
     this.#slots.set(id, slot);
     this.#order.add(id);
     return slot;
   }
 
-  #context(slot: ChardevSlot, origin: PortContext['origin']): PortContext {
+  #context(slot: ChardevSlot, origin: PortContext['origin'], signal: AbortSignal): PortContext {
     const { poller, log, daemonized = false, hasObject = () => false } = this.#options;
     this.#input ??= allocate(TRANSFER_BYTES);
     this.#output ??= allocate(TRANSFER_BYTES);
@@ -204,7 +209,7 @@ export class ChardevRegistry {
       daemonized,
       hasObject,
       hasStdio: () => [...this.#slots.values()].some((other) => other.filename() === 'stdio'),
-      signal: this.#abort.signal,
+      signal,
     };
   }
 

@@ -73,6 +73,8 @@ export function isHelpRequest(options: ChardevOptions): boolean {
 export function backendFromOptions(options: ChardevOptions): ChardevBackend {
   const kind = options.get('backend');
   if (kind === undefined) throw new QmpError(`chardev: "${options.id}" missing backend`);
+  // What files, pipes and stdio have in common has a name in the reference, too.
+  if (kind === 'fd') throw new QmpError("Parameter 'driver' expects a non-abstract device type");
   if (!isBackendKind(kind)) throw new QmpError(`'${kind}' is not a valid char driver name`);
   const backend = { type: kind, data: data[kind](options) } as ChardevBackend;
   if (flag(options, 'mux') === true) throw new QmpError("'mux' option is not supported");

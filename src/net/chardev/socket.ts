@@ -194,7 +194,8 @@ class SocketPort implements ChardevPort {
         if (this.#closed) return;
         if (!this.#failureReported) {
           const reason = error instanceof Error ? error.message : String(error);
-          log.error(`Unable to connect character device ${id}: ${reason}`);
+          // Later, as it is not about the option that is being processed.
+          setImmediate(() => log.error(`Unable to connect character device ${id}: ${reason}`));
           this.#failureReported = true;
         }
         this.#retryLater();
@@ -232,9 +233,13 @@ class SocketPort implements ChardevPort {
     this.#watchHangup();
   }
 
-  /** With no user nothing is read, so the end of the stream would not be noticed. */
+  /**
+   * With no user nothing is read, so the end of the stream would not be noticed. A chardev of the command line gets its user
+   * later: what a peer sends before it leaves is for that one.
+   */
   #watchHangup(): void {
-    this.#channel?.wantHangup(this.#connected && !this.#attached);
+    const alone = this.#connected && !this.#attached && this.#context.origin === 'qmp';
+    this.#channel?.wantHangup(alone);
   }
 
   #watch(watch: boolean): void {
