@@ -176,7 +176,8 @@ export class QmpSession implements RequestSession {
   }
 
   #tellAccept(): void {
-    const refuse = this.#backlog.length > 0 || this.#stalled;
+    // Also while a request is in hand: the end of the stream must not be read before the request is answered.
+    const refuse = this.#backlog.length > 0 || this.#full;
     if (refuse === this.#refusing) return;
     this.#refusing = refuse;
     this.#options.acceptInput(!refuse);
