@@ -1,12 +1,12 @@
-// Sources to the package: dist/main.js (the program), dist/index.js (the library), what both load only when they need it, and
-// declarations. CommonJS, since Node starts one such file faster than a tree of modules.
+// Sources to the package: dist/main.js (the program), dist/index.js (the library), dist/parts (what they share or load only
+// when they need it), and declarations. CommonJS, since Node starts it faster than ES modules.
 
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { build, type Plugin, transform } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = path.join(root, 'dist');
@@ -15,38 +15,10 @@ const dist = path.join(root, 'dist');
 const SHEBANG = '#!/usr/bin/env -S NODE_EXTRA_CA_CERTS= node';
 const EXECUTABLE = 0o755;
 
-/** Large modules that a start does not need: files of their own, by the name of the module. */
-const loadedLater = ['validators', 'introspection', 'type-model'] as const;
-
 /** `from './x.ts'` and `import('./x.js')`: what stands before the specifier, and the specifier without its extension. */
 const RELATIVE_IMPORT = /((?:from|import\()\s*')(\.[^']+)\.[jt]s'/g;
 
-const common: BuildOptions = {
-  absWorkingDir: root,
-  bundle: true,
-  platform: 'node',
-  target: 'node20',
-  format: 'cjs',
-  charset: 'utf8',
-  external: ['pino'],
-  // A dynamic import of a file of ours becomes a require: the loader for ES modules would have to start for it.
-  supported: { 'dynamic-import': false },
-  minifySyntax: true,
-  minifyWhitespace: true,
-  legalComments: 'none',
-  logLevel: 'warning',
-};
-
-const separateFiles: Plugin = {
-  name: 'separate-files',
-  setup({ onResolve }) {
-    const pattern = new RegExp(`/generated/(${loadedLater.join('|')})\\.[jt]s$`);
-    onResolve({ filter: pattern }, ({ path: imported }) => {
-      const [, name] = pattern.exec(imported) ?? [];
-      return { path: `./${name}.js`, external: true };
-    });
-  },
-};
+const TARGET = 'node20';
 
 /**
  * koffi's own loader looks around for several milliseconds. The package with its native part is asked for directly, and the
@@ -90,36 +62,54 @@ const declarationsProject = {
   files: ['../../src/index.ts'],
 };
 
-async function buildProgram(): Promise<void> {
-  const outfile = path.join(dist, 'main.js');
-  await build({
-    ...common,
-    entryPoints: ['src/main.ts'],
-    outfile,
-    plugins: [separateFiles, directKoffi],
-    banner: { js: SHEBANG },
-  });
-  await chmod(outfile, EXECUTABLE);
-}
-
-async function buildLibrary(): Promise<void> {
-  await build({
-    ...common,
-    entryPoints: ['src/index.ts'],
-    outfile: path.join(dist, 'index.js'),
-    plugins: [separateFiles, directKoffi],
-  });
-}
-
-async function buildSeparateFiles(): Promise<void> {
-  const directory = path.join(root, 'src/qapi/generated');
-  await build({
-    ...common,
-    entryPoints: loadedLater.map((name) =>
-      path.join(directory, name === 'validators' ? `${name}.js` : `${name}.ts`),
-    ),
+/**
+ * Bundles the program and the library. What they share, and what is imported with `import()`, becomes a file of its own, so
+ * that a start reads and compiles only what it needs. esbuild splits ES modules only, hence the second step for each file.
+ */
+async function buildCode(): Promise<void> {
+  const { outputFiles } = await build({
+    absWorkingDir: root,
+    entryPoints: ['src/main.ts', 'src/index.ts'],
     outdir: dist,
+    chunkNames: 'parts/[name]-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: TARGET,
+    external: ['pino'],
+    plugins: [directKoffi],
+    charset: 'utf8',
+    legalComments: 'none',
+    logLevel: 'warning',
+    write: false,
   });
+  const kept = new Set(outputFiles.map(({ path: file }) => file));
+  await mkdir(path.join(dist, 'parts'), { recursive: true });
+  for (const { path: file, text } of outputFiles) {
+    const isProgram = file === path.join(dist, 'main.js');
+    await writeFile(file, await commonJs(text, isProgram ? SHEBANG : ''));
+    if (isProgram) await chmod(file, EXECUTABLE);
+  }
+  for (const name of await readdir(path.join(dist, 'parts'))) {
+    const file = path.join(dist, 'parts', name);
+    if (!kept.has(file)) await rm(file, { force: true });
+  }
+}
+
+async function commonJs(text: string, banner: string): Promise<string> {
+  const { code } = await transform(text, {
+    format: 'cjs',
+    platform: 'node',
+    target: TARGET,
+    charset: 'utf8',
+    banner,
+    // A dynamic import of a file of ours becomes a require: the loader for ES modules would have to start for it.
+    supported: { 'dynamic-import': false },
+    minifySyntax: true,
+    minifyWhitespace: true,
+  });
+  return code;
 }
 
 /** Declarations of what src/index.ts exports, and of what those refer to. */
@@ -166,4 +156,4 @@ async function readDeclaration(directory: string, file: string): Promise<string>
 
 await mkdir(dist, { recursive: true });
 await writeFile(path.join(dist, 'package.json'), '{ "type": "commonjs" }\n');
-await Promise.all([buildProgram(), buildLibrary(), buildSeparateFiles(), buildDeclarations()]);
+await Promise.all([buildCode(), buildDeclarations()]);

@@ -57,7 +57,7 @@ function textOf(type: EnumType | ObjectType | AlternateType): string {
     case 'definition':
       return docText(type.doc, `The type ${type.name}.`);
     case 'arguments':
-      return `What \`${ownerOf(type.name)}\` carries.`;
+      return `What \`${ownerOf(type.name)}\` takes or carries.`;
     case 'base':
     case 'empty':
       return 'Nothing.';

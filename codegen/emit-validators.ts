@@ -73,7 +73,7 @@ function declarations(names: readonly string[]): string {
  * What is wrong with a value. \`instancePath\` names the faulty value, or the object that lacks or should not have \`member\`.
  *
  * - \`missing\`: \`member\` is absent
- * - \`unexpected\`: \`member\` is not known
+ * - \`unexpected\`: \`member\` is not known; \`known\` lists those that are, in visiting order
  * - \`type\`: not of the JSON type \`expected\` (string, boolean, integer, number, object, array, null)
  * - \`alternate\`: of none of the JSON types that the alternate \`expected\` has
  * - \`enum\`: a string, \`value\`, that is not among the enum's
@@ -81,7 +81,8 @@ function declarations(names: readonly string[]): string {
  * - \`unsafe\`: an integer, \`value\`, that the QAPI type holds but a number does not hold exactly, or a negative uint64
  */
 export type Fault =
-  | { readonly kind: 'missing' | 'unexpected'; readonly member: string }
+  | { readonly kind: 'missing'; readonly member: string }
+  | { readonly kind: 'unexpected'; readonly member: string; readonly known: readonly string[] }
   | { readonly kind: 'type' | 'alternate' | 'integer'; readonly expected: string }
   | { readonly kind: 'unsafe'; readonly expected: string; readonly value: string }
   | { readonly kind: 'enum'; readonly value: string };

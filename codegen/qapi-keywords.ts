@@ -17,6 +17,7 @@ type Operand = Code | Name;
 interface Fault {
   readonly kind: 'missing' | 'unexpected' | 'type' | 'enum' | 'integer' | 'unsafe' | 'alternate';
   readonly member?: Operand | string;
+  readonly known?: Code;
   readonly expected?: string;
   readonly value?: Operand;
 }
@@ -42,9 +43,10 @@ export function addQapiKeywords(ajv: Ajv): void {
 type ErrorParams = Exclude<NonNullable<CodeKeywordDefinition['error']>['params'], Code | undefined>;
 
 const faultCode: ErrorParams = ({ params }) => {
-  const { kind, member, expected, value } = params as unknown as Fault;
+  const { kind, member, known, expected, value } = params as unknown as Fault;
   const cells = [_`kind: ${kind}`];
   if (member !== undefined) cells.push(_`member: ${member}`);
+  if (known !== undefined) cells.push(_`known: ${known}`);
   if (expected !== undefined) cells.push(_`expected: ${expected}`);
   if (value !== undefined) cells.push(_`value: ${value}`);
   return _`{${join(cells, _`, `)}}`;
@@ -152,17 +154,20 @@ function checkObject(cxt: KeywordCxt): void {
     gen.if(isOneOf(tag, group.values), () => visitMembers(cxt, group.members));
   }
   gen.forIn('key', data, (key) => {
-    let known = isOneOf(
-      key,
-      members.map((member) => member.name),
-    );
+    let isKnown = isOneOf(key, namesOf(members));
+    let known = listOf(namesOf(members));
     for (const group of groups) {
       if (tag === undefined) break;
-      const names = group.members.map((member) => member.name);
-      known = _`${known} || ((${isOneOf(tag, group.values)}) && (${isOneOf(key, names)}))`;
+      const applies = isOneOf(tag, group.values);
+      isKnown = _`${isKnown} || ((${applies}) && (${isOneOf(key, namesOf(group.members))}))`;
+      known = _`${known}.concat((${applies}) ? ${listOf(namesOf(group.members))} : [])`;
     }
-    refuse(cxt, _`!(${known})`, { kind: 'unexpected', member: key });
+    refuse(cxt, _`!(${isKnown})`, { kind: 'unexpected', member: key, known });
   });
+}
+
+function namesOf(members: readonly MemberVisit[]): string[] {
+  return members.map((member) => member.name);
 }
 
 function visitMembers(cxt: KeywordCxt, members: readonly MemberVisit[]): void {
@@ -242,6 +247,11 @@ function isOneOf(data: Operand, values: readonly string[]): Code {
     values.map((value) => _`${data} === ${value}`),
     _` || `,
   );
+}
+
+function listOf(values: readonly string[]): Code {
+  const cells = values.map((value) => _`${value}`);
+  return _`[${join(cells, _`, `)}]`;
 }
 
 function isNoneOf(data: Operand, values: readonly string[]): Code {

@@ -1,7 +1,9 @@
 // What a generated validator found, as the sentence that the reference would say.
 
+import { GlibStringSet } from '../base/glib-hash-table.ts';
 import { QmpError } from './errors.ts';
 import type { Fault, ValidationError } from './generated/validators.js';
+import { membersInOrder } from './member-order.ts';
 
 export interface ValidationErrorOptions {
   /** Elements of lists are named as keyval options spell them, `rules.0`, and not `rules[0]`. */
@@ -12,6 +14,7 @@ export interface ValidationErrorOptions {
 interface Place {
   readonly path: string;
   readonly leaf: string | undefined;
+  readonly value: unknown;
 }
 
 /** What the reference prints for a name that is not there; which of the two depends on the kind of the fault. */
@@ -33,6 +36,18 @@ export function validationError(
   return new QmpError(sentence(error.params, place));
 }
 
+/**
+ * Which of several unexpected members is named. The reference keeps the names in a hash table, removes each one that it visits,
+ * and names the first that is left.
+ */
+function firstLeft(value: unknown, known: readonly string[], otherwise: string): string {
+  if (typeof value !== 'object' || value === null) return otherwise;
+  const left = new GlibStringSet(membersInOrder(value));
+  for (const name of known) left.delete(name);
+  const [first] = left;
+  return first ?? otherwise;
+}
+
 function sentence(fault: Fault, place: Place): string {
   const path = place.path === '' ? NAMELESS_PATH : place.path;
   const leaf = place.leaf ?? NAMELESS_LEAF;
@@ -42,7 +57,7 @@ function sentence(fault: Fault, place: Place): string {
       text = `Parameter '${memberPath(place, fault.member)}' is missing`;
       break;
     case 'unexpected':
-      text = `Parameter '${memberPath(place, fault.member)}' is unexpected`;
+      text = `Parameter '${memberPath(place, firstLeft(place.value, fault.known, fault.member))}' is unexpected`;
       break;
     case 'type':
       text = `Invalid parameter type for '${path}', expected: ${fault.expected}`;
@@ -83,5 +98,5 @@ function locate(pointer: string, root: unknown, keyval: boolean): Place {
     leaf = Array.isArray(value) ? undefined : name;
     value = (value as Readonly<Record<string, unknown>> | undefined)?.[name];
   }
-  return { path, leaf };
+  return { path, leaf, value };
 }
