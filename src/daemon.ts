@@ -3,12 +3,11 @@
 
 import type { LogFields, ProcessLogger } from './base/log.ts';
 import { createTrace, type Trace } from './base/trace.ts';
-import { Engine } from './engine.ts';
+import type { Engine } from './engine.ts';
 import { CommandQueue } from './monitor/command-queue.ts';
 import type { DaemonServices } from './monitor/daemon-services.ts';
-import { Dispatcher } from './monitor/dispatcher.ts';
+import type { Dispatcher } from './monitor/dispatcher.ts';
 import { EventBroadcast } from './monitor/event-broadcast.ts';
-import { handlers } from './monitor/handlers/index.ts';
 import { QmpMonitor } from './monitor/qmp-monitor.ts';
 import { ChardevRegistry } from './net/chardev/chardev-registry.ts';
 import { ObjectRegistry } from './object/object-registry.ts';
@@ -28,6 +27,12 @@ export interface DaemonOptions {
   readonly print: (text: string) => void;
 }
 
+/** What carries out commands. */
+interface Works {
+  readonly engine: Engine;
+  readonly dispatcher: Dispatcher<DaemonServices>;
+}
+
 export type TraceWriter = (name: string, fields: LogFields) => void;
 
 export class Daemon implements DaemonServices {
@@ -37,12 +42,12 @@ export class Daemon implements DaemonServices {
   readonly events = new EventBroadcast();
   readonly objects: ObjectRegistry;
   readonly chardevs: ChardevRegistry;
-  readonly engine: Engine;
   /** Resolves when everything is closed, after `quit` or `close`. */
   readonly ended: Promise<void>;
   readonly #poller: Poller;
   readonly #queue: CommandQueue;
-  readonly #dispatcher: Dispatcher<DaemonServices>;
+  #works: Works | undefined;
+  #loading: Promise<Works> | undefined;
   readonly #monitors: QmpMonitor[] = [];
   #writeTrace: TraceWriter;
   #end: () => void = () => {};
@@ -56,6 +61,7 @@ export class Daemon implements DaemonServices {
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
+    this.#queue = new CommandQueue(log);
     this.objects = new ObjectRegistry({ trace: this.trace });
     this.#poller = new Poller({
       onError: (error) => log.error(`Unexpected error: ${String(error)}`, { err: error }),
@@ -67,15 +73,21 @@ export class Daemon implements DaemonServices {
       print,
       hasObject: (id) => this.objects.find(id) !== undefined,
     });
-    this.engine = new Engine({
-      log,
-      trace: this.trace,
-      events: this.events,
-      objects: this.objects,
-      poller: this.#poller,
-    });
-    this.#queue = new CommandQueue(log);
-    this.#dispatcher = new Dispatcher({ handlers, daemon: this as DaemonServices, log });
+  }
+
+  /** The block graph and the exports. There once `load` has resolved. */
+  get engine(): Engine {
+    if (this.#works === undefined) throw new Error('the daemon has not loaded its engine yet');
+    return this.#works.engine;
+  }
+
+  /**
+   * Loads what carries out commands. It is most of the program, and the greeting of a monitor does not need it; everything
+   * that does waits for it.
+   */
+  async load(): Promise<Works> {
+    this.#loading ??= this.#load();
+    return this.#loading;
   }
 
   /** Sends what trace points tell somewhere else than to the log. */
@@ -84,11 +96,12 @@ export class Daemon implements DaemonServices {
   }
 
   /** Carries out a command as a monitor would. Throws QmpError. */
-  execute<Name extends CommandName>(
+  async execute<Name extends CommandName>(
     command: Name,
     args: Commands[Name]['arguments'],
   ): Promise<Commands[Name]['returns']> {
-    return this.#dispatcher.execute(command, args);
+    const { dispatcher } = await this.load();
+    return dispatcher.execute(command, args);
   }
 
   /** --monitor. Throws QmpError. */
@@ -102,7 +115,8 @@ export class Daemon implements DaemonServices {
         chardev,
         pretty,
         queue: this.#queue,
-        respond: (message, session) => this.#dispatcher.respond(message, session),
+        respond: async (message, session) =>
+          (await this.load()).dispatcher.respond(message, session),
         events,
         log,
         packageName,
@@ -116,19 +130,34 @@ export class Daemon implements DaemonServices {
   }
 
   objectModel(): QomNode {
-    return qomTree(this.objects, undefined);
+    return qomTree(this.objects, this.chardevs.objectModel());
   }
 
   /** The `quit` command: resolves when exports and nodes are gone; monitors go after its response is out. */
   async quit(): Promise<void> {
-    await this.engine.close();
+    await this.#works?.engine.close();
     void this.#closeRest();
   }
 
   /** Ends everything in the reference's order: exports, nodes, monitors, chardevs. */
   async close(): Promise<void> {
-    await this.engine.close();
+    const works = await this.#loading;
+    await works?.engine.close();
     await this.#closeRest();
+  }
+
+  async #load(): Promise<Works> {
+    const [{ Engine }, { Dispatcher }, { handlers }] = await Promise.all([
+      import('./engine.ts'),
+      import('./monitor/dispatcher.ts'),
+      import('./monitor/handlers/index.ts'),
+    ]);
+    const { log, trace, events, objects } = this;
+    this.#works = {
+      engine: new Engine({ log, trace, events, objects, poller: this.#poller }),
+      dispatcher: new Dispatcher({ handlers, daemon: this as DaemonServices, log }),
+    };
+    return this.#works;
   }
 
   #closeRest(): Promise<void> {

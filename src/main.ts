@@ -45,6 +45,8 @@ async function run(words: readonly string[], program: string): Promise<number> {
       }),
       stopped.then(() => ({ exitCode: 0 })),
     ]);
+    // The first command need not wait for this.
+    if (ending === undefined) void daemon.load();
     if (ending === undefined) await Promise.race([stopped, daemon.ended]);
     await daemon.close();
     return ending === undefined ? 0 : conclude(ending);

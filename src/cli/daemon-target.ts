@@ -10,7 +10,7 @@ import type { OptionTarget } from './options.ts';
 import { writeAll } from './write-all.ts';
 
 export function daemonTarget(daemon: Daemon): OptionTarget {
-  const { engine, log } = daemon;
+  const { log } = daemon;
   let traceFile: number | undefined;
   return {
     log,
@@ -21,10 +21,13 @@ export function daemonTarget(daemon: Daemon): OptionTarget {
       traceFile = fd;
       daemon.traceTo((name, fields) => writeAll(fd, traceLine(name, fields)));
     },
-    addBlockdev: async (options) => void (await engine.graph.add(options)),
-    addExport: (options) => engine.exports.add(options),
+    addBlockdev: async (options) => {
+      const { engine } = await daemon.load();
+      await engine.graph.add(options);
+    },
+    addExport: async (options) => (await daemon.load()).engine.exports.add(options),
     addMonitor: (options) => daemon.addMonitor(options),
-    startNbdServer: (options) => engine.exports.startNbdServer(options),
+    startNbdServer: async (options) => (await daemon.load()).engine.exports.startNbdServer(options),
     addObject: (options) => void daemon.objects.add(options),
     async addChardev(text) {
       const option = parseChardevOption(text, log);

@@ -25,7 +25,8 @@ export interface QomChardev {
   readonly id: string;
   /** `chardev-stdio` and so on. */
   readonly type: string;
-  get(property: string): JsonValue | undefined;
+  /** The property's value in terms of the schema. */
+  get(property: string): unknown;
 }
 
 /** The tree as it is now. `chardevs` is undefined while there have been none. */
@@ -133,6 +134,6 @@ function chardevNode(chardev: QomChardev): QomNode {
     type: chardev.type,
     path: `/chardevs/${chardev.id}`,
     children: new Map(),
-    get: (property) => chardev.get(property),
+    get: (property) => chardev.get(property) as JsonValue | undefined,
   };
 }
