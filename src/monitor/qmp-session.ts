@@ -104,9 +104,7 @@ export class QmpSession implements RequestSession {
   }
 
   #receive(message: JsonValue): void {
-    if (!isJsonObject(message)) {
-      return this.#bad(errorResponse(new QmpError('QMP input must be a JSON object')));
-    }
+    if (!isJsonObject(message)) return this.#receiveMistake('QMP input must be a JSON object');
     this.#flood.good();
     if (isOutOfBand(message)) {
       const response = this.#options.respond(message, this);
@@ -118,13 +116,10 @@ export class QmpSession implements RequestSession {
   }
 
   #receiveMistake(mistake: string): void {
-    this.#bad(errorResponse(new QmpError(mistake)));
-  }
-
-  #bad(response: QmpMessage): void {
     const verdict = this.#flood.bad();
-    if (verdict === 'report') this.#enqueue({ response });
-    if (verdict === 'close') this.#enqueue({ response: errorResponse(new QmpError(closingError)) });
+    if (verdict === 'drop') return;
+    const error = new QmpError(verdict === 'report' ? mistake : closingError);
+    this.#enqueue({ response: errorResponse(error) });
   }
 
   #enqueue(queued: Queued): void {
