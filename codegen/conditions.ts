@@ -1,7 +1,7 @@
 // `if` conditions: which parts of a schema exist in this build.
 
+import type { Condition } from './definitions.ts';
 import { SchemaError } from './errors.ts';
-import type { Condition } from './expressions.ts';
 import type { SourceInfo } from './source-info.ts';
 import type { Definition, ObjectType, Schema, Type } from './types.ts';
 

@@ -1,8 +1,8 @@
 // The QMP reference manual: Markdown, in the order of the schema, every mention of a definition a link to it.
 
+import type { FeatureDefinition } from './definitions.ts';
 import type { DocComment } from './doc-comment.ts';
 import { documentedFeatures } from './documentation.ts';
-import type { FeatureDefinition } from './expressions.ts';
 import { manualText } from './manual-text.ts';
 import type {
   Command,

@@ -1,7 +1,7 @@
 // The answer to query-qmp-schema. Type names are masked as numbers in the order of their first use, types that no command
 // or event reaches are left out, all integers are 'int': what a client sees is the wire format, not the schema's text.
 
-import type { FeatureDefinition } from './expressions.ts';
+import type { FeatureDefinition } from './definitions.ts';
 import type { Command, Event, Member, ObjectType, Schema, Type } from './types.ts';
 import { definitionsByModule, GENERATED_NOTICE } from './visitor.ts';
 

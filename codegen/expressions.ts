@@ -1,100 +1,27 @@
 // Parsed values to typed definitions: the checks that need no other definition. Shorthand is written out here, so that
 // everything behind sees one form: members are {type, if, features}, enum values and features {name, if}.
 
+import type {
+  AlternateDefinition,
+  BranchDefinition,
+  CommandDefinition,
+  Common,
+  Condition,
+  Definition,
+  EnumDefinition,
+  EventDefinition,
+  FeatureDefinition,
+  MemberDefinition,
+  Meta,
+  StructDefinition,
+  TypeReference,
+  UnionDefinition,
+} from './definitions.ts';
 import type { DocComment } from './doc-comment.ts';
 import { SchemaError } from './errors.ts';
 import { checkCamelName, checkLowerName, checkUpperName, clashKey } from './names.ts';
 import type { Expression } from './parser.ts';
 import { inDefinition, type Node, type ObjectNode, type SourceInfo } from './source-info.ts';
-
-export type Condition =
-  | { readonly kind: 'symbol'; readonly name: string }
-  | { readonly kind: 'not'; readonly operand: Condition }
-  | { readonly kind: 'all' | 'any'; readonly operands: readonly Condition[] };
-
-/** A type by name, or an array of one. */
-export interface TypeReference {
-  readonly name: string;
-  readonly array: boolean;
-}
-
-export interface FeatureDefinition {
-  readonly name: string;
-  readonly info: SourceInfo;
-  readonly condition: Condition | undefined;
-}
-
-export interface MemberDefinition extends FeatureDefinition {
-  readonly type: TypeReference;
-  readonly optional: boolean;
-  readonly features: readonly FeatureDefinition[];
-}
-
-export interface ValueDefinition extends FeatureDefinition {
-  readonly features: readonly FeatureDefinition[];
-}
-
-export interface BranchDefinition extends FeatureDefinition {
-  readonly type: TypeReference;
-}
-
-interface Common extends FeatureDefinition {
-  readonly doc: DocComment | undefined;
-  readonly features: readonly FeatureDefinition[];
-}
-
-export interface EnumDefinition extends Common {
-  readonly meta: 'enum';
-  readonly prefix: string | undefined;
-  readonly values: readonly ValueDefinition[];
-}
-
-export interface StructDefinition extends Common {
-  readonly meta: 'struct';
-  readonly base: string | undefined;
-  readonly members: readonly MemberDefinition[];
-}
-
-export interface UnionDefinition extends Common {
-  readonly meta: 'union';
-  readonly base: string | readonly MemberDefinition[];
-  readonly discriminator: string;
-  readonly branches: readonly BranchDefinition[];
-}
-
-export interface AlternateDefinition extends Common {
-  readonly meta: 'alternate';
-  readonly branches: readonly BranchDefinition[];
-}
-
-export interface CommandDefinition extends Common {
-  readonly meta: 'command';
-  /** A type's name, or members written in place. */
-  readonly data: string | readonly MemberDefinition[] | undefined;
-  readonly returns: TypeReference | undefined;
-  readonly boxed: boolean;
-  readonly gen: boolean;
-  readonly successResponse: boolean;
-  readonly allowOob: boolean;
-  readonly allowPreconfig: boolean;
-  readonly coroutine: boolean;
-}
-
-export interface EventDefinition extends Common {
-  readonly meta: 'event';
-  readonly data: string | readonly MemberDefinition[] | undefined;
-  readonly boxed: boolean;
-}
-
-export type Definition =
-  | EnumDefinition
-  | StructDefinition
-  | UnionDefinition
-  | AlternateDefinition
-  | CommandDefinition
-  | EventDefinition;
-
-export type Meta = Definition['meta'];
 
 /** Required and optional keys of each kind of definition. */
 const KEYS = {
@@ -202,7 +129,7 @@ function checkFlags(members: ObjectNode, scope: Scope): void {
   }
 }
 
-type Partial =
+type OwnPart =
   | Omit<EnumDefinition, keyof Common>
   | Omit<StructDefinition, keyof Common>
   | Omit<UnionDefinition, keyof Common>
@@ -218,7 +145,7 @@ class Scope {
     this.info = info;
   }
 
-  definition(meta: Meta, name: string, members: ObjectNode): Partial {
+  definition(meta: Meta, name: string, members: ObjectNode): OwnPart {
     const data = members.get('data');
     switch (meta) {
       case 'enum':
@@ -373,7 +300,7 @@ class Scope {
     });
   }
 
-  #enum(name: string, members: ObjectNode, data: Node | undefined): Partial {
+  #enum(name: string, members: ObjectNode, data: Node | undefined): OwnPart {
     const prefix = members.get('prefix');
     if (!Array.isArray(data?.value)) this.fail(data ?? this, "'data' must be an array");
     if (prefix !== undefined && typeof prefix.value !== 'string') {
@@ -398,7 +325,7 @@ class Scope {
     return { meta: 'enum', prefix: prefix?.value as string | undefined, values };
   }
 
-  #union(name: string, members: ObjectNode, data: Node | undefined): Partial {
+  #union(name: string, members: ObjectNode, data: Node | undefined): OwnPart {
     const base = members.get('base') ?? this;
     const discriminator = members.get('discriminator');
     const inline = 'value' in base && typeof base.value === 'object' && !Array.isArray(base.value);

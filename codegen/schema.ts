@@ -1,13 +1,13 @@
 // Definitions to the checked schema: resolves names, then checks what needs more than one definition.
 
 import { keepActive } from './conditions.ts';
-import { SchemaError } from './errors.ts';
 import type {
   BranchDefinition,
   MemberDefinition,
   Definition as Source,
   TypeReference,
-} from './expressions.ts';
+} from './definitions.ts';
+import { SchemaError } from './errors.ts';
 import { readDefinition } from './expressions.ts';
 import { type ParsedSchema, parseSchema } from './parser.ts';
 import { describeMember } from './schema-words.ts';

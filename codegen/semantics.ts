@@ -1,9 +1,9 @@
 // The checks that need the linked schema: clashes, bases that contain themselves, tags, alternates that cannot be told
 // apart, what commands may return, documentation that does not fit. Fills in what follows from them: flattened members and tags.
 
+import type { FeatureDefinition } from './definitions.ts';
 import { checkDocumentation } from './documentation.ts';
 import { SchemaError } from './errors.ts';
-import type { FeatureDefinition } from './expressions.ts';
 import { clashKey } from './names.ts';
 import { describeMember } from './schema-words.ts';
 import type { SourceInfo } from './source-info.ts';

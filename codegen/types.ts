@@ -1,7 +1,7 @@
 // The checked schema: what the emitters see. Every name is resolved; conditions have been applied.
 
+import type { Condition, FeatureDefinition } from './definitions.ts';
 import type { DocComment } from './doc-comment.ts';
-import type { Condition, FeatureDefinition } from './expressions.ts';
 import type { SourceInfo } from './source-info.ts';
 
 export type JsonKind =

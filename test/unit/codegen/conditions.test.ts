@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { isActive } from '../../../codegen/conditions.ts';
-import type { Condition } from '../../../codegen/expressions.ts';
+import type { Condition } from '../../../codegen/definitions.ts';
 import { loadSchema } from '../../../codegen/schema.ts';
 
 const symbol = (name: string): Condition => ({ kind: 'symbol', name });
