@@ -4,7 +4,6 @@ import { callLater } from './file.ts';
 import { errnoNow, libc } from './libc.ts';
 
 const BLKROGET = 0x125e;
-const BLKSECTGET = 0x1267;
 const BLKSSZGET = 0x1268;
 const BLKDISCARD = 0x1277;
 const BLKZEROOUT = 0x127f;
@@ -19,12 +18,6 @@ export function isReadOnlyDevice(fd: number): number {
 /** Logical block size in bytes, or a negative errno: the descriptor is not a block device. */
 export function logicalBlockSize(fd: number): number {
   return integerFrom(fd, BLKSSZGET);
-}
-
-/** Largest transfer of the hardware, in 512-byte sectors, or a negative errno. */
-export function maxSectors(fd: number): number {
-  const result = integerFrom(fd, BLKSECTGET);
-  return result < 0 ? result : result & 0xffff;
 }
 
 /** Smallest direct transfer in bytes, where the file system is XFS; otherwise a negative errno. */

@@ -1,7 +1,7 @@
 // Files by direct system calls. Inline calls (…Now) answer a count or a negative errno, so that the data path allocates
 // nothing; calls that may wait (…Later) run in libuv's thread pool. Plain reads, writes and syncs go there through node:fs,
 // whose queueing is several times cheaper than koffi's when many are in flight; the rest goes through koffi.
-// The pool has 4 threads unless UV_THREADPOOL_SIZE says otherwise before it is first used; the daemon's start sets 16.
+// The pool has 4 threads unless UV_THREADPOOL_SIZE says otherwise before it is first used.
 
 import { fdatasync, fstatSync, ftruncateSync, read, type Stats, statfsSync, write } from 'node:fs';
 import { errno } from '../base/errno.ts';
@@ -29,7 +29,7 @@ const F_OFD_SETLK = 37;
 export const F_RDLCK = 0;
 export const F_WRLCK = 1;
 export const F_UNLCK = 2;
-export type LockKind = typeof F_RDLCK | typeof F_WRLCK | typeof F_UNLCK;
+type LockKind = typeof F_RDLCK | typeof F_WRLCK | typeof F_UNLCK;
 
 const NFS_SUPER_MAGIC = 0x6969;
 // statfs f_type of file systems that are nothing but page cache: a read of theirs never waits for a disk.

@@ -89,13 +89,13 @@ type Signature<P extends string> = P extends `${infer Result} ${string}(${infer 
   : never;
 
 /** A bound C function; `async` runs it in libuv's thread pool. */
-export type CFunction<F extends (...values: never[]) => unknown> = F & {
+type CFunction<F extends (...values: never[]) => unknown> = F & {
   async: (
     ...values: [...Parameters<F>, (error: Error | null | undefined, result: ReturnType<F>) => void]
   ) => void;
 };
 
-export type Libc = { readonly [Name in keyof Prototypes]: CFunction<Signature<Prototypes[Name]>> };
+type Libc = { readonly [Name in keyof Prototypes]: CFunction<Signature<Prototypes[Name]>> };
 
 // Calls in flight beyond this make koffi throw; sys/file.ts stays below.
 export const MAX_ASYNC_CALLS = 1024;
@@ -123,11 +123,6 @@ export function addressOf(bytes: Uint8Array): number {
 /** The memory at an address as an ArrayBuffer, without copying. */
 export function viewOf(address: number, length: number): ArrayBuffer {
   return koffi.view(BigInt(address), length);
-}
-
-/** A C string, or '' for a null pointer. */
-export function stringAt(address: number): string {
-  return address === 0 ? '' : koffi.decode.string(BigInt(address));
 }
 
 /** A C function pointer to `callback`, as an address, and how to give it back. */

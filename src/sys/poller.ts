@@ -25,7 +25,7 @@ export interface Watch {
   unref(): void;
 }
 
-export interface PollerOptions {
+interface PollerOptions {
   /** Where an exception from an `onReady` ends; by default it becomes an `uncaughtException`. */
   readonly onError?: (error: unknown) => void;
 }

@@ -14,7 +14,7 @@ const AI_NUMERICSERV = 0x400;
 /** The resolver itself failed to run; never a code of the C library. */
 const EAI_NOT_RUN = -9999;
 
-export interface ResolveOptions {
+interface ResolveOptions {
   /** AF_UNSPEC, AF_INET or AF_INET6; AF_UNSPEC by default. */
   readonly family?: number;
   /** For binding: no host means the wildcard address. Otherwise it means loopback. */

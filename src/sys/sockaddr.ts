@@ -12,9 +12,6 @@ export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_VSOCK = 40;
 
-export const VMADDR_CID_ANY = 0xffffffff;
-export const VMADDR_PORT_ANY = 0xffffffff;
-
 /** Longest path or abstract name of a unix socket, in bytes. */
 export const UNIX_PATH_MAX = 108;
 const UNIX_PATH_AT = 2;

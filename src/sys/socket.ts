@@ -29,14 +29,13 @@ const socketOptions = {
   SO_SNDBUF: [SOL_SOCKET, 7],
   SO_RCVBUF: [SOL_SOCKET, 8],
   SO_KEEPALIVE: [SOL_SOCKET, 9],
-  SO_ACCEPTCONN: [SOL_SOCKET, 30],
   SO_DOMAIN: [SOL_SOCKET, 39],
   TCP_NODELAY: [IPPROTO_TCP, 1],
   TCP_CORK: [IPPROTO_TCP, 3],
   IPV6_V6ONLY: [IPPROTO_IPV6, 26],
 } as const satisfies Record<string, readonly [level: number, name: number]>;
 
-export type SocketOption = keyof typeof socketOptions;
+type SocketOption = keyof typeof socketOptions;
 
 export const IPPROTO_MPTCP = 262;
 
@@ -143,11 +142,6 @@ export function setSocketOption(fd: number, option: SocketOption, value: number)
 export function isSocket(fd: number): boolean {
   const value = Buffer.alloc(4);
   return libc.getsockopt(fd, SOL_SOCKET, socketOptions.SO_TYPE[1], value, uint32(4)) === 0;
-}
-
-/** True for a socket that listens. */
-export function isListening(fd: number): boolean {
-  return getSocketOption(fd, 'SO_ACCEPTCONN') !== 0;
 }
 
 /** What the socket is bound to. */
