@@ -59,6 +59,7 @@ export type Step =
   | { readonly do: 'monitor'; readonly path: string; readonly as: string }
   | { readonly do: 'hang up'; readonly on: string }
   | { readonly do: 'event'; readonly name: string; readonly on: string }
+  | { readonly do: 'exit' }
   | { readonly do: 'listen'; readonly on: string }
   | { readonly do: 'nbd'; readonly path: string; readonly as: string; readonly flags: number }
   | {

@@ -145,6 +145,17 @@ export class NbdPeer {
     return [...[...open.values()].flatMap((entry) => entry.lines), ...stray];
   }
 
+  /** The bytes of one read, where replies are simple. Throws on an error. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    this.send(encodeRequest({ type: NBD_CMD_READ, offset, length }, 1n));
+    const header = await this.take(16);
+    if (header === undefined || header.readUInt32BE(4) !== 0)
+      throw new Error(`no read at ${offset}`);
+    const payload = await this.take(length);
+    if (payload === undefined) throw new Error(`a read at ${offset} ended early`);
+    return payload;
+  }
+
   async #reply(
     open: Map<bigint, { request: Request; lines: string[]; done: boolean }>,
   ): Promise<string | undefined> {

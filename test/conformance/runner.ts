@@ -85,9 +85,14 @@ export async function runGroup(group: Group, side: Side): Promise<Answers> {
   }
   for (const oneCase of group.cases) {
     if (group.monitor === 'socket') {
-      const link = await daemon.connect();
-      links.set('main', link);
-      if (group.negotiated !== false) await link.negotiate();
+      try {
+        const link = await daemon.connect();
+        links.set('main', link);
+        if (group.negotiated !== false) await link.negotiate();
+      } catch (error) {
+        answers.set(groupCaseId(group, oneCase), [`<${String(error)}>`]);
+        continue;
+      }
     }
     const lines = await runCase(oneCase, { daemon, links, patienceMs });
     answers.set(groupCaseId(group, oneCase), masked(lines));

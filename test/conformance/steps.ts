@@ -48,6 +48,10 @@ const performers = {
   },
   event: (step, stage) =>
     link(stage, step.on).until((text) => text.includes(`"event": "${step.name}"`)),
+  exit: async (_, stage) => {
+    const { code, signal } = await stage.daemon.exited;
+    return [signal === null ? `<exit ${code}>` : `<${signal}>`];
+  },
   listen: async (step, stage) => {
     const heard = await link(stage, step.on).until(() => false, LISTEN_MS);
     return heard.filter((line) => line !== '<no answer>');

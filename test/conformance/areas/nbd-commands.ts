@@ -165,6 +165,10 @@ const statuses: Case[] = [
   transmission('status of the odd file', 'extents', 'odd', st(0, 1024), st(1000, 24), st(0, 1000)),
   transmission('status of a null node', 'extents', 'null', st(0, MIB), st(4096, 4096)),
   transmission('status through a window', 'extents', 'window', st(0, 64 * KIB)),
+  ...battery('status', NBD_CMD_BLOCK_STATUS, 'extents', 'ex'),
+];
+
+const depths: Case[] = [
   scene(
     'status with both contexts',
     ...enter('structured', 'depth').slice(0, -1),
@@ -173,7 +177,6 @@ const statuses: Case[] = [
     requests([st(0, SIZE)]),
     requests([st(0, 4096, REQ_ONE)]),
   ),
-  ...battery('status', NBD_CMD_BLOCK_STATUS, 'extents', 'ex'),
 ];
 
 function depthQuery(): Uint8Array {
@@ -533,8 +536,6 @@ const daemon: Pick<Group, 'files' | 'arguments'> = {
     '--export',
     'nbd,id=ro,node-name=ex,name=ro',
     '--export',
-    'nbd,id=depth,node-name=ex,name=depth,allocation-depth=on',
-    '--export',
     'nbd,id=through,node-name=through,writable=on,writethrough=on',
   ],
 };
@@ -575,6 +576,16 @@ export const nbdCommands: Area = {
     ),
     { name: 'sparse reads', ...daemon, cases: sparse },
     { name: 'block status', ...daemon, stderr: false, cases: statuses },
+    {
+      name: 'allocation depth',
+      files: daemon.files ?? [],
+      arguments: [
+        ...(daemon.arguments ?? []),
+        '--export',
+        'nbd,id=depth,node-name=ex,name=depth,allocation-depth=on',
+      ],
+      cases: depths,
+    },
     { name: 'effects', ...daemon, stderr: false, cases: effects },
     { name: 'order and limits', ...daemon, stderr: false, cases: order },
   ],

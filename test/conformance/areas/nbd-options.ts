@@ -286,13 +286,6 @@ const metaContexts: Case[] = [
     go('c', 'ex'),
     status,
   ),
-  handshake(
-    'allocation depth where it is offered',
-    structured('c'),
-    setMeta('c', 'depth', ['base:allocation', 'qemu:allocation-depth']),
-    go('c', 'depth'),
-  ),
-  handshake('list meta where allocation depth is offered', listMeta('depth', [])),
   handshake('no status without a context', structured('c'), go('c', 'ex'), status),
   handshake('no status without structured replies', go('c', 'ex'), status),
   ...metaMalformed.map(([name, bytes]) =>
@@ -308,6 +301,17 @@ const metaContexts: Case[] = [
     .map(([name, bytes]) =>
       handshake(`list meta: ${name}`, payload(NBD_OPT_LIST_META_CONTEXT, bytes), opt(NBD_OPT_LIST)),
     ),
+];
+
+const allocationDepth: Case[] = [
+  handshake(
+    'allocation depth where it is offered',
+    structured('c'),
+    setMeta('c', 'depth', ['base:allocation', 'qemu:allocation-depth']),
+    go('c', 'depth'),
+  ),
+  handshake('list meta where allocation depth is offered', listMeta('depth', [])),
+  handshake('list', opt(NBD_OPT_LIST)),
 ];
 
 const disconnects: Case[] = [
@@ -357,8 +361,6 @@ const daemon: Pick<Group, 'files' | 'arguments'> = {
     'nbd,id=e3,node-name=r,name=plain,writable=on',
     '--export',
     `nbd,id=e4,node-name=r,name=${'n'.repeat(4096)}`,
-    '--export',
-    'nbd,id=e5,node-name=r,name=depth,allocation-depth=on',
   ],
 };
 
@@ -372,6 +374,16 @@ export const nbdOptions: Area = {
     { name: 'NBD_OPT_GO', ...daemon, cases: gos },
     { name: 'NBD_OPT_STRUCTURED_REPLY', ...daemon, cases: structuredReplies },
     { name: 'meta contexts', ...daemon, cases: metaContexts },
+    {
+      name: 'allocation depth',
+      files: daemon.files ?? [],
+      arguments: [
+        ...(daemon.arguments ?? []),
+        '--export',
+        'nbd,id=e5,node-name=r,name=depth,allocation-depth=on',
+      ],
+      cases: allocationDepth,
+    },
     { name: 'disconnects', ...daemon, stderr: false, cases: disconnects },
     {
       name: 'no exports',

@@ -1,0 +1,266 @@
+// What is measured: a row is a piece of work, the unit of its result, and the targets that ours is held to.
+
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { DaemonProcess, environment } from '../conformance/daemon-process.ts';
+import { NbdPeer } from '../conformance/nbd-peer.ts';
+import { ours, reference } from '../conformance/side.ts';
+import { goPayload, NBD_OPT_GO } from '../conformance/wire-steps.ts';
+import {
+  type Contestant,
+  type ContestantName,
+  processorSeconds,
+  residentMebibytes,
+} from './contestants.ts';
+
+export interface Target {
+  readonly against: ContestantName | 'node -e 0';
+  /** Ours divided by theirs: at least, or at most where less is better. */
+  readonly ratio: number;
+}
+
+export interface Row {
+  readonly name: string;
+  readonly unit: string;
+  readonly better: 'more' | 'less';
+  readonly targets: readonly Target[];
+  /** Absolute bound of ours in the row's unit, where there is one. */
+  readonly bound?: number;
+  readonly takesPart: (contestant: Contestant) => boolean;
+  /** One measurement; `extra` takes results for other rows. */
+  readonly measure: (contestant: Contestant, plan: Plan, extra: Extra) => Promise<number>;
+}
+
+export interface Plan {
+  readonly seconds: number;
+  readonly image: string;
+  readonly imageBytes: number;
+}
+
+export type Extra = (row: string, value: number) => void;
+
+const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
+const isServer = (contestant: Contestant): boolean => contestant.name !== 'bare loop';
+const everyone = (): boolean => true;
+
+export const CPU_ROW = 'processor time per 4 KiB read, depth 16';
+export const LOADED_ROW = 'resident memory under load';
+
+export const rows: readonly Row[] = [
+  fioRow('4 KiB random read, depth 1', { rw: 'randread', bs: '4k', depth: 1, ratio: 1.6 }),
+  fioRow('4 KiB random read, depth 16', { rw: 'randread', bs: '4k', depth: 16, ratio: 2.2 }),
+  fioRow('4 KiB random read, depth 64', { rw: 'randread', bs: '4k', depth: 64, ratio: 2.2 }),
+  fioRow('4 KiB random write, depth 16', { rw: 'randwrite', bs: '4k', depth: 16, ratio: 1.8 }),
+  fioRow('4 KiB random write, depth 64', { rw: 'randwrite', bs: '4k', depth: 64, ratio: 1.8 }),
+  fioRow('256 KiB sequential read', { rw: 'read', bs: '256k', depth: 8, ratio: 1.6 }),
+  fioRow('256 KiB sequential write', { rw: 'write', bs: '256k', depth: 8, ratio: 1.6 }),
+  {
+    name: CPU_ROW,
+    unit: 'us',
+    better: 'less',
+    targets: [{ against: 'bare loop', ratio: 1.6 }],
+    takesPart: everyone,
+    measure: async (contestant, plan) => {
+      const before = processorSeconds(contestant.pid);
+      const { requests } = await fio(contestant, plan, { rw: 'randread', bs: '4k', depth: 16 });
+      return ((processorSeconds(contestant.pid) - before) / requests) * 1e6;
+    },
+  },
+  nbdcopyRow('nbdcopy from the server', (contestant) => [contestant.uri, 'null:']),
+  nbdcopyRow('nbdcopy to the server', (contestant, plan) => [plan.image, contestant.uri]),
+  {
+    name: 'QMP round trips',
+    unit: '/s',
+    better: 'more',
+    targets: [{ against: 'reference', ratio: 1 }],
+    takesPart: isDaemon,
+    measure: async (contestant, plan) =>
+      perSecond(plan, async () => {
+        await contestant.qmp?.command('{"execute":"query-version"}');
+      }),
+  },
+  {
+    name: 'export add and del cycles',
+    unit: '/s',
+    better: 'more',
+    targets: [{ against: 'reference', ratio: 1 }],
+    takesPart: isDaemon,
+    measure: async (contestant, plan) =>
+      perSecond(plan, async () => {
+        const options = '{"type":"nbd","id":"x","node-name":"f","name":"x"}';
+        await contestant.qmp?.command(`{"execute":"block-export-add","arguments":${options}}`);
+        await contestant.qmp?.command('{"execute":"block-export-del","arguments":{"id":"x"}}');
+      }),
+  },
+  {
+    name: 'NBD handshakes',
+    unit: '/s',
+    better: 'more',
+    targets: [{ against: 'reference', ratio: 1 }],
+    takesPart: isServer,
+    measure: async (contestant, plan) => {
+      const worker = async (): Promise<number> =>
+        perSecond(plan, async () => handshake(contestant));
+      const rates = await Promise.all([worker(), worker(), worker(), worker()]);
+      return rates.reduce((sum, rate) => sum + rate, 0);
+    },
+  },
+  {
+    name: 'resident memory, idle',
+    unit: 'MiB',
+    better: 'less',
+    targets: [],
+    bound: 60,
+    takesPart: isServer,
+    measure: async (contestant) => idleMebibytes(contestant),
+  },
+  {
+    name: LOADED_ROW,
+    unit: 'MiB',
+    better: 'less',
+    targets: [],
+    takesPart: isServer,
+    // Measured by the rows with load.
+    measure: async (contestant) => residentMebibytes(contestant.pid),
+  },
+];
+
+interface FioJob {
+  readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
+  readonly bs: string;
+  readonly depth: number;
+}
+
+function fioRow(name: string, job: FioJob & { readonly ratio: number }): Row {
+  return {
+    name,
+    unit: job.bs === '4k' ? 'IOPS' : 'MiB/s',
+    better: 'more',
+    targets: [
+      { against: 'reference', ratio: job.ratio },
+      { against: 'nbdkit', ratio: 1 },
+    ],
+    takesPart: isServer,
+    measure: async (contestant, plan, extra) => {
+      const { requests, bytes, seconds } = await fio(contestant, plan, job);
+      extra(LOADED_ROW, residentMebibytes(contestant.pid));
+      return job.bs === '4k' ? requests / seconds : bytes / seconds / 2 ** 20;
+    },
+  };
+}
+
+function nbdcopyRow(
+  name: string,
+  args: (contestant: Contestant, plan: Plan) => readonly string[],
+): Row {
+  return {
+    name,
+    unit: 'MiB/s',
+    better: 'more',
+    targets: [
+      { against: 'reference', ratio: 1.6 },
+      { against: 'nbdkit', ratio: 1 },
+    ],
+    takesPart: isServer,
+    measure: async (contestant, plan) => {
+      const start = performance.now();
+      await output('nbdcopy', args(contestant, plan));
+      return plan.imageBytes / 2 ** 20 / ((performance.now() - start) / 1000);
+    },
+  };
+}
+
+interface FioResult {
+  readonly requests: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+async function fio(contestant: Contestant, plan: Plan, job: FioJob): Promise<FioResult> {
+  const text = await output('fio', [
+    '--name=bench',
+    '--ioengine=nbd',
+    `--uri=${contestant.uri}`,
+    `--rw=${job.rw}`,
+    `--bs=${job.bs}`,
+    `--iodepth=${job.depth}`,
+    `--size=${plan.imageBytes}`,
+    '--time_based=1',
+    `--runtime=${plan.seconds}`,
+    '--randrepeat=1',
+    '--norandommap=1',
+    '--output-format=json',
+  ]);
+  const report = JSON.parse(text.slice(text.indexOf('{'))) as {
+    jobs: { error: number; read: FioSide; write: FioSide }[];
+  };
+  const [result] = report.jobs;
+  if (result === undefined || result.error !== 0)
+    throw new Error(`fio against ${contestant.name} failed`);
+  const side = job.rw.endsWith('read') ? result.read : result.write;
+  return { requests: side.total_ios, bytes: side.io_bytes, seconds: side.runtime / 1000 };
+}
+
+interface FioSide {
+  readonly total_ios: number;
+  readonly io_bytes: number;
+  readonly runtime: number;
+}
+
+async function output(program: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(program, args, { env: environment(), maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new Error(`${program}: ${stderr || stdout || error.message}`));
+    });
+  });
+}
+
+async function perSecond(plan: Plan, once: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  let count = 0;
+  while (performance.now() - start < plan.seconds * 1000) {
+    await once();
+    count += 1;
+  }
+  return count / ((performance.now() - start) / 1000);
+}
+
+async function handshake(contestant: Contestant): Promise<void> {
+  const peer = await NbdPeer.connect(contestant.socket);
+  await peer.greet(3);
+  peer.sendOption(NBD_OPT_GO, goPayload('', []));
+  const replies = await peer.optionReplies();
+  if (replies.at(-1) !== 'option 7 reply 0x1') throw new Error(`no handshake: ${replies.join()}`);
+  peer.close();
+}
+
+/** A fresh daemon with nothing done yet, or a server that has none. */
+async function idleMebibytes(contestant: Contestant): Promise<number> {
+  if (contestant.qmp === undefined) return residentMebibytes(contestant.pid);
+  const daemon = new DaemonProcess(contestant.name === 'ours' ? ours() : reference());
+  await daemon.stdio?.negotiate();
+  const resident = residentMebibytes(daemon.pid);
+  await daemon.stop();
+  return resident;
+}
+
+export type StartContestant = 'ours' | 'reference' | 'node -e 0';
+
+/** Milliseconds from spawn to the first byte of the greeting, or to the end of `node -e 0`. */
+export async function startMilliseconds(who: StartContestant): Promise<number> {
+  const side = who === 'node -e 0' ? undefined : who === 'ours' ? ours() : reference();
+  const [program, ...before] = side?.command ?? [process.execPath, '-e', '0'];
+  const args =
+    side === undefined ? before : [...before, '--chardev', 'stdio,id=c', '--monitor', 'c'];
+  const start = performance.now();
+  const child = spawn(program, args, { env: environment(), stdio: ['pipe', 'pipe', 'ignore'] });
+  await (side === undefined ? once(child, 'exit') : once(child.stdout, 'data'));
+  const elapsed = performance.now() - start;
+  if (side !== undefined) {
+    const gone = once(child, 'exit');
+    child.kill('SIGKILL');
+    await gone;
+  }
+  return elapsed;
+}
