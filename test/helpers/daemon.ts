@@ -1,0 +1,120 @@
+// A daemon as a subprocess of a test: ours by default, any other by its path. It is ended with the test, whatever happens.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, watch } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { QmpClient } from '../../src/client/qmp-client.ts';
+import { tempDir } from './temp-dir.ts';
+
+export interface DaemonOptions {
+  /** Options of the daemon. A monitor on the socket `qmp.sock` and the pidfile `pid` are added to them. */
+  readonly args?: readonly string[];
+  /** The command to run. Default: our daemon. */
+  readonly command?: readonly string[];
+  /** Where it runs. Default: a directory of its own. */
+  readonly directory?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface TestDaemon {
+  readonly directory: string;
+  readonly pid: number;
+  readonly child: ChildProcess;
+  /** Connected and negotiated. */
+  readonly qmp: QmpClient;
+  /** How it ended. */
+  readonly outcome: Promise<Outcome>;
+  /** A path in its directory. */
+  path(name: string): string;
+}
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const bundle = path.join(root, 'dist/main.js');
+
+/** The command that runs our daemon: the bundle, or the sources where there is none. */
+export const ourCommand: readonly string[] = existsSync(bundle)
+  ? [process.execPath, bundle]
+  : [process.execPath, '--import', 'tsx', path.join(root, 'src/main.ts')];
+
+/** Starts a daemon and waits until it is ready: its pidfile tells. */
+export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaemon> {
+  const directory = options.directory ?? tempDir();
+  const pidfile = path.join(directory, 'pid');
+  const ready = fileWritten(pidfile);
+  const run = runProgram({
+    ...options,
+    directory,
+    args: [
+      '--chardev',
+      'socket,id=qmp,path=qmp.sock,server=on,wait=off',
+      '--monitor',
+      'qmp',
+      ...(options.args ?? []),
+      '--pidfile',
+      'pid',
+    ],
+  });
+  await Promise.race([ready, run.outcome.then(failedToStart)]);
+  const qmp = await QmpClient.connect({ path: path.join(directory, 'qmp.sock') });
+  onTestFinished(() => qmp.close());
+  return {
+    directory,
+    pid: Number(readFileSync(pidfile, 'latin1')),
+    child: run.child,
+    qmp,
+    outcome: run.outcome,
+    path: (name) => path.join(directory, name),
+  };
+}
+
+/** Runs a daemon with just these arguments; for command lines that end at once, and for those that need no monitor. */
+export function runProgram(
+  options: DaemonOptions & { readonly directory: string },
+): { child: ChildProcess; outcome: Promise<Outcome> } {
+  const [program = '', ...before] = options.command ?? ourCommand;
+  const child = spawn(program, [...before, ...(options.args ?? [])], {
+    cwd: options.directory,
+    env: { ...process.env, NODE_EXTRA_CA_CERTS: '', ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(async () => {
+    child.kill('SIGKILL');
+    await outcome;
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const outcome = once(child, 'close').then(
+    ([code, signal]) => ({ code, signal, stdout, stderr }) as Outcome,
+  );
+  return { child, outcome };
+}
+
+/** Resolves once `file` is there with something in it. */
+export async function fileWritten(file: string): Promise<void> {
+  const isThere = () => existsSync(file) && readFileSync(file).length > 0;
+  if (isThere()) return;
+  const watcher = watch(path.dirname(file));
+  onTestFinished(() => watcher.close());
+  await new Promise<void>((resolve) => {
+    watcher.on('change', () => {
+      if (isThere()) resolve();
+    });
+  });
+  watcher.close();
+}
+
+function failedToStart({ code, stderr }: Outcome): never {
+  throw new Error(`the daemon ended with ${code} before it was ready: ${stderr}`);
+}
