@@ -1,13 +1,14 @@
 // An edge of the graph: somebody (a node, or an owner's BlockBackend) uses a node, in a role and with permissions.
 
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
-import type {
-  BlockStatus,
-  ChildRole,
-  PermissionPair,
-  Permissions,
-  RequestFlags,
-  TruncateOptions,
+import {
+  type BlockStatus,
+  type ChildRole,
+  MAY_UNMAP,
+  type PermissionPair,
+  type Permissions,
+  type RequestFlags,
+  type TruncateOptions,
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { blockStatus } from './block-status.ts';
@@ -73,8 +74,10 @@ export class BlockChild {
     return write(this.node, offset, length, from, at, flags);
   }
 
+  /** MAY_UNMAP counts only on a node with discard 'unmap'. */
   writeZeroes(offset: number, length: number, flags: RequestFlags = 0): MaybePromise<void> {
-    return writeZeroes(this.node, offset, length, flags);
+    const allowed = this.node.unmap ? flags : flags & ~MAY_UNMAP;
+    return writeZeroes(this.node, offset, length, allowed);
   }
 
   discard(offset: number, length: number): MaybePromise<void> {

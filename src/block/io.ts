@@ -8,7 +8,7 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { RequestFlags } from './block-driver.ts';
-import { MAY_UNMAP, NO_FALLBACK } from './block-driver.ts';
+import { NO_FALLBACK } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { readAligned, writeAligned } from './io-aligned.ts';
 import { discardArea } from './io-discard.ts';
@@ -53,8 +53,8 @@ export function write(
 }
 
 /**
- * Makes an area read as zeroes. MAY_UNMAP counts only on a node with discard 'unmap'; with NO_FALLBACK it fails with ENOTSUP
- * where it would not be faster than writing.
+ * Makes an area read as zeroes; with NO_FALLBACK it fails with ENOTSUP where it would not be faster than writing. MAY_UNMAP
+ * counts whatever the node's `discard` is: the reference asks for that only between nodes (BlockChild), not of an owner.
  */
 export function writeZeroes(
   node: BlockNode,
@@ -63,18 +63,17 @@ export function writeZeroes(
   flags: RequestFlags = 0,
 ): MaybePromise<void> {
   checkArea(offset, length, 'write zeroes');
-  const allowed = node.unmap ? flags : flags & ~MAY_UNMAP;
   const unaligned = ((offset | length) & (node.limits.requestAlignment - 1)) !== 0;
-  if ((allowed & NO_FALLBACK) !== 0 && unaligned) throw notSupported(offset);
+  if ((flags & NO_FALLBACK) !== 0 && unaligned) throw notSupported(offset);
   if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
   if (length === 0) return undefined;
-  if (unaligned) return zeroUnaligned(node, offset, length, allowed);
+  if (unaligned) return zeroUnaligned(node, offset, length, flags);
   if (conflicts(node, offset, length)) {
     return trackedAfterConflicts(node, offset, length, () =>
-      writeZeroesAligned(node, offset, length, allowed),
+      writeZeroesAligned(node, offset, length, flags),
     );
   }
-  return tracked(node, offset, length, writeZeroesAligned(node, offset, length, allowed));
+  return tracked(node, offset, length, writeZeroesAligned(node, offset, length, flags));
 }
 
 /** Tells the node that an area's content does not matter any more. Ignored where the driver or the settings cannot do it. */
