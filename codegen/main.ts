@@ -35,8 +35,10 @@ function invocation(args: readonly string[]): Invocation | undefined {
 async function generate({ schema: file, output, manual }: Invocation): Promise<void> {
   const schema = loadSchema(file, { defined: DEFINED_SYMBOLS });
   const validators = emitValidators(schema);
+  const jsonSchema = emitJsonSchema(schema);
   const files = {
-    'types.ts': await emitTypes(emitJsonSchema(schema)),
+    'json-schema.json': `${JSON.stringify(jsonSchema, null, 2)}\n`,
+    'types.ts': await emitTypes(jsonSchema),
     'enums.ts': emitEnums(schema),
     'commands.ts': emitCommands(schema),
     'events.ts': emitEvents(schema),

@@ -30,6 +30,7 @@ describe('codegen/main.ts', () => {
       'enums.ts',
       'events.ts',
       'introspection.ts',
+      'json-schema.json',
       'type-model.ts',
       'types.ts',
       'validators.d.ts',
