@@ -11,16 +11,20 @@ const DOUBLE_DIGITS = 17;
 
 /** Text that needs no escape. */
 const plain = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
-const special = /[^\x20\x21\x23-\x5b\x5d-\x7e]/gu;
-const shortEscapes: Readonly<Record<string, string>> = {
-  '"': '\\"',
-  '\\': '\\\\',
-  '\b': '\\b',
-  '\f': '\\f',
-  '\n': '\\n',
-  '\r': '\\r',
-  '\t': '\\t',
+const shortEscapes: Readonly<Record<number, string>> = {
+  0x22: '\\"',
+  0x5c: '\\\\',
+  0x08: '\\b',
+  0x0c: '\\f',
+  0x0a: '\\n',
+  0x0d: '\\r',
+  0x09: '\\t',
 };
+const REPLACEMENT_CHARACTER = 0xfffd;
+/** `\uXXXX` for one UTF-16 unit. */
+const MAX_ESCAPE_BYTES = 6;
+/** Text is escaped in pieces of so many UTF-16 units. */
+const PIECE_UNITS = 8192;
 
 /**
  * JSON text of `value`: on one line, or with `pretty` one member or element a line, indented by four. Members whose value
@@ -66,20 +70,66 @@ function deeper(newline: string): string {
 }
 
 function quoted(text: string): string {
-  return plain.test(text) ? `"${text}"` : `"${text.replace(special, escape)}"`;
+  return plain.test(text) ? `"${text}"` : `"${escaped(text)}"`;
 }
 
-function escape(character: string): string {
-  const short = shortEscapes[character];
-  if (short !== undefined) return short;
-  const codePoint = character.codePointAt(0) as number;
-  if (!isValidCodePoint(codePoint)) return '\\uFFFD';
-  if (codePoint <= 0xffff) return unicodeEscape(codePoint);
-  return unicodeEscape(character.charCodeAt(0)) + unicodeEscape(character.charCodeAt(1));
+/** In pieces, and as bytes, so that even the longest text takes no more memory than its escapes are long. */
+function escaped(text: string): string {
+  const piece = Buffer.allocUnsafe(Math.min(text.length, PIECE_UNITS) * MAX_ESCAPE_BYTES);
+  let result = '';
+  for (let at = 0; at < text.length; ) {
+    const end = pieceEnd(text, at);
+    let length = 0;
+    for (; at < end; at += 1) {
+      const unit = text.charCodeAt(at);
+      if (unit >= 0x20 && unit < 0x7f && unit !== 0x22 && unit !== 0x5c) piece[length++] = unit;
+      else if (unit < 0x20 || unit === 0x22 || unit === 0x5c)
+        length += piece.write(control(unit), length, 'latin1');
+      else if (isPair(text, at, end)) {
+        const codePoint = text.codePointAt(at) as number;
+        if (isValidCodePoint(codePoint)) {
+          length = writeUnit(piece, length, unit);
+          length = writeUnit(piece, length, text.charCodeAt(at + 1));
+        } else {
+          length = writeUnit(piece, length, REPLACEMENT_CHARACTER);
+        }
+        at += 1;
+      } else {
+        length = writeUnit(piece, length, isValidCodePoint(unit) ? unit : REPLACEMENT_CHARACTER);
+      }
+    }
+    result += piece.toString('latin1', 0, length);
+  }
+  return result;
 }
 
-function unicodeEscape(unit: number): string {
-  return `\\u${unit.toString(16).toUpperCase().padStart(4, '0')}`;
+/** Where a piece ends that begins at `at`; never between the halves of a surrogate pair. */
+function pieceEnd(text: string, at: number): number {
+  const end = Math.min(text.length, at + PIECE_UNITS);
+  return end < text.length && isPair(text, end - 1, end + 1) ? end - 1 : end;
+}
+
+function isPair(text: string, at: number, end: number): boolean {
+  return (
+    at + 1 < end &&
+    (text.charCodeAt(at) & 0xfc00) === 0xd800 &&
+    (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00
+  );
+}
+
+function control(unit: number): string {
+  return shortEscapes[unit] ?? `\\u00${unit < 0x10 ? '0' : ''}${unit.toString(16).toUpperCase()}`;
+}
+
+/** Writes `\uXXXX` and returns where it ends. */
+function writeUnit(into: Buffer, at: number, unit: number): number {
+  into[at] = 0x5c;
+  into[at + 1] = 0x75;
+  for (let digit = 0; digit < 4; digit += 1) {
+    const value = (unit >> (12 - 4 * digit)) & 0xf;
+    into[at + 2 + digit] = value < 10 ? 0x30 + value : 0x41 - 10 + value;
+  }
+  return at + MAX_ESCAPE_BYTES;
 }
 
 function writtenNumber(value: number): string {

@@ -57,6 +57,13 @@ describe('writeJson', () => {
     expect(writeJson('\ud800 \ufffe \ufdd0')).toBe('"\\uFFFD \\uFFFD \\uFFFD"');
   });
 
+  it('escapes text of any length, wherever a pair of surrogates lies in it', () => {
+    for (const length of [8190, 8191, 8192, 8193, 50_000]) {
+      const text = `${'é'.repeat(length)}\u{1f600}"`;
+      expect(writeJson(text)).toBe(`"${'\\u00E9'.repeat(length)}\\uD83D\\uDE00\\""`);
+    }
+  });
+
   it('writes integers exactly', () => {
     expect(writeJson([0, -0, 2 ** 53, 18446744073709551615n, -5])).toBe(
       '[0, 0, 9007199254740992, 18446744073709551615, -5]',
