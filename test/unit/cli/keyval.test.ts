@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { parseKeyval } from '../../../src/cli/keyval.ts';
 
-const values = (text: string, implied?: string) => structuredClone(parseKeyval(text, implied).values);
+const values = (text: string, implied?: string) =>
+  structuredClone(parseKeyval(text, implied).values);
 
 const refused = (text: string, implied?: string) => {
   try {
