@@ -1,7 +1,7 @@
 // `if` conditions: which parts of a schema exist in this build.
 
 import type { Condition } from './definitions.ts';
-import { SchemaError } from './errors.ts';
+import { SchemaError, unreachable } from './errors.ts';
 import type { SourceInfo } from './source-info.ts';
 import type { Definition, ObjectType, Schema, Type } from './types.ts';
 
@@ -30,6 +30,8 @@ export function isActive(condition: Condition | undefined, defined: ReadonlySet<
       return condition.operands.every((operand) => isActive(operand, defined));
     case 'any':
       return condition.operands.some((operand) => isActive(operand, defined));
+    default:
+      return unreachable(condition);
   }
 }
 
@@ -121,6 +123,8 @@ function usedTypes(definition: Definition): Use[] {
         { type: definition.dataType, info: definition.info },
         ...usedByObject(definition.dataType),
       ];
+    default:
+      return unreachable(definition);
   }
 }
 

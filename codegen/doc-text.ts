@@ -1,6 +1,7 @@
 // Documentation comments as TSDoc.
 
 import type { DocComment, TaggedSection } from './doc-comment.ts';
+import { unreachable } from './errors.ts';
 
 /** The body and the tagged sections, without what belongs to single members; `otherwise` when there is nothing. */
 export function docText(doc: DocComment | undefined, otherwise: string): string {
@@ -24,6 +25,8 @@ function sectionText({ tag, text }: TaggedSection): string {
       return `@example\n\`\`\`text\n${text}\n\`\`\``;
     case 'TODO':
       return '';
+    default:
+      return unreachable(tag);
   }
 }
 

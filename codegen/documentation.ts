@@ -1,6 +1,6 @@
 // What a definition's documentation comment must and may cover.
 
-import { SchemaError } from './errors.ts';
+import { SchemaError, unreachable } from './errors.ts';
 import type { SourceInfo } from './source-info.ts';
 import type { Definition } from './types.ts';
 
@@ -61,6 +61,8 @@ function documentedMembers(definition: Definition) {
         : [];
     case 'event':
       return definition.dataType.origin === 'arguments' ? definition.dataType.ownMembers : [];
+    default:
+      return unreachable(definition);
   }
 }
 

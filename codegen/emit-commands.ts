@@ -1,6 +1,7 @@
 // The commands: what each takes and returns, the type that a complete table of handlers has, and their flags.
 
 import { docText, plain, tsDoc } from './doc-text.ts';
+import { unreachable } from './errors.ts';
 import type { Command, Schema, Type } from './types.ts';
 import {
   commandsInWireOrder,
@@ -96,5 +97,7 @@ function typeText(type: Type, imports: Set<string>): string {
     case 'object':
       imports.add(exportedName(type));
       return exportedName(type);
+    default:
+      return unreachable(type);
   }
 }

@@ -3,6 +3,7 @@
 import type { FeatureDefinition } from './definitions.ts';
 import type { DocComment } from './doc-comment.ts';
 import { documentedFeatures } from './documentation.ts';
+import { unreachable } from './errors.ts';
 import { manualText } from './manual-text.ts';
 import type {
   Command,
@@ -121,6 +122,8 @@ class Manual {
         return [...list('Arguments', this.#argumentRows(definition)), ...this.#returns(definition)];
       case 'event':
         return list('Data', this.#argumentRows(definition));
+      default:
+        return unreachable(definition);
     }
   }
 
@@ -182,6 +185,8 @@ class Manual {
       case 'alternate':
       case 'object':
         return this.#link(type.name);
+      default:
+        return unreachable(type);
     }
   }
 
@@ -233,6 +238,8 @@ function titleOf(definition: Definition): string {
       return 'Alternate';
     case 'object':
       return definition.meta === 'union' ? 'Union' : 'Object';
+    default:
+      return unreachable(definition);
   }
 }
 

@@ -2,6 +2,7 @@
 // or event reaches are left out, all integers are 'int': what a client sees is the wire format, not the schema's text.
 
 import type { FeatureDefinition } from './definitions.ts';
+import { unreachable } from './errors.ts';
 import type { Command, Event, Member, ObjectType, Schema, Type } from './types.ts';
 import { definitionsByModule, GENERATED_NOTICE } from './visitor.ts';
 
@@ -126,6 +127,8 @@ class Introspector {
           members: type.branches.map((branch) => ({ type: this.#use(branch.type) })),
           ...featuresOf(type.features),
         };
+      default:
+        return unreachable(type);
     }
   }
 

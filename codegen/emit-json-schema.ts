@@ -1,6 +1,7 @@
 // The schema as JSON Schema: one definition per QAPI type, standard keywords only. Documentation becomes `description`.
 
 import { docText, plain } from './doc-text.ts';
+import { unreachable } from './errors.ts';
 import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
 import { exportedName, namedTypes, ownerOf } from './visitor.ts';
 
@@ -48,6 +49,8 @@ function definitionOf(type: EnumType | ObjectType | AlternateType): JsonSchema {
       return { ...described, anyOf: type.branches.map((branch) => referenceTo(branch.type)) };
     case 'object':
       return { ...described, ...objectSchema(type) };
+    default:
+      return unreachable(type);
   }
 }
 
@@ -61,6 +64,8 @@ function textOf(type: EnumType | ObjectType | AlternateType): string {
     case 'base':
     case 'empty':
       return 'Nothing.';
+    default:
+      return unreachable(type.origin);
   }
 }
 
@@ -114,6 +119,8 @@ function referenceTo(type: Type): JsonSchema {
       return { $ref: `#/definitions/${nameOf(type)}` };
     case 'builtin':
       return builtinSchema(type.json);
+    default:
+      return unreachable(type);
   }
 }
 

@@ -1,5 +1,6 @@
 // The types as data, for code that turns command-line strings into values by the schema.
 
+import { unreachable } from './errors.ts';
 import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
 import { jsonKindOf } from './types.ts';
 import { exportedName, GENERATED_NOTICE, namedTypes } from './visitor.ts';
@@ -75,6 +76,8 @@ function modelOf(type: EnumType | ObjectType | AlternateType) {
       const variants = cases.map(({ name, type: variant }) => [name, modelName(variant)] as const);
       return { kind: 'union', members, tag: tag.name, variants: Object.fromEntries(variants) };
     }
+    default:
+      return unreachable(type);
   }
 }
 

@@ -14,3 +14,8 @@ export class SchemaError extends Error {
     this.info = info;
   }
 }
+
+/** Stands where the compiler knows that nothing gets to. */
+export function unreachable(value: never): never {
+  throw new Error(`unexpected ${JSON.stringify(value)}`);
+}

@@ -18,7 +18,7 @@ import type {
   UnionDefinition,
 } from './definitions.ts';
 import type { DocComment } from './doc-comment.ts';
-import { SchemaError } from './errors.ts';
+import { SchemaError, unreachable } from './errors.ts';
 import { checkCamelName, checkLowerName, checkUpperName, clashKey } from './names.ts';
 import type { Expression } from './parser.ts';
 import { inDefinition, type Node, type ObjectNode, type SourceInfo } from './source-info.ts';
@@ -178,6 +178,8 @@ class Scope {
       }
       case 'event':
         return { meta, ...this.#payload(name, members, data) };
+      default:
+        return unreachable(meta);
     }
   }
 

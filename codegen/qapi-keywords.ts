@@ -2,6 +2,7 @@
 // the first fault in the order of the reference's input visitor: members in schema order, unexpected members last.
 
 import { _, type Ajv, type CodeKeywordDefinition, type KeywordCxt, Name } from 'ajv';
+import { unreachable } from './errors.ts';
 import type {
   AlternateVisit,
   BranchJson,
@@ -226,6 +227,8 @@ function isJson(data: Operand, json: BranchJson): Code {
     case 'string':
     case 'boolean':
       return _`typeof ${data} === ${json}`;
+    default:
+      return unreachable(json);
   }
 }
 

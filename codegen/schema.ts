@@ -7,7 +7,7 @@ import type {
   Definition as Source,
   TypeReference,
 } from './definitions.ts';
-import { SchemaError } from './errors.ts';
+import { SchemaError, unreachable } from './errors.ts';
 import { readDefinition } from './expressions.ts';
 import { type ParsedSchema, parseSchema } from './parser.ts';
 import { describeMember } from './schema-words.ts';
@@ -180,6 +180,8 @@ class Linker {
       }
       case 'event':
         return { kind: 'event', ...common, boxed: source.boxed, dataType: this.#emptyObject };
+      default:
+        return unreachable(source);
     }
   }
 

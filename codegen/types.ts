@@ -2,6 +2,7 @@
 
 import type { Condition, FeatureDefinition } from './definitions.ts';
 import type { DocComment } from './doc-comment.ts';
+import { unreachable } from './errors.ts';
 import type { SourceInfo } from './source-info.ts';
 
 export type JsonKind =
@@ -162,6 +163,8 @@ export function describeType(type: Type): string {
     case 'enum':
     case 'alternate':
       return `${type.kind} type '${type.name}'`;
+    default:
+      return unreachable(type);
   }
 }
 
@@ -178,5 +181,7 @@ export function jsonKindOf(type: Type): JsonKind {
       return 'object';
     case 'alternate':
       return 'value';
+    default:
+      return unreachable(type);
   }
 }

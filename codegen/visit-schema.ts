@@ -1,6 +1,7 @@
 // The form of the types that validators are compiled from: JSON Schema whose keywords carry the visiting order, the one thing
 // that standard keywords leave open. A checker must find the same first fault as the reference's input visitor.
 
+import { unreachable } from './errors.ts';
 import {
   type AlternateType,
   type EnumType,
@@ -76,6 +77,8 @@ function usedBy(type: EnumType | ObjectType | AlternateType): readonly Type[] {
       return [type, ...(type.variants?.cases ?? []).map((each) => each.type)].flatMap((object) =>
         object.members.map((member) => member.type),
       );
+    default:
+      return unreachable(type);
   }
 }
 
@@ -99,6 +102,8 @@ function visitSchema(type: EnumType | ObjectType | AlternateType): VisitSchema {
       };
     case 'object':
       return { qapiObject: visitObject(type) };
+    default:
+      return unreachable(type);
   }
 }
 

@@ -1,6 +1,6 @@
 // Walks over the checked schema that more than one emitter needs.
 
-import { SchemaError } from './errors.ts';
+import { SchemaError, unreachable } from './errors.ts';
 import { camelCase } from './names.ts';
 import type { Command, Definition, Event, Module, ObjectType, Schema, Type } from './types.ts';
 
@@ -33,6 +33,8 @@ export function exportedName(type: ObjectType): string {
     }
     case 'base':
       return `${ownerOf(name)}Base`;
+    default:
+      return unreachable(origin);
   }
 }
 

@@ -1,5 +1,6 @@
 // A checked schema as text, for comparison with a recorded one.
 
+import { unreachable } from '../../codegen/errors.ts';
 import type {
   Command,
   Definition,
@@ -40,6 +41,8 @@ function describe(definition: Definition): string[] {
       return describeCommand(definition);
     case 'event':
       return [`event ${definition.name}${tags(definition)}`, ...payload(definition)];
+    default:
+      return unreachable(definition);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { unreachable } from '../../codegen/errors.ts';
 import { commandTable } from '../../src/qapi/generated/commands.ts';
 import { eventNames } from '../../src/qapi/generated/events.ts';
 import { introspection } from '../../src/qapi/generated/introspection.ts';
@@ -34,6 +35,8 @@ function typesUsed(entry: SchemaInfo): string[] {
     case 'builtin':
     case 'enum':
       return [];
+    default:
+      return unreachable(entry);
   }
 }
 

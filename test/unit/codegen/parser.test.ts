@@ -1,7 +1,7 @@
 // Whatever the text, the reader ends with a schema or with a SchemaError.
 
 import { readFileSync } from 'node:fs';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseDocComments } from '../../../codegen/doc-comment.ts';
 import { SchemaError } from '../../../codegen/errors.ts';
