@@ -8,4 +8,86 @@ export interface Deviation {
   readonly why: string;
 }
 
-export const deviations: readonly Deviation[] = [];
+const deleted = (id: string): string =>
+  `{"timestamp": {"seconds": 0, "microseconds": 0}, "event": "BLOCK_EXPORT_DELETED", "data": {"id": "${id}"}}`;
+const success = '{"return": {}}';
+const failure = (desc: string): string => `{"error": {"class": "GenericError", "desc": "${desc}"}}`;
+
+const crashes: readonly Deviation[] = [
+  {
+    case: 'exports/nbd-server-stop during a handshake: answers',
+    ours: [
+      success,
+      'greeting 4e42444d4147494349484156454f50540003',
+      deleted('e'),
+      success,
+      '<closed>',
+    ],
+    why: 'the reference never answers again',
+  },
+  {
+    case: 'exports/nbd-server-stop during a handshake: stderr and end',
+    ours: ['<exit 0>'],
+    why: 'the reference hangs and has to be killed',
+  },
+  {
+    case: 'blockdev/null with a negative size: blockdev-add {"driver":"null-co","node-name":"x","size":-1}',
+    ours: [
+      failure("Parameter 'size' expects a non-negative number below 2^64"),
+      failure("Failed to find node with node-name='x'"),
+    ],
+    why: 'the reference aborts',
+  },
+  {
+    case: 'blockdev/null with a negative size: stderr and end',
+    ours: ['<exit 0>'],
+    why: 'the reference aborts',
+  },
+];
+
+const floods: readonly Deviation[] = [
+  {
+    case: 'parser/error flood: nested 1,024 deep',
+    ours: [failure('JSON nesting depth limit exceeded')],
+    why: 'the rest of a message over a limit is skipped, not answered error by error',
+  },
+];
+
+/** Every option of the reference's help text. */
+const allOptions =
+  /^out: Usage: qmp-storage-daemon \[options\][^]*-h, --help[^]*-T, --trace[^]*-V, --version[^]*--blockdev[^]*--chardev[^]*--daemonize[^]*--export[^]*--monitor[^]*--nbd-server[^]*--object[^]*--pidfile[^]*exit 0$/;
+
+const ownTexts: readonly Deviation[] = ['--help', '-h', '-h --bogus', '-hx'].map((id) => ({
+  case: `command-line/command line: ${id}`,
+  ours: { matches: allOptions },
+  why: 'a help text of our own, with the same options in the same order',
+}));
+
+const objectTypes = [
+  'out: List of user creatable objects:',
+  'out:   authz-list',
+  'out:   authz-simple',
+  'out:   secret',
+  'exit 0',
+];
+
+const scope: readonly Deviation[] = [
+  {
+    case: 'command-line/command line: --chardev help',
+    ours: [
+      'out: Available chardev backend types: ',
+      ...['pty', 'memory', 'file', 'socket', 'stdio', 'ringbuf', 'null', 'pipe'].map(
+        (type) => `out:   ${type}`,
+      ),
+      'exit 0',
+    ],
+    why: 'lists the backends that exist here',
+  },
+  ...['--object help', '--object nope,help'].map((id) => ({
+    case: `command-line/command line: ${id}`,
+    ours: objectTypes,
+    why: 'lists the objects that exist here',
+  })),
+];
+
+export const deviations: readonly Deviation[] = [...crashes, ...floods, ...ownTexts, ...scope];

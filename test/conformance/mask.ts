@@ -15,6 +15,7 @@ const rules: readonly (readonly [RegExp, string])[] = [
     '@VERSION 7.2.22@',
   ],
   [/(@PROGRAM@ version \S+) \(.*\)$/gm, '$1 (@PACKAGE@)'],
+  [/^Copyright \(c\) .*$/gm, '@COPYRIGHT@'],
   [/\/tmp\/[a-z]+-socket-\w{6}/g, '/tmp/@SOCKET@'],
   [/\/dev\/pts\/\d+/g, '/dev/pts/@N@'],
   [/\b127\.0\.0\.1:\d{5}\b/g, '127.0.0.1:@PORT@'],

@@ -17,7 +17,7 @@ export const NBD_CMD_READ = 0;
 export const NBD_CMD_WRITE = 1;
 export const NBD_CMD_DISC = 2;
 
-const ANSWER_LIMIT_MS = 5000;
+const ANSWER_LIMIT_MS = 10_000;
 /** Silence that long is an answer, where bytes were sent that may get none. */
 const SILENCE_MS = 250;
 
@@ -269,11 +269,12 @@ function chunkText(flags: number, type: number, payload: Buffer): string {
 /** Text as text, short bytes as hex, one byte repeated as that, long bytes as a digest. */
 export function words(payload: Buffer): string {
   if (payload.length === 0) return '';
-  const text = payload.toString('latin1');
-  if (/^[\x20-\x7e]+$/.test(text) && text.length < 300) return JSON.stringify(text);
+  const text = payload.toString('latin1', 0, 300);
+  if (payload.length < 300 && /^[\x20-\x7e]+$/.test(text)) return JSON.stringify(text);
   if (payload.length <= 64) return payload.toString('hex');
   const first = payload[0] ?? 0;
-  if (payload.every((byte) => byte === first)) return `${payload.length} bytes of ${hex(first)}`;
+  if (payload.equals(Buffer.alloc(payload.length, first)))
+    return `${payload.length} bytes of ${hex(first)}`;
   return `${payload.length} bytes sha256 ${createHash('sha256').update(payload).digest('hex')}`;
 }
 

@@ -174,6 +174,7 @@ describe.skipIf(fioReason !== undefined)(`fio${fioReason ? ` (${fioReason})` : '
       '--size=24M',
       '--verify=crc32c',
       '--verify_fatal=1',
+      '--verify_state_save=0',
       '--do_verify=1',
       '--fsync=64',
       '--output-format=json',
