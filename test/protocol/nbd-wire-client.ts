@@ -89,14 +89,16 @@ export class EndOfStream extends Error {
 
 export class NbdWireClient {
   readonly #socket: Socket;
-  #received: Buffer = Buffer.alloc(0);
+  #received: Buffer[] = [];
+  #available = 0;
   #ended = false;
   #wake: () => void = () => {};
 
   private constructor(socket: Socket) {
     this.#socket = socket;
     socket.on('data', (bytes) => {
-      this.#received = Buffer.concat([this.#received, bytes]);
+      this.#received.push(bytes);
+      this.#available += bytes.length;
       this.#wake();
     });
     const end = (): void => {
@@ -147,17 +149,27 @@ export class NbdWireClient {
 
   /** The next `length` bytes. Rejects EndOfStream. */
   async receive(length: number): Promise<Buffer> {
-    while (this.#received.length < length) {
+    while (this.#available < length) {
       if (this.#ended) {
-        throw new EndOfStream(`stream ended after ${this.#received.length} of ${length} bytes`);
+        throw new EndOfStream(`stream ended after ${this.#available} of ${length} bytes`);
       }
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
     }
-    const bytes = this.#received.subarray(0, length);
-    this.#received = this.#received.subarray(length);
-    return bytes;
+    const all = Buffer.concat(this.#received);
+    this.#received = [all.subarray(length)];
+    this.#available -= length;
+    return all.subarray(0, length);
+  }
+
+  /** Leaves what the server sends in the socket until resume(). */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
   }
 
   /** Everything up to the end of the stream. */
@@ -167,7 +179,7 @@ export class NbdWireClient {
         this.#wake = resolve;
       });
     }
-    return this.#received;
+    return Buffer.concat(this.#received);
   }
 
   /** Sends an option and collects its replies, up to the acknowledgement or an error. */
