@@ -100,6 +100,7 @@ export class Daemon implements DaemonServices {
     command: Name,
     args: Commands[Name]['arguments'],
   ): Promise<Commands[Name]['returns']> {
+    if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
     const { dispatcher } = await this.load();
     return dispatcher.execute(command, args);
   }

@@ -2,11 +2,12 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, watch } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { QmpClient } from '../../src/client/qmp-client.ts';
+import { fileWritten } from './files.ts';
 import { tempDir } from './temp-dir.ts';
 
 export interface DaemonOptions {
@@ -78,9 +79,10 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
 }
 
 /** Runs a daemon with just these arguments; for command lines that end at once, and for those that need no monitor. */
-export function runProgram(
-  options: DaemonOptions & { readonly directory: string },
-): { child: ChildProcess; outcome: Promise<Outcome> } {
+export function runProgram(options: DaemonOptions & { readonly directory: string }): {
+  child: ChildProcess;
+  outcome: Promise<Outcome>;
+} {
   const [program = '', ...before] = options.command ?? ourCommand;
   const child = spawn(program, [...before, ...(options.args ?? [])], {
     cwd: options.directory,
@@ -99,20 +101,6 @@ export function runProgram(
     ([code, signal]) => ({ code, signal, stdout, stderr }) as Outcome,
   );
   return { child, outcome };
-}
-
-/** Resolves once `file` is there with something in it. */
-export async function fileWritten(file: string): Promise<void> {
-  const isThere = () => existsSync(file) && readFileSync(file).length > 0;
-  if (isThere()) return;
-  const watcher = watch(path.dirname(file));
-  onTestFinished(() => watcher.close());
-  await new Promise<void>((resolve) => {
-    watcher.on('change', () => {
-      if (isThere()) resolve();
-    });
-  });
-  watcher.close();
 }
 
 function failedToStart({ code, stderr }: Outcome): never {

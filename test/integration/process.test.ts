@@ -1,0 +1,207 @@
+// The daemon as a process: readiness, signals, the background, what is left behind.
+
+import {
+  existsSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { QmpClient } from '../../src/client/qmp-client.ts';
+import { runProgram, startDaemon } from '../helpers/daemon.ts';
+import { fileGone, fileThere } from '../helpers/files.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+
+const monitor = ['--chardev', 'socket,id=c,path=s,server=on,wait=off', '--monitor', 'c'];
+
+function imageIn(directory: string): void {
+  writeFileSync(path.join(directory, 'i.img'), '');
+  truncateSync(path.join(directory, 'i.img'), 1024 * 1024);
+}
+
+const exportImage = [
+  '--blockdev',
+  'file,node-name=n,filename=i.img',
+  '--nbd-server',
+  'addr.type=unix,addr.path=nbd.sock',
+  '--export',
+  'nbd,id=e,node-name=n',
+];
+
+describe('pidfile', () => {
+  it("holds the pid, is the owner's, and appears when everything is ready", async () => {
+    const directory = tempDir();
+    imageIn(directory);
+    const daemon = await startDaemon({ directory, args: exportImage });
+    expect(readFileSync(daemon.path('pid'), 'latin1')).toBe(`${daemon.child.pid}\n`);
+    expect(statSync(daemon.path('pid')).mode & 0o777).toBe(0o600);
+    expect(await daemon.qmp.execute('query-block-exports')).toMatchObject([{ id: 'e' }]);
+  });
+
+  it('is refused to a second daemon', async () => {
+    const daemon = await startDaemon();
+    const { outcome } = runProgram({ directory: daemon.directory, args: ['--pidfile', 'pid'] });
+    expect(await outcome).toMatchObject({
+      code: 1,
+      stderr:
+        'qmp-storage-daemon: cannot create PID file: Cannot lock pid file: Resource temporarily unavailable\n',
+    });
+    expect(existsSync(daemon.path('pid'))).toBe(true);
+  });
+
+  it.each([
+    ['/nonexistent/p', `Could not create '/nonexistent/p': No such file or directory`],
+    ['', `Could not create '': No such file or directory`],
+  ])('that cannot be made is reported: %j', async (file, message) => {
+    const { outcome } = runProgram({ directory: tempDir(), args: ['--pidfile', file] });
+    expect(await outcome).toMatchObject({
+      code: 1,
+      stderr: `qmp-storage-daemon: cannot create PID file: ${message}\n`,
+    });
+  });
+});
+
+describe('signals', () => {
+  it.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
+    '%s ends it cleanly: exports first, with their events, then monitors and files',
+    async (signal) => {
+      const directory = tempDir();
+      imageIn(directory);
+      const daemon = await startDaemon({ directory, args: exportImage });
+      const events = daemon.qmp.events();
+      daemon.child.kill(signal);
+      expect(await daemon.outcome).toEqual({ code: 0, signal: null, stdout: '', stderr: '' });
+      expect((await events.next()).value).toMatchObject({ data: { id: 'e' } });
+      expect((await events.next()).done).toBe(true);
+      expect(
+        ['pid', 'qmp.sock', 'nbd.sock'].filter((file) => existsSync(daemon.path(file))),
+      ).toEqual(['nbd.sock']);
+    },
+  );
+
+  it.each(['SIGUSR1', 'SIGPIPE'] as const)('%s changes nothing', async (signal) => {
+    const daemon = await startDaemon();
+    daemon.child.kill(signal);
+    expect(await daemon.qmp.execute('query-block')).toEqual([]);
+    daemon.child.kill('SIGTERM');
+    expect(await daemon.outcome).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('SIGTERM ends it while a chardev waits for its peer', async () => {
+    const directory = tempDir();
+    const { child, outcome } = runProgram({
+      directory,
+      args: ['--chardev', 'socket,id=c,path=s,server=on,wait=on', '--pidfile', 'pid'],
+    });
+    await fileThere(path.join(directory, 's'));
+    child.kill('SIGTERM');
+    expect(await outcome).toMatchObject({ code: 0, signal: null });
+  });
+});
+
+describe('quit', () => {
+  it('answers after the events of its work, and ends the process', async () => {
+    const directory = tempDir();
+    imageIn(directory);
+    const daemon = await startDaemon({ directory, args: exportImage });
+    const seen: string[] = [];
+    daemon.qmp.onEvent(({ event }) => seen.push(event));
+    await daemon.qmp.execute('quit').then(() => seen.push('return'));
+    expect(seen).toEqual(['BLOCK_EXPORT_DELETED', 'return']);
+    expect(await daemon.outcome).toMatchObject({ code: 0, stderr: '' });
+  });
+});
+
+describe('--daemonize', () => {
+  it('returns when the daemon is ready, and leaves it in the background', async () => {
+    const directory = tempDir();
+    const { outcome } = runProgram({
+      directory,
+      args: ['--daemonize', ...monitor, '--pidfile', 'pid'],
+    });
+    expect(await outcome).toEqual({ code: 0, signal: null, stdout: '', stderr: '' });
+    const pid = Number(readFileSync(path.join(directory, 'pid'), 'latin1'));
+    onTestFinished(() => endProcess(pid));
+    expect(readlinkSync(`/proc/${pid}/cwd`)).toBe('/');
+    expect([0, 1, 2].map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))).toEqual(
+      Array(3).fill('/dev/null'),
+    );
+    expect(readFileSync(`/proc/${pid}/status`, 'latin1')).toMatch(/^Umask:\t0027$/m);
+    expect(sessionOf(pid)).not.toBe(sessionOf(process.pid));
+    const qmp = await QmpClient.connect({ path: path.join(directory, 's') });
+    await qmp.execute('quit');
+    await fileGone(path.join(directory, 'pid'));
+    expect(existsSync(path.join(directory, 's'))).toBe(false);
+  });
+
+  it('reports on stderr what goes wrong at the start', async () => {
+    const { outcome } = runProgram({
+      directory: tempDir(),
+      args: ['--daemonize', '--blockdev', 'file,node-name=f,filename=nope'],
+    });
+    expect(await outcome).toMatchObject({
+      code: 1,
+      stderr: `qmp-storage-daemon: --blockdev file,node-name=f,filename=nope: Could not open 'nope': No such file or directory\n`,
+    });
+  });
+
+  it('does not go with a chardev on stdin and stdout', async () => {
+    const { outcome } = runProgram({
+      directory: tempDir(),
+      args: ['--daemonize', '--chardev', 'stdio,id=c'],
+    });
+    expect(await outcome).toMatchObject({
+      code: 1,
+      stderr: 'qmp-storage-daemon: --chardev stdio,id=c: cannot use stdio with -daemonize\n',
+    });
+  });
+});
+
+describe('monitors', () => {
+  it('can be several; each hears of events', async () => {
+    const directory = tempDir();
+    imageIn(directory);
+    const daemon = await startDaemon({ directory, args: [...exportImage, ...monitor] });
+    const other = await QmpClient.connect({ path: daemon.path('s') });
+    onTestFinished(() => other.close());
+    const heard = other.waitForEvent('BLOCK_EXPORT_DELETED');
+    await daemon.qmp.execute('block-export-del', { id: 'e' });
+    expect(await heard).toEqual({ id: 'e' });
+  });
+});
+
+describe('logs', () => {
+  it('are JSON when QSD_LOG says so', async () => {
+    const { outcome } = runProgram({
+      directory: tempDir(),
+      args: ['--blockdev', 'file,node-name=f,filename=nope'],
+      env: { QSD_LOG: 'json' },
+    });
+    const { code, stderr } = await outcome;
+    expect(code).toBe(1);
+    expect(JSON.parse(stderr)).toMatchObject({
+      level: 50,
+      name: 'qmp-storage-daemon',
+      at: '--blockdev file,node-name=f,filename=nope',
+      msg: `Could not open 'nope': No such file or directory`,
+    });
+  });
+});
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended already.
+  }
+}
+
+/** The session that a process belongs to. */
+function sessionOf(pid: number): string | undefined {
+  return readFileSync(`/proc/${pid}/stat`, 'latin1')
+    .replace(/^.*\) /, '')
+    .split(' ')[3];
+}

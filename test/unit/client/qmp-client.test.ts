@@ -1,0 +1,142 @@
+import { createServer, type Socket } from 'node:net';
+import path from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { QmpClient, type QmpClientOptions } from '../../../src/client/qmp-client.ts';
+import { tempDir } from '../../helpers/temp-dir.ts';
+
+const greeting =
+  '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "p"}, "capabilities": ["oob"]}}\r\n';
+
+interface Request {
+  readonly execute: string;
+  readonly arguments: unknown;
+  readonly id: number;
+}
+
+/** A peer that greets, negotiates and leaves everything else to `answer`. */
+async function peer(
+  answer: (request: Request, socket: Socket) => void,
+  first = greeting,
+): Promise<string> {
+  const address = path.join(tempDir(), 's');
+  const server = createServer((socket) => {
+    socket.write(first);
+    let text = '';
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) {
+        const request = JSON.parse(line) as Request;
+        if (request.execute === 'qmp_capabilities') {
+          socket.write(`{"return": {}, "id": ${request.id}}\r\n`);
+        } else answer(request, socket);
+      }
+    });
+    socket.on('error', () => {});
+  });
+  await new Promise<void>((resolve) => server.listen(address, resolve));
+  onTestFinished(() => void server.close());
+  return address;
+}
+
+async function clientOf(address: string, options?: QmpClientOptions): Promise<QmpClient> {
+  const client = await QmpClient.connect({ path: address }, options);
+  onTestFinished(() => client.close());
+  return client;
+}
+
+const deleted = (id: string) =>
+  `{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "BLOCK_EXPORT_DELETED", "data": {"id": "${id}"}}\r\n`;
+
+describe('QmpClient', () => {
+  it('greets, sends commands and returns what they return', async () => {
+    const requests: Request[] = [];
+    const address = await peer((request, socket) => {
+      requests.push(request);
+      socket.write(`{"return": [{"a": 1.5}], "id": ${request.id}}\r\n`);
+    });
+    const client = await clientOf(address);
+    expect(client.greeting.version.qemu).toEqual({ major: 7, minor: 2, micro: 22 });
+    expect(await client.execute('query-block-exports')).toEqual([{ a: 1.5 }]);
+    await client.execute('blockdev-del', { 'node-name': 'n' });
+    expect(requests.map(({ execute, arguments: args }) => [execute, args])).toEqual([
+      ['query-block-exports', {}],
+      ['blockdev-del', { 'node-name': 'n' }],
+    ]);
+  });
+
+  it('gives each of several commands its own answer, whatever their order', async () => {
+    const held: Request[] = [];
+    const address = await peer((request, socket) => {
+      held.push(request);
+      if (held.length < 3) return;
+      for (const { id, execute } of held.reverse()) {
+        socket.write(`{"return": "${execute}", "id": ${id}}\r\n`);
+      }
+    });
+    const client = await clientOf(address);
+    const names = ['query-block', 'query-chardev', 'query-version'] as const;
+    expect(await Promise.all(names.map((name) => client.execute(name)))).toEqual(names);
+  });
+
+  it('throws errors with their class and text', async () => {
+    const address = await peer(({ id }, socket) =>
+      socket.write(`{"id": ${id}, "error": {"class": "DeviceNotFound", "desc": "No x"}}\r\n`),
+    );
+    const client = await clientOf(address);
+    await expect(client.execute('qom-list', { path: 'x' })).rejects.toMatchObject({
+      name: 'QmpError',
+      class: 'DeviceNotFound',
+      desc: 'No x',
+    });
+  });
+
+  it('hands events to listeners, to iterators and to those who wait', async () => {
+    const address = await peer(({ id }, socket) =>
+      socket.write(`${deleted('a')}${deleted('b')}{"return": {}, "id": ${id}}\r\n`),
+    );
+    const client = await clientOf(address);
+    const heard: string[] = [];
+    const stop = client.onEvent(({ event, data }) => heard.push(`${event} ${data.id}`));
+    const events = client.events();
+    const second = client.waitForEvent('BLOCK_EXPORT_DELETED', { accept: ({ id }) => id === 'b' });
+    await client.execute('nbd-server-stop');
+    stop();
+    expect(await second).toEqual({ id: 'b' });
+    expect(heard).toEqual(['BLOCK_EXPORT_DELETED a', 'BLOCK_EXPORT_DELETED b']);
+    expect((await events.next()).value).toMatchObject({
+      data: { id: 'a' },
+      timestamp: { seconds: 1 },
+    });
+    expect((await events.next()).value).toMatchObject({ data: { id: 'b' } });
+    client.close();
+    expect((await events.next()).done).toBe(true);
+  });
+
+  it('gives up on what takes too long', async () => {
+    const silent = await peer(() => {});
+    const client = await clientOf(silent);
+    await expect(client.execute('query-block', {}, { timeoutMs: 20 })).rejects.toThrow(
+      'No response within 20 ms',
+    );
+    await expect(client.waitForEvent('BLOCK_EXPORT_DELETED', { timeoutMs: 20 })).rejects.toThrow(
+      'No event BLOCK_EXPORT_DELETED within 20 ms',
+    );
+    const mute = await peer(() => {}, '');
+    await expect(clientOf(mute, { timeoutMs: 20 })).rejects.toThrow('No greeting within 20 ms');
+  });
+
+  it('ends waiting commands when the connection ends', async () => {
+    const address = await peer((_request, socket) => socket.destroy());
+    const client = await clientOf(address);
+    await expect(client.execute('quit')).rejects.toThrow('The connection was closed');
+    await expect(client.execute('query-block')).rejects.toThrow('The connection was closed');
+  });
+
+  it('says why there is no connection', async () => {
+    await expect(clientOf('/nonexistent/socket')).rejects.toMatchObject({ code: 'ENOENT' });
+    const wrong = await peer(() => {}, 'NBDMAGIC\r\n');
+    await expect(clientOf(wrong)).rejects.toThrow('Not QMP');
+  });
+});
