@@ -6,8 +6,11 @@ const UNUSED = 0;
 const TOMBSTONE = 1;
 const FIRST_REAL_HASH = 2;
 const MIN_SHIFT = 3;
-/** Largest prime below 2^shift, by shift. */
-const PRIME_BELOW = [1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749];
+/** Largest prime below 2^shift, by shift; a message has no more members than the last is for. */
+const PRIME_BELOW = [
+  1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071,
+  262139, 524287, 1048573, 2097143,
+];
 
 /** A set of strings that iterates as a GHashTable with the same history of insertions and removals does. */
 export class GlibStringSet {
@@ -111,11 +114,15 @@ export class GlibStringSet {
   }
 }
 
-/** g_str_hash over the UTF-8 bytes, which C reads as signed characters. */
+/** g_str_hash over the bytes, which C reads as signed characters; U+0000 is C0 80 in them. */
 function hashOf(key: string): number {
   let hash = 5381;
-  for (const byte of Buffer.from(key)) {
+  const add = (byte: number) => {
     hash = (Math.imul(hash, 33) + ((byte << 24) >> 24)) >>> 0;
+  };
+  for (const byte of Buffer.from(key)) {
+    if (byte === 0) add(0xc0);
+    add(byte === 0 ? 0x80 : byte);
   }
   return hash < FIRST_REAL_HASH ? FIRST_REAL_HASH : hash;
 }

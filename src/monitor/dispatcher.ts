@@ -2,6 +2,7 @@
 // handler. For a monitor it makes the response, too; the daemon's own command line and a program that has the daemon
 // in-process use `execute`.
 
+import { GlibStringSet } from '../base/glib-hash-table.ts';
 import type { MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import { QmpError } from '../qapi/errors.ts';
@@ -152,7 +153,7 @@ function expecting(error: QmpError, session: RequestSession): QmpError {
 }
 
 function checkNoArguments(args: object): void {
-  const [unexpected] = membersInOrder(args);
+  const [unexpected] = new GlibStringSet(membersInOrder(args));
   if (unexpected !== undefined) throw new QmpError(`Parameter '${unexpected}' is unexpected`);
 }
 
