@@ -26,13 +26,13 @@ const TARGET = 'node20';
  */
 const directKoffi: Plugin = {
   name: 'direct-koffi',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'direct-koffi' }));
-    onResolve({ filter: /.*/, namespace: 'direct-koffi' }, ({ path: imported }) => ({
+  setup(bundler) {
+    bundler.onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'direct-koffi' }));
+    bundler.onResolve({ filter: /.*/, namespace: 'direct-koffi' }, ({ path: imported }) => ({
       path: imported,
       external: true,
     }));
-    onLoad({ filter: /.*/, namespace: 'direct-koffi' }, async () => {
+    bundler.onLoad({ filter: /.*/, namespace: 'direct-koffi' }, async () => {
       const manifest = path.join(root, 'node_modules/koffi/package.json');
       const { version } = JSON.parse(await readFile(manifest, 'utf8')) as { version: string };
       return {

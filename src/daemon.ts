@@ -156,7 +156,7 @@ export class Daemon implements DaemonServices {
     const { log, trace, events, objects } = this;
     this.#works = {
       engine: new Engine({ log, trace, events, objects, poller: this.#poller }),
-      dispatcher: new Dispatcher({ handlers, daemon: this as DaemonServices, log }),
+      dispatcher: new Dispatcher<DaemonServices>({ handlers, daemon: this, log }),
     };
     return this.#works;
   }

@@ -51,8 +51,7 @@ export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon
   const daemon = new Daemon({ log: processLogger(options.log), packageName, print: () => {} });
   daemon.start();
   return {
-    execute: (command, ...[args]) =>
-      daemon.execute(command, (args ?? {}) as Commands[typeof command]['arguments']),
+    execute: (command, ...[args]) => daemon.execute(command, args ?? {}),
     on(name, listener) {
       const target = {
         event: ({ event, data }: QmpMessage) => {

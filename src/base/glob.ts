@@ -3,8 +3,8 @@
 
 /** True when the whole of `text` fits `pattern`. Linear for each star: a hostile text cannot make it slow. */
 export function globMatches(pattern: string, text: string): boolean {
-  const wanted = [...pattern];
-  const given = [...text];
+  const wanted = Array.from(pattern);
+  const given = Array.from(text);
   let star = -1;
   let resume = 0;
   let at = 0;

@@ -1,6 +1,6 @@
 // The other sink of log.ts: pino, one JSON object a line. Loaded only when it is asked for.
 
-import type { LogFields, LogLocation, ProcessLogger } from './log.ts';
+import type { LogFields, ProcessLogger } from './log.ts';
 import { locationText } from './log.ts';
 
 export const jsonLogLevels = ['error', 'warn', 'debug', 'trace'] as const;
@@ -23,7 +23,7 @@ export async function createJsonLogger(options: JsonLoggerOptions): Promise<Proc
       ? fields
       : { at: locationText(logger.location).replace(/^: ?|: $/g, ''), ...fields };
   const logger: ProcessLogger = {
-    location: { kind: 'none' } as LogLocation,
+    location: { kind: 'none' },
     error: (message, fields) => sink.error(withLocation(fields), message),
     warn: (message, fields) => sink.warn(withLocation(fields), message),
     debug: (message, fields) => sink.debug(withLocation(fields), message),

@@ -64,7 +64,7 @@ function visitObject(
   type: Extract<TypeModel, { kind: 'struct' | 'union' }>,
 ): unknown {
   if (typeof value === 'string' || isList(value)) throw wrongType(place.path, 'object');
-  const object = value as KeyvalObject;
+  const object = value;
   const result = Object.create(null) as Record<string, unknown>;
   const left = new GlibStringSet(membersInOrder(object));
   const take = (members: typeof type.members) => {
@@ -147,7 +147,15 @@ function visitBuiltin(value: KeyvalValue, place: Place, name: BuiltinTypeName): 
       if (typeof size !== 'bigint') throw expects(place.path, 'size');
       return exact(size, place);
     }
-    default:
+    case 'int':
+    case 'int8':
+    case 'int16':
+    case 'int32':
+    case 'int64':
+    case 'uint8':
+    case 'uint16':
+    case 'uint32':
+    case 'uint64':
       return visitInteger(textOf(value, place), place, name);
   }
 }

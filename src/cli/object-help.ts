@@ -11,7 +11,7 @@ export function objectHelp(type: unknown): string {
     return `List of user creatable objects:\n${names.map((each) => `  ${each}\n`).join('')}`;
   }
   const lines = objectTypeRow(name)
-    .properties.filter(({ set }) => set !== undefined)
+    .properties.filter((property) => property.set !== undefined)
     .map((property) => `  ${property.name}=<${property.type}>\n`);
   return `${name} options:\n${lines.sort().join('')}`;
 }

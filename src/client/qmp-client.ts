@@ -121,8 +121,7 @@ export class QmpClient {
     command: Name,
     ...[args, options]: ArgumentsOf<Name>
   ): Promise<Commands[Name]['returns']> {
-    const result = await this.#request({ execute: command, arguments: args ?? {} }, options);
-    return result as Commands[Name]['returns'];
+    return this.#request({ execute: command, arguments: args ?? {} }, options);
   }
 
   /** Sends a command that the schema does not know, of another daemon. */
@@ -160,7 +159,7 @@ export class QmpClient {
     let stop = () => {};
     const seen = new Promise<Events[Name]>((resolve, reject) => {
       stop = this.onEvent(({ event, data }) => {
-        if (event === name && accept(data as Events[Name])) resolve(data as Events[Name]);
+        if (event === name && accept(data)) resolve(data);
       });
       if (this.#ended) reject(this.#ended);
       this.#closeListeners.add(() => reject(new QmpConnectionError('The connection was closed')));
@@ -203,7 +202,7 @@ export class QmpClient {
   #end(error: QmpConnectionError): void {
     if (this.#ended) return;
     this.#ended = error;
-    for (const { reject } of this.#waiting.values()) reject(error);
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
     for (const listener of this.#closeListeners) listener();
   }
 }

@@ -97,9 +97,12 @@ export function runProgram(options: DaemonOptions & { readonly directory: string
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const outcome = once(child, 'close').then(
-    ([code, signal]) => ({ code, signal, stdout, stderr }) as Outcome,
-  );
+  const outcome: Promise<Outcome> = once(child, 'close').then(([code, signal]) => ({
+    code,
+    signal,
+    stdout,
+    stderr,
+  }));
   return { child, outcome };
 }
 
