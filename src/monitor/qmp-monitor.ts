@@ -26,7 +26,10 @@ export interface QmpMonitorOptions {
 /** Bytes of events kept for a peer that does not read; what comes after is lost to it, and said so in the log. */
 const MAX_UNREAD_EVENT_BYTES = 16 * 1024 * 1024;
 
-const offered: readonly QMPCapability[] = ['oob'];
+/** What the greeting offers: nothing where no command can come in anyway, as the reference has it. */
+function capabilities({ hasInput }: Chardev): readonly QMPCapability[] {
+  return hasInput ? ['oob'] : [];
+}
 
 export class QmpMonitor implements ChardevFrontend, EventListener {
   readonly #options: QmpMonitorOptions;
@@ -55,6 +58,7 @@ export class QmpMonitor implements ChardevFrontend, EventListener {
     this.#stalled = false;
     this.#unreadEventBytes = 0;
     const { queue, respond, chardev } = this.#options;
+    const offered = capabilities(chardev);
     const session: QmpSession = new QmpSession({
       queue,
       respond,

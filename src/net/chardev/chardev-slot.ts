@@ -6,6 +6,9 @@ import type { ChardevBackend, ChardevBackendKind } from '../../qapi/generated/ty
 import { failure } from '../system-error.ts';
 import type { Chardev, ChardevFrontend, ChardevPort, PortEvents } from './chardev.ts';
 
+/** Backends that only take. */
+const withoutInput: readonly ChardevBackendKind[] = ['null', 'ringbuf', 'memory'];
+
 export class ChardevSlot implements Chardev, PortEvents {
   readonly id: string;
   readonly kind: ChardevBackendKind;
@@ -23,6 +26,10 @@ export class ChardevSlot implements Chardev, PortEvents {
     if (options.logfile !== undefined) {
       this.#logFd = openLog(options.logfile, { append: options.logappend === true });
     }
+  }
+
+  get hasInput(): boolean {
+    return !withoutInput.includes(this.kind);
   }
 
   /** The port, once it is open. */

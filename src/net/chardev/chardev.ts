@@ -8,6 +8,8 @@ import type { Poller } from '../../sys/poller.ts';
 /** A chardev as its user sees it. */
 export interface Chardev {
   readonly id: string;
+  /** False where no peer can ever send anything: a null device, a ring buffer. */
+  readonly hasInput: boolean;
   /** What `query-chardev` says it is connected to: `unix:PATH,server=on`, `pty:/dev/pts/1`, `disconnected:...`. */
   filename(): string;
   /**

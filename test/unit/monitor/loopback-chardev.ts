@@ -4,6 +4,7 @@ import type { Chardev, ChardevFrontend } from '../../../src/net/chardev/chardev.
 
 export class LoopbackChardev implements Chardev {
   readonly id = 'loop';
+  readonly hasInput = true;
   /** All that was written since `take`. */
   output = '';
   accepting = true;
