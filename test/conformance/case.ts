@@ -30,6 +30,8 @@ export interface CommandLineCase {
 
 export interface Area {
   readonly name: string;
+  /** Why the answers depend on the machine: they are compared with the running reference, not recorded. */
+  readonly live?: string;
   readonly groups?: readonly Group[];
   readonly commandLines?: readonly CommandLineCase[];
 }
@@ -60,6 +62,7 @@ export type Step =
   | { readonly do: 'hang up'; readonly on: string }
   | { readonly do: 'event'; readonly name: string; readonly on: string }
   | { readonly do: 'exit' }
+  | { readonly do: 'signal'; readonly signal: NodeJS.Signals }
   | { readonly do: 'listen'; readonly on: string }
   | { readonly do: 'nbd'; readonly path: string; readonly as: string; readonly flags: number }
   | {

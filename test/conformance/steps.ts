@@ -52,6 +52,10 @@ const performers = {
     const { code, signal } = await stage.daemon.exited;
     return [signal === null ? `<exit ${code}>` : `<${signal}>`];
   },
+  signal: (step, stage) => {
+    stage.daemon.child.kill(step.signal);
+    return [];
+  },
   listen: async (step, stage) => {
     const heard = await link(stage, step.on).until(() => false, LISTEN_MS);
     return heard.filter((line) => line !== '<no answer>');

@@ -12,13 +12,39 @@ import { ours, reference } from './side.ts';
 const AREA_LIMIT_MS = 120_000;
 
 export function conformance(area: Area): void {
+  if (area.live === undefined) conformanceToRecording(area);
+  else conformanceToRunning(area);
+}
+
+/** Both are asked now, and must answer the same. */
+function conformanceToRunning(area: Area): void {
+  const missing = referenceMissing();
+  const note = missing === undefined ? '' : ` (${missing})`;
+  describe.skipIf(missing !== undefined)(`conformance: ${area.name}${note}`, () => {
+    let answers: Answers = new Map();
+    let expected: Answers = new Map();
+    beforeAll(async () => {
+      expected = await runArea(area, reference());
+      answers = await runArea(area, ours());
+    }, AREA_LIMIT_MS);
+    const deviating = deviationsOf(area);
+    for (const id of caseIds(area)) {
+      const deviation = deviating.get(id);
+      it(title(id, deviation), () => {
+        const seen = { answer: answers.get(id) ?? [], expected: expected.get(id) ?? [] };
+        expectAnswer(deviation, seen);
+      });
+    }
+    it('names only existing cases as deviations', () => {
+      expectExisting(area, deviating);
+    });
+  });
+}
+
+function conformanceToRecording(area: Area): void {
   const ids = caseIds(area);
   const recorded = readRecording(area);
-  const deviating = new Map(
-    deviations
-      .filter((deviation) => deviation.case.startsWith(`${area.name}/`))
-      .map((deviation) => [deviation.case.slice(area.name.length + 1), deviation]),
-  );
+  const deviating = deviationsOf(area);
 
   describe(`conformance: ${area.name}`, () => {
     let answers: Answers = new Map();
@@ -28,17 +54,15 @@ export function conformance(area: Area): void {
 
     for (const id of ids) {
       const deviation = deviating.get(id);
-      it(deviation === undefined ? id : `${id} [differs: ${deviation.why}]`, () => {
+      it(title(id, deviation), () => {
         expect(recorded.has(id), 'recorded by test/conformance/record.ts').toBe(true);
-        const expected = recorded.get(id) ?? [];
-        const answer = answers.get(id) ?? [];
-        if (deviation === undefined) expect(answer).toEqual(expected);
-        else expectDeviation(deviation, { answer, expected });
+        const seen = { answer: answers.get(id) ?? [], expected: recorded.get(id) ?? [] };
+        expectAnswer(deviation, seen);
       });
     }
 
     it('names only existing cases as deviations', () => {
-      expect([...deviating.keys()].filter((id) => !ids.includes(id))).toEqual([]);
+      expectExisting(area, deviating);
     });
   });
 
@@ -58,11 +82,32 @@ export function conformance(area: Area): void {
   });
 }
 
-function expectDeviation(
-  deviation: Deviation,
+type Deviating = ReadonlyMap<string, Deviation>;
+
+function deviationsOf(area: Area): Deviating {
+  const prefix = `${area.name}/`;
+  const own = deviations.filter((deviation) => deviation.case.startsWith(prefix));
+  return new Map(own.map((deviation) => [deviation.case.slice(prefix.length), deviation]));
+}
+
+function title(id: string, deviation: Deviation | undefined): string {
+  return deviation === undefined ? id : `${id} [differs: ${deviation.why}]`;
+}
+
+function expectAnswer(
+  deviation: Deviation | undefined,
   seen: { readonly answer: readonly string[]; readonly expected: readonly string[] },
 ): void {
+  if (deviation === undefined) {
+    expect(seen.answer).toEqual(seen.expected);
+    return;
+  }
   expect(seen.answer, 'the deviation is needed').not.toEqual(seen.expected);
   if ('matches' in deviation.ours) expect(seen.answer.join('\n')).toMatch(deviation.ours.matches);
   else expect(seen.answer).toEqual(deviation.ours);
+}
+
+function expectExisting(area: Area, deviating: Deviating): void {
+  const ids = caseIds(area);
+  expect([...deviating.keys()].filter((id) => !ids.includes(id))).toEqual([]);
 }

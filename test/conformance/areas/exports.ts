@@ -119,6 +119,7 @@ const startArguments: Case[] = [
   start(unix(), { 'tls-creds': 5 }),
   start(unix(), { 'tls-creds': 'sec0' }),
   start(unix(), { 'tls-authz': 5 }),
+  start(unix(), { 'handshake-max-seconds': 5 }),
   start(unix(), { bogus: 1 }),
   start(unix(), { bogus: 1, 'max-connections': -1 }),
   start({ type: 'unix', data: { path: 5 } }, { 'max-connections': -1 }),

@@ -4,6 +4,7 @@ import type { Area } from '../case.ts';
 import { blockdev } from './blockdev.ts';
 import { chardev } from './chardev.ts';
 import { commandLine } from './command-line.ts';
+import { directIo } from './direct-io.ts';
 import { exports } from './exports.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
@@ -21,4 +22,5 @@ export const areas: readonly Area[] = [
   commandLine,
   nbdOptions,
   nbdCommands,
+  directIo,
 ];

@@ -1,10 +1,11 @@
 // A QMP session: greeting, negotiation, out-of-band, several monitors, events, pretty printing, back-pressure.
 
-import { type Area, ask, bytes, raw, type Step, scene } from '../case.ts';
+import { type Area, ask, bytes, type Group, raw, type Step, scene } from '../case.ts';
 
 const monitor = (as: string, path = 'second.sock'): Step => ({ do: 'monitor', path, as });
 const hangUp = (on: string): Step => ({ do: 'hang up', on });
 const listen = (on: string): Step => ({ do: 'listen', on });
+const stat = (file: string): Step => ({ do: 'stat', file });
 const second = [
   '--chardev',
   'socket,id=second,path=@DIR@/second.sock,server=on,wait=off',
@@ -185,6 +186,37 @@ export const session: Area = {
           { do: 'stat', file: 'nbd.sock' },
         ),
       ],
+    },
+    ...(['SIGTERM', 'SIGINT', 'SIGHUP'] as const).map(
+      (signal): Group => ({
+        name: `ended by ${signal}`,
+        arguments: [...withExports, ...second, '--pidfile', '@DIR@/pid'],
+        cases: [
+          scene(
+            'events, then the end; the NBD socket stays',
+            ['block-export-add', { type: 'nbd', id: 'e1', 'node-name': 'n', name: 'a' }],
+            ['block-export-add', { type: 'nbd', id: 'e2', 'node-name': 'n', name: 'b' }],
+            stat('pid'),
+            { do: 'signal', signal },
+            listen('main'),
+            { do: 'exit' },
+            stat('pid'),
+            stat('nbd.sock'),
+            stat('second.sock'),
+          ),
+        ],
+      }),
+    ),
+    {
+      name: 'signals that change nothing',
+      cases: [
+        scene('SIGUSR1', { do: 'signal', signal: 'SIGUSR1' }, 'query-version'),
+        scene('SIGPIPE', { do: 'signal', signal: 'SIGPIPE' }, 'query-version'),
+      ],
+    },
+    {
+      name: 'killed by SIGQUIT',
+      cases: [scene('at once', { do: 'signal', signal: 'SIGQUIT' }, { do: 'exit' })],
     },
     {
       name: 'quit with arguments',

@@ -1,0 +1,4 @@
+import { directIo } from './areas/direct-io.ts';
+import { conformance } from './suite.ts';
+
+conformance(directIo);
