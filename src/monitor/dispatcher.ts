@@ -103,7 +103,8 @@ export class Dispatcher<D> {
   #carryOut(command: CommandName, args: JsonObject, session: RequestSession): unknown {
     if (command !== NEGOTIATION) return this.#run(command, args);
     const negotiate = () => session.negotiate((args['enable'] ?? []) as QMPCapability[]);
-    const checking = this.#check(command, args);
+    // Most peers enable nothing; their first answer does not wait for the validators.
+    const checking = Object.keys(args).length === 0 ? undefined : this.#check(command, args);
     return checking instanceof Promise ? checking.then(negotiate) : negotiate();
   }
 
