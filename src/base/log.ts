@@ -67,3 +67,12 @@ export function locationText(location: LogLocation): string {
         : `:${location.path}:${location.line}: `;
   }
 }
+
+/** Says something that happened on its own, and not because of the option that is being processed. */
+export function sayWithoutLocation(log: Logger, say: (log: Logger) => void): void {
+  const located = log as Partial<ProcessLogger>;
+  const { location } = located;
+  if (location !== undefined) located.location = { kind: 'none' };
+  say(log);
+  if (location !== undefined) located.location = location;
+}

@@ -3,6 +3,7 @@
 //
 //   disconnected --peer--> connecting --WebSocket upgrade, if any--> connected --end of stream, error--> disconnected
 
+import { sayWithoutLocation } from '../../base/log.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { ChardevSocket } from '../../qapi/generated/types.ts';
 import { connect } from '../connect.ts';
@@ -194,8 +195,9 @@ class SocketPort implements ChardevPort {
         if (this.#closed) return;
         if (!this.#failureReported) {
           const reason = error instanceof Error ? error.message : String(error);
-          // Later, as it is not about the option that is being processed.
-          setImmediate(() => log.error(`Unable to connect character device ${id}: ${reason}`));
+          sayWithoutLocation(log, () =>
+            log.error(`Unable to connect character device ${id}: ${reason}`),
+          );
           this.#failureReported = true;
         }
         this.#retryLater();

@@ -104,6 +104,12 @@ export class WebSocketServer {
     const opcode = first & OPCODE_MASK || this.#opcode;
     const second = bytes.readUInt8(1);
     const shortLength = second & LENGTH_MASK;
+    if (opcode === OPCODE_CLOSE) {
+      // The peer's own status is not echoed, as in the reference.
+      outcome.replies.push(closeFrame(STATUS_NORMAL, 'peer requested close'));
+      outcome.ended = true;
+      return false;
+    }
     const refusal = refusalOf({ opcode, fin: (first & FIN) !== 0, second });
     if (refusal !== undefined) {
       outcome.replies.push(closeFrame(refusal.status, refusal.reason));
@@ -139,14 +145,6 @@ export class WebSocketServer {
     if (frame.remaining === 0) this.#frame = undefined;
     if (frame.opcode === OPCODE_BINARY && payload.length > 0) outcome.input.push(payload);
     if (frame.opcode === OPCODE_PING) outcome.replies.push(frameOf(OPCODE_PONG, payload));
-    if (frame.opcode === OPCODE_CLOSE) {
-      outcome.replies.push(
-        payload.length > 0
-          ? frameOf(OPCODE_CLOSE, payload)
-          : closeFrame(STATUS_NORMAL, 'peer requested close'),
-      );
-      outcome.ended = true;
-    }
     return true;
   }
 }
@@ -161,7 +159,7 @@ function refusalOf(header: {
   if (!fin && opcode !== OPCODE_BINARY) {
     return { status: STATUS_POLICY, reason: 'only binary frames may be fragmented' };
   }
-  if (![OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG].includes(opcode)) {
+  if (![OPCODE_BINARY, OPCODE_PING, OPCODE_PONG].includes(opcode)) {
     const reason = 'only binary, close, ping, and pong frames are supported';
     return { status: STATUS_INVALID_DATA, reason };
   }
