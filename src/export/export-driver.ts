@@ -8,6 +8,8 @@ import type { NbdServer } from './nbd/server.ts';
 export interface ExportContext {
   /** The NBD server, while there is one. */
   readonly nbdServer: NbdServer | undefined;
+  /** Whether there is a node of that name. */
+  hasNode(name: string): boolean;
 }
 
 /** An export at work, seen from its common part. */

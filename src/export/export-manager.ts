@@ -134,6 +134,7 @@ export class ExportManager {
       writable: (args.writable ?? false) && !node.readOnly,
       name,
       ...(args.description === undefined ? {} : { description: args.description }),
+      ...(args.bitmap === undefined ? {} : { bitmaps: [args.bitmap] }),
     });
   }
 
@@ -197,13 +198,21 @@ export class ExportManager {
       onDeleted: (deleted) => this.#deleted(deleted),
     });
     try {
-      const context = { nbdServer: this.#nbdServer };
+      const context = {
+        nbdServer: this.#nbdServer,
+        hasNode: (name: string) => this.#hasNode(name),
+      };
       created.start(exportDrivers[options.type].create(created, options, context));
     } catch (error) {
       await backend.release();
       throw error;
     }
     return created;
+  }
+
+  #hasNode(name: string): boolean {
+    for (const node of this.#options.graph.nodes()) if (node.nodeName === name) return true;
+    return false;
   }
 
   #deleted(deleted: BlockExport): void {

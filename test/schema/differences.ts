@@ -66,10 +66,8 @@ export const notYet: readonly DifferenceRow[] = [
     names: ['pr-manager', 'aio-max-batch', 'drop-cache', 'x-check-cache-dropped'],
   },
   { at: 'blockdev-add.file.aio', what: 'value', names: ['native', 'io_uring'] },
-  { at: 'nbd-server-add', what: 'member', names: ['bitmap'] },
   { at: 'block-export-add', what: 'member', names: ['fixed-iothread', 'iothread'] },
   { at: 'block-export-add.type', what: 'value', names: ['vhost-user-blk', 'fuse', 'vduse-blk'] },
-  { at: 'block-export-add.nbd', what: 'member', names: ['bitmaps', 'allocation-depth'] },
   {
     at: 'chardev-add.backend.type',
     what: 'value',

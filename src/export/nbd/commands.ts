@@ -153,9 +153,7 @@ function trim(session: Session, request: NbdRequest): MaybePromise<void> {
   const { backend } = session;
   const { offset, length } = request;
   const discarded =
-    length === 0
-      ? undefined
-      : forgettingData(session, () => backend.discard(offset, length));
+    length === 0 ? undefined : forgettingData(session, () => backend.discard(offset, length));
   if ((request.flags & NBD_CMD_FLAG_FUA) === 0) return discarded;
   return discarded === undefined ? backend.flush() : discarded.then(() => backend.flush());
 }

@@ -8,8 +8,9 @@ import {
   PERM_WRITE,
 } from '../../block/block-driver.ts';
 import { QmpError } from '../../qapi/errors.ts';
+import type { BlockDirtyBitmapOrStr } from '../../qapi/generated/types.ts';
 import type { BlockExport } from '../block-export.ts';
-import type { ExportDriver, RunningExport } from '../export-driver.ts';
+import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
 import { DataRange } from './data-range.ts';
 import { contextsOf, type MetaContext } from './meta-context.ts';
 import {
@@ -131,7 +132,8 @@ export class NbdExport implements RunningExport {
 }
 
 export const nbd: ExportDriver<'nbd'> = {
-  create(common, options, { nbdServer }) {
+  create(common, options, context) {
+    const { nbdServer } = context;
     if (nbdServer === undefined) throw new QmpError('NBD server not running');
     const name = options.name ?? options['node-name'];
     const { description } = options;
@@ -147,15 +149,23 @@ export const nbd: ExportDriver<'nbd'> = {
     // A client has been told the size; whatever else happens to the node is no concern of the export.
     const perm = PERM_CONSISTENT_READ | (common.writable ? PERM_WRITE : 0);
     common.backend.setPermissions(perm, PERM_ALL & ~PERM_RESIZE);
+    for (const bitmap of options.bitmaps ?? []) refuseBitmap(bitmap, context);
     return new NbdExport({
       common,
       registry: nbdServer,
       name,
       description,
-      allocationDepth: false,
+      allocationDepth: options['allocation-depth'] ?? false,
     });
   },
 };
+
+/** No node has dirty bitmaps yet, so every one is a wrong one. */
+function refuseBitmap(bitmap: BlockDirtyBitmapOrStr, { hasNode }: ExportContext): never {
+  if (typeof bitmap === 'string') throw new QmpError(`Bitmap '${bitmap}' is not found`);
+  if (!hasNode(bitmap.node)) throw new QmpError(`Node '${bitmap.node}' not found`);
+  throw new QmpError(`Dirty bitmap '${bitmap.name}' not found`);
+}
 
 function flagsOf(writable: boolean, maxConnections: number): number {
   return (
