@@ -3,7 +3,13 @@
 
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
-import { BLOCK_DATA, BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
+import {
+  BLOCK_ALLOCATED,
+  BLOCK_DATA,
+  BLOCK_ZERO,
+  type BlockStatus,
+  type BlockStatusFlags,
+} from '../../block/block-driver.ts';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from './protocol.ts';
 
 export interface MetaContext {
@@ -30,17 +36,24 @@ const baseAllocation: MetaContext = {
   name: 'base:allocation',
   id: 0,
   families: ['base:'],
-  collect: collectAllocation,
+  collect: (backend, range, extents) =>
+    collectPieces(backend, range, extents, {
+      wantZero: true,
+      flagsOf: (status) =>
+        (status & BLOCK_DATA ? 0 : NBD_STATE_HOLE) | (status & BLOCK_ZERO ? NBD_STATE_ZERO : 0),
+    }),
 };
 
 const allocationDepth: MetaContext = {
   name: 'qemu:allocation-depth',
   id: 1,
   families: ['qemu:'],
-  // No driver has a backing file yet: whatever the top layer shows is its own.
-  collect(_backend, range, extents) {
-    extents.add(range.length, 1);
-  },
+  // Without backing files there is one layer to have it, or none.
+  collect: (backend, range, extents) =>
+    collectPieces(backend, range, extents, {
+      wantZero: false,
+      flagsOf: (status) => (status & BLOCK_ALLOCATED ? 1 : 0),
+    }),
 };
 
 /** The contexts of an export, in the order of their ids; dirty bitmaps come third. */
@@ -78,25 +91,24 @@ export class Extents {
   }
 }
 
-function collectAllocation(
+/** Adds what block status says of each piece of a range. */
+function collectPieces(
   backend: BlockBackend,
   range: { readonly offset: number; readonly length: number },
   extents: Extents,
+  kind: { readonly wantZero: boolean; readonly flagsOf: (status: BlockStatusFlags) => number },
 ): MaybePromise<void> {
   const end = range.offset + range.length;
   let offset = range.offset;
   const resume = (): MaybePromise<void> =>
-    collectAllocation(backend, { offset, length: end - offset }, extents);
+    collectPieces(backend, { offset, length: end - offset }, extents, kind);
   const accept = (piece: BlockStatus): boolean => {
-    const flags =
-      (piece.status & BLOCK_DATA ? 0 : NBD_STATE_HOLE) |
-      (piece.status & BLOCK_ZERO ? NBD_STATE_ZERO : 0);
     const length = Math.min(piece.length, end - offset);
     offset += length;
-    return extents.add(length, flags) && offset < end;
+    return extents.add(length, kind.flagsOf(piece.status)) && offset < end;
   };
   for (let pieces = 0; pieces < PIECES_PER_TURN; pieces++) {
-    const piece = backend.blockStatus(offset, end - offset);
+    const piece = backend.blockStatus(offset, end - offset, kind.wantZero);
     if (piece instanceof Promise) {
       return piece.then((later) => (accept(later) ? resume() : undefined));
     }
