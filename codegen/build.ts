@@ -2,11 +2,12 @@
 // when they need it), and declarations. CommonJS, since Node starts it faster than ES modules.
 
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { build, type Plugin, transform } from 'esbuild';
+import { type Pack, packFiles } from './pack.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = path.join(root, 'dist');
@@ -19,6 +20,16 @@ const EXECUTABLE = 0o755;
 const RELATIVE_IMPORT = /((?:from|import\()\s*')(\.[^']+)\.[jt]s'/g;
 
 const TARGET = 'node20';
+
+/**
+ * What is loaded together is one file: the program up to the greeting on standard output, the same for a socket, and what
+ * carries out the first command. A part that several need is in the first of them.
+ */
+const PACKS: readonly Pack[] = [
+  { name: 'start', entries: ['main', 'stdio', 'terminal', 'type-model'] },
+  { name: 'sockets', entries: ['socket'] },
+  { name: 'commands', entries: ['engine', 'dispatcher', 'handlers'] },
+];
 
 /**
  * koffi's own loader looks around for several milliseconds. The package with its native part is asked for directly, and the
@@ -84,26 +95,24 @@ async function buildCode(): Promise<void> {
     logLevel: 'warning',
     write: false,
   });
-  const kept = new Set(outputFiles.map(({ path: file }) => file));
-  await mkdir(path.join(dist, 'parts'), { recursive: true });
+  const files = new Map<string, string>();
   for (const { path: file, text } of outputFiles) {
-    const isProgram = file === path.join(dist, 'main.js');
-    await writeFile(file, await commonJs(text, isProgram ? SHEBANG : ''));
-    if (isProgram) await chmod(file, EXECUTABLE);
+    files.set(path.relative(dist, file), await commonJs(text));
   }
-  for (const name of await readdir(path.join(dist, 'parts'))) {
-    const file = path.join(dist, 'parts', name);
-    if (!kept.has(file)) await rm(file, { force: true });
-  }
+  const packed = packFiles(files, PACKS);
+  packed.set('main.js', `${SHEBANG}\n${packed.get('main.js')}`);
+  await rm(path.join(dist, 'parts'), { recursive: true, force: true });
+  await mkdir(path.join(dist, 'parts'), { recursive: true });
+  for (const [name, code] of packed) await writeFile(path.join(dist, name), code);
+  await chmod(path.join(dist, 'main.js'), EXECUTABLE);
 }
 
-async function commonJs(text: string, banner: string): Promise<string> {
+async function commonJs(text: string): Promise<string> {
   const { code } = await transform(text, {
     format: 'cjs',
     platform: 'node',
     target: TARGET,
     charset: 'utf8',
-    banner,
     // A dynamic import of a file of ours becomes a require: the loader for ES modules would have to start for it.
     supported: { 'dynamic-import': false },
     minifySyntax: true,

@@ -47,6 +47,7 @@ const prototypes = {
   getnameinfo: 'int getnameinfo(void*, uint, void*, uint, void*, uint, int)',
   // process
   getppid: 'int getppid()',
+  gettid: 'int gettid()',
   setsid: 'int setsid()',
   kill: 'int kill(int, int)',
   // terminals

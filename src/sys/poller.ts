@@ -5,7 +5,6 @@
 // uv_default_loop() is the main thread's loop, so a Poller lives there; a worker thread has to block in an epoll of its own.
 // A node built without exported libuv symbols cannot be used: the constructor says so.
 
-import { isMainThread } from 'node:worker_threads';
 import { IoError } from '../base/errors.ts';
 import { functionPointer, hasSymbol, libc } from './libc.ts';
 
@@ -41,7 +40,8 @@ export class Poller {
   #closed = false;
 
   constructor(options: PollerOptions = {}) {
-    if (!isMainThread) throw new Error('Poller works in the main thread only');
+    // Asked of the kernel, since loading node:worker_threads for it would make every start slower.
+    if (libc.gettid() !== process.pid) throw new Error('Poller works in the main thread only');
     if (!hasSymbol('uv_poll_init')) {
       throw new Error('This build of node does not export libuv: uv_poll_init is missing');
     }
