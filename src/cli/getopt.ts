@@ -45,7 +45,7 @@ function scanLong(word: string, next: string | undefined, specs: readonly Option
   const inline = equals < 0 ? undefined : word.slice(equals + 1);
   const matches = specs.filter(({ name }) => name.startsWith(typed));
   const spec = specs.find(({ name }) => name === typed) ?? matches[0];
-  if (spec === undefined) return failure(`unrecognized option '--${typed}'`);
+  if (spec === undefined) return failure(`unrecognized option '${word}'`);
   if (matches.length > 1 && spec.name !== typed) {
     const names = matches.map(({ name }) => ` '--${name}'`).join('');
     return failure(`option '${word}' is ambiguous; possibilities:${names}`);

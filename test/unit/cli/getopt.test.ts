@@ -54,7 +54,7 @@ describe('scanWords', () => {
 
   it.each([
     [['--bogus'], `unrecognized option '--bogus'`],
-    [['--bogus=1'], `unrecognized option '--bogus'`],
+    [['--bogus=1'], `unrecognized option '--bogus=1'`],
     [['--blockdev'], `option '--blockdev' requires an argument`],
     [['--bl'], `option '--blockdev' requires an argument`],
     [['--daemonize=yes'], `option '--daemonize' doesn't allow an argument`],
