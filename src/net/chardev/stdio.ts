@@ -14,7 +14,7 @@ export async function openStdio(options: ChardevStdio, context: PortContext): Pr
   if (context.hasStdio()) {
     throw new QmpError('cannot use stdio by multiple character devices');
   }
-  const restore = await prepareTerminal(options.signal ?? true);
+  const restore = options.signal === false ? await keepSignalsOff() : () => {};
   try {
     return new DescriptorPort(
       {
@@ -32,12 +32,14 @@ export async function openStdio(options: ChardevStdio, context: PortContext): Pr
   }
 }
 
-/** Sets a terminal up for a chardev; answers how to set it back. */
-async function prepareTerminal(signals: boolean): Promise<() => void> {
-  const { keystrokeModes, setTerminalModes, terminalModes } = await import('../../sys/terminal.ts');
+/** Makes Ctrl-C on a terminal mere input; answers how to set that back. A monitor leaves the other modes as they are. */
+async function keepSignalsOff(): Promise<() => void> {
+  const { modesWithoutSignals, setTerminalModes, terminalModes } = await import(
+    '../../sys/terminal.ts'
+  );
   const before = terminalModes(STDIN);
   if (before === undefined) return () => {};
-  const apply = () => setTerminalModes(STDIN, keystrokeModes(before, { signals }));
+  const apply = () => setTerminalModes(STDIN, modesWithoutSignals(before));
   apply();
   // The shell has set its own modes while the daemon was stopped.
   process.on('SIGCONT', apply);
