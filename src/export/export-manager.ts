@@ -2,6 +2,7 @@
 // BLOCK_EXPORT_DELETED.
 
 import type { Logger } from '../base/log.ts';
+import type { Trace } from '../base/trace.ts';
 import {
   PERM_ALL,
   PERM_CONSISTENT_READ,
@@ -37,6 +38,7 @@ export interface ExportManagerOptions {
   readonly graph: BlockGraph;
   readonly events: EventSink;
   readonly log: Logger;
+  readonly trace: Trace;
   readonly poller: Poller;
   readonly objects: ObjectLookup;
 }

@@ -62,6 +62,7 @@ export async function startNbdTestServer(options: ServerOptions = {}): Promise<N
     graph,
     events: sink,
     log: logger,
+    trace: createTrace(),
     poller,
     objects: { find: () => undefined },
   });

@@ -25,7 +25,7 @@ function replyContexts(session: Session, request: NbdRequest, index: number): Ma
   const extents = new Extents(request.flags & NBD_CMD_FLAG_REQ_ONE ? 1 : MAX_EXTENTS);
   const finish = (): MaybePromise<void> => {
     const done = index === session.contexts.length - 1;
-    replyExtents(session.output, request, { contextId: context.id, extents: extents.list, done });
+    replyExtents(session, request, { contextId: context.id, extents: extents.list, done });
     return replyContexts(session, request, index + 1);
   };
   const { offset, length } = request;

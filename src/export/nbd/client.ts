@@ -3,6 +3,7 @@
 
 import { IoError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import type { Trace } from '../../base/trace.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { failedRead, negotiate } from './handshake.ts';
@@ -33,6 +34,7 @@ const greeting = encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 export interface ClientHost extends ExportDirectory {
   readonly pool: BufferPool;
   readonly log: Logger;
+  readonly trace: Trace;
   /** 0: no limit. */
   readonly handshakeMaxSeconds: number;
 }
@@ -72,7 +74,7 @@ export class NbdClient implements ExportClient {
       this.#timer = setTimeout(() => this.#tooSlow(), server.handshakeMaxSeconds * 1000);
     }
     this.#guarded(() => {
-      const handshake = new Handshake(server, (bytes) => this.#output.append(bytes));
+      const handshake = new Handshake(server, server.trace, (bytes) => this.#output.append(bytes));
       this.#output.append(greeting);
       this.#handshake = negotiate(handshake);
       this.#channel.wantReadable(true);
@@ -192,6 +194,7 @@ export class NbdClient implements ExportClient {
   }
 
   #tooSlow(): void {
+    this.#options.server.trace.nbd_handshake_timer_cb.log({ peer: this.#channel.peer });
     this.#guarded(() => this.#failHandshake(failedRead(this.#step, undefined)));
   }
 
@@ -227,6 +230,8 @@ export class NbdClient implements ExportClient {
       output: this.#output,
       pool: this.#options.server.pool,
       target: chosen,
+      trace: this.#options.server.trace,
+      alignment: negotiated.alignment,
       structuredReply: negotiated.structuredReply,
       contexts: negotiated.contexts,
       onEnd: (reason) => {

@@ -26,12 +26,17 @@ import { decodeOptionMagic } from './wire.ts';
  * are thrown in by who runs it, with failedRead().
  */
 export function* negotiate(handshake: Handshake): Steps<Negotiated | undefined> {
+  const { trace } = handshake;
+  trace.nbd_negotiate_begin.log();
   yield* receiveClientFlags(handshake);
   for (;;) {
     yield* receiveOptionHeader(handshake);
     const result = yield* answerOption(handshake);
     if (result === 'abort') return undefined;
-    if (result !== undefined) return result;
+    if (result !== undefined) {
+      trace.nbd_negotiate_success.log();
+      return result;
+    }
   }
 }
 
@@ -39,6 +44,7 @@ export function* negotiate(handshake: Handshake): Steps<Negotiated | undefined> 
 function* receiveClientFlags(handshake: Handshake): Steps<void> {
   const bytes = yield { length: 4, what: 'flags' };
   const flags = bytes.readUInt32BE(0);
+  handshake.trace.nbd_negotiate_options_flags.log({ flags });
   handshake.fixedNewstyle = (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0;
   handshake.noZeroes = (flags & NBD_FLAG_C_NO_ZEROES) !== 0;
   const unknown = (flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) >>> 0;
@@ -61,6 +67,8 @@ function* receiveOptionHeader(handshake: Handshake): Steps<void> {
     throw new HandshakeError(`len (${length} ) is larger than max len (${NBD_MAX_BUFFER_SIZE})`);
   }
   handshake.left = length;
+  const { option } = handshake;
+  handshake.trace.nbd_negotiate_options_check_option.log({ option, name: nameOfOption(option) });
 }
 
 function* answerOption(handshake: Handshake): Steps<OptionResult> {
@@ -77,6 +85,7 @@ function* answerOption(handshake: Handshake): Steps<OptionResult> {
   } catch (error) {
     if (!(error instanceof OptionRefusal)) throw error;
     yield* handshake.drop(handshake.left);
+    handshake.trace.nbd_negotiate_send_rep_err.log({ message: error.message });
     yield* handshake.reply(error.reply, Buffer.from(error.message, 'latin1'));
     return undefined;
   }

@@ -161,9 +161,9 @@ export const nbd: ExportDriver<'nbd'> = {
 };
 
 /** No node has dirty bitmaps yet, so every one is a wrong one. */
-function refuseBitmap(bitmap: BlockDirtyBitmapOrStr, { hasNode }: ExportContext): never {
+function refuseBitmap(bitmap: BlockDirtyBitmapOrStr, context: ExportContext): never {
   if (typeof bitmap === 'string') throw new QmpError(`Bitmap '${bitmap}' is not found`);
-  if (!hasNode(bitmap.node)) throw new QmpError(`Node '${bitmap.node}' not found`);
+  if (!context.hasNode(bitmap.node)) throw new QmpError(`Node '${bitmap.node}' not found`);
   throw new QmpError(`Dirty bitmap '${bitmap.name}' not found`);
 }
 

@@ -1,5 +1,6 @@
 // What a handshake has agreed on so far, and the means its options work with: taking their data, and replying.
 
+import type { Trace } from '../../base/trace.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { NbdExport } from './nbd-export.ts';
 import { NBD_REP_ERR_INVALID, nameOfOption } from './protocol.ts';
@@ -23,6 +24,8 @@ const ROOM: Step = { length: 0, what: undefined };
 export interface Negotiated {
   readonly export: NbdExport;
   readonly structuredReply: boolean;
+  /** Bytes of the smallest block, which the client said that it would obey; 1 when it did not. */
+  readonly alignment: number;
   /** In the order of their ids; only those selected for this very export. */
   readonly contexts: readonly MetaContext[];
 }
@@ -67,6 +70,7 @@ export function invalid(text: string): OptionRefusal {
 /** What has been agreed on so far, and what the options of options.ts work with. */
 export class Handshake {
   readonly exports: ExportDirectory;
+  readonly trace: Trace;
   fixedNewstyle = false;
   noZeroes = false;
   structuredReply = false;
@@ -77,8 +81,9 @@ export class Handshake {
   left = 0;
   readonly #send: (bytes: Buffer) => void;
 
-  constructor(exports: ExportDirectory, send: (bytes: Buffer) => void) {
+  constructor(exports: ExportDirectory, trace: Trace, send: (bytes: Buffer) => void) {
     this.exports = exports;
+    this.trace = trace;
     this.#send = send;
   }
 
@@ -113,9 +118,10 @@ export class Handshake {
   }
 
   /** The end of the handshake with an export. */
-  choose(chosen: NbdExport): Negotiated {
+  choose(chosen: NbdExport, alignment = 1): Negotiated {
     return {
       export: chosen,
+      alignment,
       structuredReply: this.structuredReply,
       contexts: this.selection?.export === chosen ? this.selection.contexts : [],
     };

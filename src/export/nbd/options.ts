@@ -120,6 +120,7 @@ function* answerStructuredReply(handshake: Handshake): Steps<OptionResult> {
 function* answerInfo(handshake: Handshake): Steps<OptionResult> {
   const name = yield* takeName(handshake);
   let requests = (yield* handshake.take(2)).readUInt16BE(0);
+  handshake.trace.nbd_negotiate_handle_info_requests.log({ requests });
   let wantsName = false;
   let wantsBlockSize = false;
   for (; requests > 0; requests--) {
@@ -148,7 +149,7 @@ function* answerInfo(handshake: Handshake): Steps<OptionResult> {
     );
   }
   yield* handshake.reply(NBD_REP_ACK);
-  return going ? handshake.choose(chosen) : undefined;
+  return going ? handshake.choose(chosen, told) : undefined;
 }
 
 //   [ 0 ..  3]  name length
@@ -167,6 +168,11 @@ function* answerMetaContext(handshake: Handshake): Steps<OptionResult> {
   if (!listing) handshake.selection = undefined;
   const chosen = findExport(handshake, yield* takeName(handshake));
   const queries = (yield* handshake.take(4)).readUInt32BE(0);
+  handshake.trace.nbd_negotiate_meta_context.log({
+    option: nameOfOption(handshake.option),
+    export: chosen.wireName,
+    queries,
+  });
   const named = new Set<MetaContext>(listing && queries === 0 ? chosen.contexts : []);
   for (let index = 0; index < queries; index++) {
     const query = yield* takeQuery(handshake);

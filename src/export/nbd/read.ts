@@ -3,19 +3,18 @@
 
 import { strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
-import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import type { MaybePromise } from '../../base/io-buffer.ts';
 import { BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
 import { nextTurn } from './meta-context.ts';
 import {
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
-  NBD_SUCCESS,
   OFFSET_DATA_SIZE,
   SIMPLE_REPLY_SIZE,
 } from './protocol.ts';
-import { encodeDataHeader, replyHole, replyNone } from './reply.ts';
+import { headDataChunk, headSimpleData, replyHole, replyNone } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
-import { encodeSimpleReply, type NbdRequest } from './wire.ts';
+import type { NbdRequest } from './wire.ts';
 
 /** From this length on data begin on a page boundary: copies are faster, and direct I/O needs no bounce buffer. */
 const ALIGN_FROM = 64 * 1024;
@@ -31,7 +30,7 @@ export function read(session: Session, request: NbdRequest): MaybePromise<void> 
 
 function readNow(session: Session, request: NbdRequest): MaybePromise<void> {
   if (!session.structuredReply) return readSimple(session, request);
-  if (request.length === 0) return replyNone(session.output, request);
+  if (request.length === 0) return replyNone(session, request);
   if ((request.flags & NBD_CMD_FLAG_DF) !== 0) {
     return readChunk(session, request, request.offset, request.length);
   }
@@ -62,7 +61,7 @@ function readSimple(session: Session, request: NbdRequest): MaybePromise<void> {
       const region = output.defer(size);
       return later.then(
         () => {
-          encodeSimpleReply(buffer.view, at, request, NBD_SUCCESS);
+          headSimpleData(session, request, { buffer, at });
           output.complete(region);
         },
         (error: unknown) => {
@@ -72,7 +71,7 @@ function readSimple(session: Session, request: NbdRequest): MaybePromise<void> {
       );
     }
   }
-  encodeSimpleReply(buffer.view, at, request, NBD_SUCCESS);
+  headSimpleData(session, request, { buffer, at });
   output.commit(size);
   return undefined;
 }
@@ -91,14 +90,14 @@ function readChunk(
   const { buffer } = output;
   const later = session.backend.read(offset, length, buffer, at + OFFSET_DATA_SIZE);
   if (later === undefined) {
-    encodeHeader(buffer, at, request, offset, length);
+    headDataChunk(session, request, { buffer, at, offset, length });
     output.commit(size);
     return undefined;
   }
   const region = output.defer(size);
   return later.then(
     () => {
-      encodeHeader(buffer, at, request, offset, length);
+      headDataChunk(session, request, { buffer, at, offset, length });
       output.complete(region);
     },
     (error: unknown) => {
@@ -106,17 +105,6 @@ function readChunk(
       throw error;
     },
   );
-}
-
-function encodeHeader(
-  buffer: IoBuffer,
-  at: number,
-  request: NbdRequest,
-  offset: number,
-  length: number,
-): void {
-  const done = offset + length === request.offset + request.length;
-  encodeDataHeader(buffer, at, request, { offset, length, done });
 }
 
 function readSparse(session: Session, request: NbdRequest): MaybePromise<void> {
@@ -151,8 +139,7 @@ function readExtent(
 ): MaybePromise<void> {
   const length = Math.min(status.length, request.offset + request.length - offset);
   if ((status.status & BLOCK_ZERO) === 0) return readChunk(session, request, offset, length);
-  const done = offset + length === request.offset + request.length;
-  replyHole(session.output, request, { offset, length, done });
+  replyHole(session, request, { offset, length });
   return undefined;
 }
 

@@ -1,6 +1,7 @@
 // The NBD server: a listening socket, the exports that clients may choose, and the connections there are.
 
 import type { Logger } from '../../base/log.ts';
+import type { Trace } from '../../base/trace.ts';
 import type { ByteChannel } from '../../net/byte-channel.ts';
 import { type Listener, listen } from '../../net/listener.ts';
 import type { SocketAddress } from '../../net/socket-address.ts';
@@ -34,6 +35,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   readonly maxConnections: number;
   readonly handshakeMaxSeconds: number;
   readonly log: Logger;
+  readonly trace: Trace;
   readonly pool = new BufferPool({ allocate, release });
   readonly #exports: NbdExport[] = [];
   readonly #clients = new Set<NbdClient>();
@@ -44,18 +46,20 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
     readonly maxConnections: number;
     readonly handshakeMaxSeconds: number;
     readonly log: Logger;
+    readonly trace: Trace;
   }) {
     this.maxConnections = options.maxConnections;
     this.handshakeMaxSeconds = options.handshakeMaxSeconds;
     this.log = options.log;
+    this.trace = options.trace;
   }
 
   /** A server that listens. Rejects QmpError with the reference's texts. */
   static async start(
     settings: NbdServerSettings,
-    options: { readonly log: Logger; readonly poller: Poller },
+    options: { readonly log: Logger; readonly trace: Trace; readonly poller: Poller },
   ): Promise<NbdServer> {
-    const server = new NbdServer({ ...settings, log: options.log });
+    const server = new NbdServer({ ...settings, log: options.log, trace: options.trace });
     server.#listener = await listen(settings.address, {
       poller: options.poller,
       backlog: BACKLOG,
@@ -75,6 +79,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
 
   /** Takes over a connection. */
   serve(channel: ByteChannel): void {
+    this.trace.nbd_server_client_connected.log({ peer: channel.peer });
     const client = new NbdClient({
       channel,
       server: this,

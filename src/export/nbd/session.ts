@@ -1,5 +1,6 @@
 // What a command works on: one connection's negotiated view of an export.
 
+import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import type { DataRange } from './data-range.ts';
 import type { MetaContext } from './meta-context.ts';
@@ -8,6 +9,7 @@ import type { Output } from './output.ts';
 export interface Session {
   readonly backend: BlockBackend;
   readonly output: Output;
+  readonly trace: Trace;
   readonly structuredReply: boolean;
   /** What NBD_OPT_SET_META_CONTEXT selected, in the order of the ids. */
   readonly contexts: readonly MetaContext[];

@@ -5,6 +5,7 @@
 import { errno } from '../../base/errno.ts';
 import { IoError, ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
+import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
@@ -14,7 +15,7 @@ import { wireErrorOf } from './errno.ts';
 import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
-import { NBD_CMD_DISC, NBD_EINVAL, REQUEST_SIZE } from './protocol.ts';
+import { NBD_CMD_DISC, NBD_EINVAL, nameOfCommand, REQUEST_SIZE } from './protocol.ts';
 import { replyDone, replyError } from './reply.ts';
 import { refusal, refusalBeforePayload } from './request.ts';
 import { CommandError, type Session } from './session.ts';
@@ -50,7 +51,10 @@ export interface TransmissionOptions {
     readonly dataRange: DataRange;
     forgetData(): void;
   };
+  readonly trace: Trace;
   readonly structuredReply: boolean;
+  /** Bytes that the client said its requests would be aligned to. */
+  readonly alignment: number;
   readonly contexts: readonly MetaContext[];
   /** The connection is over; `reason` is for the log, undefined for an orderly end. */
   readonly onEnd: (reason: string | undefined) => void;
@@ -63,6 +67,7 @@ export interface TransmissionOptions {
 export class Transmission implements Session {
   readonly backend: BlockBackend;
   readonly output: Output;
+  readonly trace: Trace;
   readonly structuredReply: boolean;
   readonly contexts: readonly MetaContext[];
   readonly size: number;
@@ -100,6 +105,7 @@ export class Transmission implements Session {
     this.#channel = options.channel;
     this.#input = options.input;
     this.output = options.output;
+    this.trace = options.trace;
     this.backend = options.target.backend;
     this.structuredReply = options.structuredReply;
     this.contexts = options.contexts;
@@ -220,6 +226,7 @@ export class Transmission implements Session {
       return;
     }
     const row = rowOfCommand(request.type);
+    if (this.trace.nbd_receive_request.enabled) this.#traceRequest(request);
     const text = refusalBeforePayload(row, request);
     if (text !== undefined) {
       this.#refuse(request, text);
@@ -228,6 +235,15 @@ export class Transmission implements Session {
     }
     this.#row = row;
     this.#decoded = true;
+  }
+
+  #traceRequest(request: NbdRequest): void {
+    const { flags, type, offset, length } = request;
+    const name = nameOfCommand(type);
+    this.trace.nbd_receive_request.log({ name, type, flags, offset, length });
+    const { alignment } = this.#options;
+    if (offset % alignment === 0 && length % alignment === 0) return;
+    this.trace.nbd_co_receive_align_compliance.log({ name, offset, length, alignment });
   }
 
   /** Whether the data of a write are there; sees to it that they can be. */
@@ -320,7 +336,7 @@ export class Transmission implements Session {
         this.#finishLater(row, request, later);
         return;
       }
-      if (row.reply === 'done') replyDone(this.output, request);
+      if (row.reply === 'done') replyDone(this, request);
     } catch (error) {
       this.#fail(row, request, error);
     }
@@ -353,7 +369,7 @@ export class Transmission implements Session {
     };
     later.then(
       () => {
-        if (row.reply === 'done' && this.#state !== 'ended') replyDone(this.output, request);
+        if (row.reply === 'done' && this.#state !== 'ended') replyDone(this, request);
         finish();
       },
       (error: unknown) => {
@@ -370,7 +386,7 @@ export class Transmission implements Session {
   /** Answers a request that must not be carried out. */
   #refuse(request: NbdRequest, text: string): void {
     const structured = this.structuredReply;
-    replyError(this.output, request, { wireError: NBD_EINVAL, text, structured });
+    replyError(this, request, { wireError: NBD_EINVAL, text, structured });
   }
 
   /** Answers a request that failed. What is no failure of a request is thrown on. */
@@ -379,7 +395,7 @@ export class Transmission implements Session {
     if (error instanceof CommandError) text = error.message;
     else if (!(error instanceof IoError)) throw error;
     const structured = this.structuredReply;
-    replyError(this.output, request, { wireError: wireErrorOf(error.errno), text, structured });
+    replyError(this, request, { wireError: wireErrorOf(error.errno), text, structured });
   }
 
   /** Sends what there is. False when nothing more can be done for now. */

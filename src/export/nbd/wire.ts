@@ -76,6 +76,11 @@ export function spellOffset(request: NbdRequest): string {
   return ((BigInt(request.offsetHigh) << 32n) | BigInt(request.offsetLow)).toString();
 }
 
+/** The cookie of a request in decimal; for trace points. */
+export function spellCookie(request: NbdRequest): string {
+  return ((BigInt(request.cookieHigh) << 32n) | BigInt(request.cookieLow)).toString();
+}
+
 //   [ 0 ..  3]  magic    NBD_SIMPLE_REPLY_MAGIC
 //   [ 4 ..  7]  error    NBD_E*, 0 when the request succeeded
 //   [ 8 .. 15]  cookie

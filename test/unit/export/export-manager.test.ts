@@ -21,9 +21,10 @@ beforeEach(async () => {
   events = [];
   poller = new Poller();
   const sink: EventSink = { emit: (name, payload) => events.push(`${name} ${payload.id}`) };
-  graph = new BlockGraph({ log, trace: createTrace(), poller, events: sink, allocate });
+  const trace = createTrace();
+  graph = new BlockGraph({ log, trace, poller, events: sink, allocate });
   const objects = { find: (id: string) => (id === 'sec0' ? {} : undefined) };
-  manager = new ExportManager({ graph, events: sink, log, poller, objects });
+  manager = new ExportManager({ graph, events: sink, log, trace, poller, objects });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: 65536 });
   await graph.add({ driver: 'null-co', 'node-name': 'fixed', size: 65536, 'read-only': true });
 });
@@ -75,6 +76,14 @@ describe('ExportManager.add', () => {
     expect(await add({ id: 'e3', 'node-name': 'fixed', name: 'n' })).toBe(
       "NBD server already has export named 'n'",
     );
+  });
+
+  it('knows no dirty bitmap', async () => {
+    await manager.startNbdServer({ addr });
+    expect(await add({ bitmaps: ['b0'] })).toBe("Bitmap 'b0' is not found");
+    expect(await add({ bitmaps: [{ node: 'n', name: 'b0' }] })).toBe("Dirty bitmap 'b0' not found");
+    expect(await add({ bitmaps: [{ node: 'x', name: 'b0' }] })).toBe("Node 'x' not found");
+    expect(await add({ bitmaps: [] })).toBe('success');
   });
 
   it('does not let its node be resized', async () => {

@@ -1,13 +1,16 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { createTrace } from '../../../../src/base/trace.ts';
 import { negotiate } from '../../../../src/export/nbd/handshake.ts';
 import { Handshake, HandshakeError } from '../../../../src/export/nbd/negotiation.ts';
 
 /** Feeds a stream to a handshake without exports: how it ended, what it sent, the longest single read it asked for. */
 function run(stream: Buffer): { end: string; sent: Buffer; longest: number } {
   const sent: Buffer[] = [];
-  const handshake = new Handshake({ list: () => [], find: () => undefined }, (bytes) =>
-    sent.push(bytes),
+  const handshake = new Handshake(
+    { list: () => [], find: () => undefined },
+    createTrace(),
+    (bytes) => sent.push(bytes),
   );
   const steps = negotiate(handshake);
   let at = 0;
