@@ -21,7 +21,7 @@ import { formatTable, type Measurements, verdicts } from './table.ts';
 const quick = process.argv.includes('--quick');
 const only = process.argv.find((argument) => argument.startsWith('--row='))?.slice('--row='.length);
 const rounds = quick ? 1 : 5;
-const imageBytes = (quick ? 64 : 256) * 2 ** 20;
+const imageBytes = (quick ? 256 : 1024) * 2 ** 20;
 const startRow: Row = {
   name: 'start to greeting on stdio',
   unit: 'ms',

@@ -162,6 +162,43 @@ describe('a client that vanishes', () => {
   });
 });
 
+describe('the handshake', () => {
+  it('is cut off after handshake-max-seconds, and only the handshake', async () => {
+    const served = await serve({
+      files: [{ name: 'a.img', length: MIB }],
+      arguments: exported('a.img'),
+    });
+    await served.qmp.expect('nbd-server-stop');
+    await served.qmp.expect('nbd-server-start', {
+      addr: { type: 'unix', data: { path: served.socket } },
+      'handshake-max-seconds': 1,
+    });
+    await served.qmp.expect('block-export-add', {
+      type: 'nbd',
+      id: 'e',
+      'node-name': 'f',
+      name: 'ex',
+    });
+    const through = await enter(served.socket);
+    const idle = await NbdPeer.connect(served.socket);
+    const chatty = await NbdPeer.connect(served.socket);
+    const start = performance.now();
+    await chatty.greet(3);
+    chatty.sendOption(3, new Uint8Array());
+    await chatty.optionReplies();
+    expect((await idle.silence(4000)).at(-1)).toBe('<closed>');
+    expect((await chatty.silence(4000)).at(-1)).toBe('<closed>');
+    const elapsed = performance.now() - start;
+    expect(elapsed).toBeGreaterThan(900);
+    expect(elapsed).toBeLessThan(3500);
+    expect(await through.requests([{ type: NBD_CMD_READ, length: 4 }])).toEqual([
+      'simple error 0 00000000',
+    ]);
+    through.close();
+    expect(await served.stop()).toBe('<exit 0>');
+  });
+});
+
 describe('nbd-server-stop', () => {
   it('returns though a client is in the middle of its handshake', async () => {
     const served = await serve({

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { NbdPeer } from '../conformance/nbd-peer.ts';
 import { reference } from '../conformance/side.ts';
@@ -77,6 +78,41 @@ describe('many clients', () => {
     peer.close();
   });
 });
+
+const tcpReason = missing('nbdinfo', 'nbdcopy');
+describe.skipIf(tcpReason !== undefined)(`over TCP${tcpReason ? ` (${tcpReason})` : ''}`, () => {
+  it('serves the first free port of a range, to IPv4 and IPv6 names of this machine', async () => {
+    served = await serve({
+      files: [{ name: 'a.img', length: 4 * MIB, fill: [[MIB, MIB, 0x42]] }],
+      arguments: exported('a.img'),
+    });
+    await served.qmp.expect('nbd-server-stop');
+    const port = await freePort();
+    await served.qmp.expect('nbd-server-start', {
+      addr: { type: 'inet', data: { host: 'localhost', port: String(port), to: port + 10 } },
+    });
+    await served.qmp.expect('block-export-add', {
+      type: 'nbd',
+      id: 'e',
+      'node-name': 'f',
+      name: 'ex',
+    });
+    const uri = `nbd://localhost:${port}/ex`;
+    expect(await succeed('nbdinfo', '--size', uri)).toBe(`${4 * MIB}\n`);
+    const copy = served.path('copy.img');
+    await succeed('nbdcopy', uri, copy);
+    expect(readFileSync(copy).equals(readFileSync(served.path('a.img')))).toBe(true);
+  });
+});
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
 
 const referenceReason = missing('qemu-storage-daemon', 'qemu-io');
 describe.skipIf(referenceReason !== undefined)(
