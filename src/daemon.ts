@@ -6,15 +6,18 @@ import { createTrace, type Trace } from './base/trace.ts';
 import type { Engine } from './engine.ts';
 import { CommandQueue } from './monitor/command-queue.ts';
 import type { DaemonServices } from './monitor/daemon-services.ts';
-import type { Dispatcher } from './monitor/dispatcher.ts';
+import type { Dispatcher, RequestSession } from './monitor/dispatcher.ts';
 import { EventBroadcast } from './monitor/event-broadcast.ts';
 import { QmpMonitor } from './monitor/qmp-monitor.ts';
+import type { QmpMessage } from './monitor/request.ts';
 import { ChardevRegistry } from './net/chardev/chardev-registry.ts';
 import { ObjectRegistry } from './object/object-registry.ts';
 import { type QomNode, qomTree } from './object/qom-tree.ts';
 import { QmpError } from './qapi/errors.ts';
 import type { CommandName, Commands } from './qapi/generated/commands.ts';
 import type { MonitorOptions } from './qapi/generated/types.ts';
+import type { JsonValue } from './qapi/json-value.ts';
+import { writeJson } from './qapi/json-writer.ts';
 import { Poller } from './sys/poller.ts';
 
 export interface DaemonOptions {
@@ -62,6 +65,9 @@ export class Daemon implements DaemonServices {
       this.#end = resolve;
     });
     this.#queue = new CommandQueue(log);
+    this.events.add({
+      event: (message) => this.trace.monitor_protocol_event_emit.log({ event: message['event'] }),
+    });
     this.objects = new ObjectRegistry({ trace: this.trace });
     this.#poller = new Poller({
       onError: (error) => log.error(`Unexpected error: ${String(error)}`, { err: error }),
@@ -116,8 +122,7 @@ export class Daemon implements DaemonServices {
         chardev,
         pretty,
         queue: this.#queue,
-        respond: async (message, session) =>
-          (await this.load()).dispatcher.respond(message, session),
+        respond: (message, session) => this.#respond(message, session),
         events,
         log,
         packageName,
@@ -145,6 +150,15 @@ export class Daemon implements DaemonServices {
     const works = await this.#loading;
     await works?.engine.close();
     await this.#closeRest();
+  }
+
+  async #respond(message: JsonValue, session: RequestSession): Promise<QmpMessage | undefined> {
+    const { handle_qmp_command, monitor_qmp_respond } = this.trace;
+    if (handle_qmp_command.enabled) handle_qmp_command.log({ request: writeJson(message) });
+    const { dispatcher } = await this.load();
+    const response = await dispatcher.respond(message, session);
+    if (monitor_qmp_respond.enabled) monitor_qmp_respond.log({ response: writeJson(response) });
+    return response;
   }
 
   async #load(): Promise<Works> {

@@ -33,6 +33,7 @@ async function run(words: readonly string[], program: string): Promise<number> {
     daemonized: background !== undefined,
     print: (text) => writeAll(STDOUT, text),
   });
+  survive(log);
   // Nothing else need keep the process alive: standard input may end, and there may be no monitor at all.
   const alive = setInterval(() => {}, FOREVER_MS);
   let pidfile: Pidfile | undefined;
@@ -80,6 +81,16 @@ async function start(
     reportFailure(error, daemon.log);
     return { ending: { exitCode: FAILURE }, pidfile };
   }
+}
+
+/** A fault of the program in one place must not take the exports of all others down: it is reported, and the rest goes on. */
+function survive(log: ProcessLogger): void {
+  const report = (error: unknown) => {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    log.error(`Unexpected error: ${text}`, { err: error });
+  };
+  process.on('uncaughtException', report);
+  process.on('unhandledRejection', report);
 }
 
 /** Resolves at the first signal that ends the daemon. SIGUSR1 is left without effect: Node would start its debugger. */

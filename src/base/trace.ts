@@ -13,12 +13,6 @@ export const tracePointNames = {
   qauthz_simple_is_allowed: 'An authz-simple object was asked about an identity',
   qauthz_list_check_rule: 'An authz-list object compares an identity with a rule',
   qauthz_list_default_policy: 'No rule of an authz-list object matched',
-  // Block layer
-  bdrv_open_common: 'A node opens',
-  blk_root_attach: 'An owner attaches to a node',
-  blk_root_detach: 'An owner leaves a node',
-  blk_co_preadv: 'An owner reads',
-  blk_co_pwritev: 'An owner writes',
   // NBD server
   nbd_server_client_connected: 'A peer connected to the NBD server',
   nbd_negotiate_begin: 'A handshake begins',

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { tracePointNames } from '../../src/base/trace.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -143,6 +144,19 @@ describe('layers', () => {
       }))
       .filter(({ lines }) => lines > MAX_LINES + 1);
     expect(long).toEqual([]);
+  });
+});
+
+describe('trace points', () => {
+  it('are all used: --trace offers none that never speaks', () => {
+    const text = files
+      .filter((file) => file !== 'src/base/trace.ts' && file.endsWith('.ts'))
+      .map((file) => readFileSync(path.join(root, file), 'utf8'))
+      .join('\n');
+    const unused = Object.keys(tracePointNames).filter(
+      (name) => !new RegExp(`\\b${name}\\b`).test(text),
+    );
+    expect(unused).toEqual([]);
   });
 });
 
