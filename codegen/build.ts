@@ -21,6 +21,9 @@ const RELATIVE_IMPORT = /((?:from|import\()\s*')(\.[^']+)\.[jt]s'/g;
 
 const TARGET = 'node20';
 
+/** Where a stand-in for koffi lives in the bundler's eyes. */
+const DIRECT_KOFFI = 'direct-koffi';
+
 /**
  * What is loaded together is one file: the program up to the greeting on standard output, the same for a socket, and what
  * carries out the first command. A part that several need is in the first of them.
@@ -36,14 +39,15 @@ const PACKS: readonly Pack[] = [
  * loader only where that is not to be had (another C library, another package manager's layout, another version).
  */
 const directKoffi: Plugin = {
-  name: 'direct-koffi',
+  name: DIRECT_KOFFI,
   setup(bundler) {
-    bundler.onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'direct-koffi' }));
-    bundler.onResolve({ filter: /.*/, namespace: 'direct-koffi' }, ({ path: imported }) => ({
-      path: imported,
-      external: true,
-    }));
-    bundler.onLoad({ filter: /.*/, namespace: 'direct-koffi' }, async () => {
+    // The loader itself stays outside; what asks for koffi gets the module below.
+    bundler.onResolve({ filter: /^koffi$/ }, ({ namespace }) =>
+      namespace === DIRECT_KOFFI
+        ? { path: 'koffi', external: true }
+        : { path: 'koffi', namespace: DIRECT_KOFFI },
+    );
+    bundler.onLoad({ filter: /.*/, namespace: DIRECT_KOFFI }, async () => {
       const manifest = path.join(root, 'node_modules/koffi/package.json');
       const { version } = JSON.parse(await readFile(manifest, 'utf8')) as { version: string };
       return {

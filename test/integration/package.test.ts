@@ -35,10 +35,14 @@ beforeAll(() => {
   execFileSync('tar', ['xzf', archive, '-C', installed, '--strip-components=1']);
   mkdirSync(path.join(folder, 'node_modules/@types'), { recursive: true });
   for (const name of ['koffi', '@koromix', 'pino', 'p-queue', '@types/node']) {
-    symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name));
+    linkDependency(name);
   }
   writeFileSync(path.join(folder, 'package.json'), '{ "type": "module" }');
 });
+
+function linkDependency(name: string): void {
+  symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name));
+}
 
 function run(program: string, ...args: string[]): string {
   return execFileSync(program, args, {
@@ -74,6 +78,17 @@ describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package', ()
     );
     symlinkSync(command, path.join(folder, 'qemu-storage-daemon'));
     expect(run('./qemu-storage-daemon', '--version')).toMatch(/^qemu-storage-daemon version /);
+  });
+
+  it('runs where the native part of koffi is not beside it', () => {
+    rmSync(path.join(folder, 'node_modules/@koromix'));
+    try {
+      expect(run(path.join(installed, 'dist/main.js'), '--version')).toMatch(
+        /^qmp-storage-daemon /,
+      );
+    } finally {
+      linkDependency('@koromix');
+    }
   });
 
   it('can be imported', () => {
