@@ -11,10 +11,12 @@ import {
 } from '../block/block-driver.ts';
 import type { BlockGraph } from '../block/block-graph.ts';
 import type { BlockNode } from '../block/block-node.ts';
+import { lookUpDirtyBitmap } from '../block/dirty-bitmap-commands.ts';
 import { flattenAddress, type SocketAddress } from '../net/socket-address.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
 import type {
+  BlockDirtyBitmap,
   BlockExportInfo,
   BlockExportOptions,
   BlockExportRemoveMode,
@@ -202,7 +204,7 @@ export class ExportManager {
     try {
       const context = {
         nbdServer: this.#nbdServer,
-        hasNode: (name: string) => this.#hasNode(name),
+        findDirtyBitmap: (which: BlockDirtyBitmap) => lookUpDirtyBitmap(this.#options.graph, which),
       };
       created.start(exportDrivers[options.type].create(created, options, context));
     } catch (error) {
@@ -210,11 +212,6 @@ export class ExportManager {
       throw error;
     }
     return created;
-  }
-
-  #hasNode(name: string): boolean {
-    for (const node of this.#options.graph.nodes()) if (node.nodeName === name) return true;
-    return false;
   }
 
   #deleted(deleted: BlockExport): void {
