@@ -7,6 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { build, type Plugin, transform } from 'esbuild';
+import { cachedPack, recordCodeCache } from './code-cache.ts';
 import { type Pack, packFiles } from './pack.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -104,11 +105,19 @@ async function buildCode(): Promise<void> {
     files.set(path.relative(dist, file), await commonJs(text));
   }
   const packed = packFiles(files, PACKS);
+  for (const { name } of PACKS) {
+    const text = packed.get(`parts/${name}.js`) ?? '';
+    for (const [file, code] of cachedPack(name, text)) packed.set(file, code);
+  }
   packed.set('main.js', `${SHEBANG}\n${packed.get('main.js')}`);
   await rm(path.join(dist, 'parts'), { recursive: true, force: true });
   await mkdir(path.join(dist, 'parts'), { recursive: true });
   for (const [name, code] of packed) await writeFile(path.join(dist, name), code);
   await chmod(path.join(dist, 'main.js'), EXECUTABLE);
+  await recordCodeCache(
+    dist,
+    PACKS.map(({ name }) => name),
+  );
 }
 
 async function commonJs(text: string): Promise<string> {
