@@ -14,7 +14,7 @@ import type {
 } from './block-driver.ts';
 import { FUA, PERM_RESIZE, PERM_WRITE, PERM_WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
-import { blockStatus } from './block-status.ts';
+import { type AllocationDepth, allocationDepth, blockStatus } from './block-status.ts';
 import { discard, read, write, writeZeroes } from './io.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
@@ -145,6 +145,11 @@ export class BlockBackend {
    */
   blockStatus(offset: number, length: number, wantZero = true): MaybePromise<BlockStatus> {
     return blockStatus(this.node, offset, length, wantZero);
+  }
+
+  /** How deep in the backing chain the first extent at `offset` is allocated; its length is at most `length`. */
+  allocationDepth(offset: number, length: number): MaybePromise<AllocationDepth> {
+    return allocationDepth(this.node, offset, length);
   }
 
   /** Throws QmpError with the reference's text. */

@@ -104,6 +104,7 @@ export class BlockGraph {
       }
       if (!node.monitorOwned) throw new QmpError(`Node ${nodeName} is not owned by the monitor`);
       if (node.parents.length > 0) throw new QmpError(`Block device ${nodeName} is in use`);
+      for (const bitmap of node.dirtyBitmaps) bitmap.checkNotBusy();
       node.monitorOwned = false;
       await this.#closeUnused(node);
     });
@@ -114,6 +115,12 @@ export class BlockGraph {
     const node = nodeName === undefined ? undefined : this.#nodes.get(nodeName);
     if (node !== undefined && node.phase !== 'closing') return node;
     throw new QmpError(`Cannot find device='${device ?? ''}' nor node-name='${nodeName ?? ''}'`);
+  }
+
+  /** The open node of that name. */
+  lookUp(nodeName: string): BlockNode | undefined {
+    const node = this.#nodes.get(nodeName);
+    return node?.phase === 'open' ? node : undefined;
   }
 
   /** A new owner's handle on a node. Throws QmpError with the conflict text. */

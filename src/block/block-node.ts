@@ -8,6 +8,7 @@ import type { BlockChild } from './block-child.ts';
 import type { BlockDriver, BlockLimits, Permissions, RequestFlags } from './block-driver.ts';
 import { PERM_ALL } from './block-driver.ts';
 import type { BouncePool } from './bounce-pool.ts';
+import type { DirtyBitmap } from './dirty-bitmap.ts';
 import { RequestTracker } from './tracked-requests.ts';
 
 /** Lengths of nodes are multiples of this; the tail of the last one reads as zeroes. */
@@ -77,6 +78,8 @@ export class BlockNode<State = unknown> {
   writeHighestOffset = 0;
   /** Depth of drained sections. */
   drained = 0;
+  /** The newest first. */
+  readonly dirtyBitmaps: DirtyBitmap[] = [];
 
   #length = 0;
 
@@ -121,6 +124,41 @@ export class BlockNode<State = unknown> {
       this.#length = roundedLength(end);
       this.resized();
     }
+    if (this.dirtyBitmaps.length > 0) {
+      for (const bitmap of this.dirtyBitmaps) {
+        if (end > bitmap.length) bitmap.truncate(roundedLength(end));
+      }
+      this.markDirty(offset, length);
+    }
+  }
+
+  /** The books of a write that failed: a part of it may have been written. */
+  failedToWrite(offset: number, length: number): void {
+    const end = offset + length;
+    this.writeGeneration++;
+    if (end > this.writeHighestOffset) this.writeHighestOffset = end;
+    if (this.dirtyBitmaps.length > 0) this.markDirty(offset, length);
+  }
+
+  /** The books of a discard, whatever came of it. */
+  discarded(offset: number, length: number): void {
+    this.writeGeneration++;
+    if (this.dirtyBitmaps.length > 0) this.markDirty(offset, length);
+  }
+
+  /** Makes an area dirty in the bitmaps that note writes. */
+  markDirty(offset: number, length: number): void {
+    for (const bitmap of this.dirtyBitmaps) {
+      if (bitmap.enabled) bitmap.mark(offset, length);
+    }
+  }
+
+  /** The books of a truncation. */
+  truncated(): void {
+    this.writeGeneration++;
+    this.refreshLength();
+    for (const bitmap of this.dirtyBitmaps) bitmap.truncate(this.length);
+    this.resized();
   }
 
   /** Tells the users that the length changed. */

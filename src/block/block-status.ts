@@ -40,6 +40,41 @@ export function blockStatus(
   });
 }
 
+/** How deep in the backing chain an area is allocated: 1 is the top, 0 nowhere. */
+export interface AllocationDepth {
+  readonly depth: number;
+  /** Bytes from the asked offset that share it; 0 at or beyond the end. */
+  readonly length: number;
+}
+
+/** The depth at `offset` and how far it goes, at most `length`. A filter counts as a layer, as in the reference. */
+export function allocationDepth(
+  node: BlockNode,
+  offset: number,
+  length: number,
+): MaybePromise<AllocationDepth> {
+  return depthFrom(node, { offset, length, wantZero: false }, 1);
+}
+
+function depthFrom(
+  node: BlockNode,
+  query: StatusQuery,
+  depth: number,
+): MaybePromise<AllocationDepth> {
+  return whenDone(nodeStatus(node, query), (found) => {
+    const { length } = found;
+    if (length === 0) {
+      // A backing file that is shorter has allocated, so to speak, the zeroes that it would have shown.
+      return depth === 1 ? { depth: 0, length } : { depth, length: query.length };
+    }
+    if (isAllocated(found)) return { depth, length };
+    const below = filteredOrBacking(node);
+    return below === undefined
+      ? { depth: 0, length }
+      : depthFrom(below, { ...query, length }, depth + 1);
+  });
+}
+
 /** As blockStatus, but of this node alone: BLOCK_ALLOCATED is missing where its backing file shows through. */
 export function nodeStatus(node: BlockNode, query: StatusQuery): MaybePromise<BlockStatus> {
   const end = node.length;
@@ -151,6 +186,13 @@ function statusBelow(
       withEnd,
     );
   });
+}
+
+/** The node, and what shines through below it: a filter's child, a backing file. */
+export function* chainOf(top: BlockNode): Generator<BlockNode> {
+  for (let node: BlockNode | undefined = top; node !== undefined; node = filteredOrBacking(node)) {
+    yield node;
+  }
 }
 
 function filteredOrBacking(node: BlockNode): BlockNode | undefined {

@@ -92,8 +92,7 @@ export function writeNow(
         ? driverWrite(node, offset, length, from, at, flags)
         : writeInPieces(node, offset, length, from, at, flags);
   } catch (error) {
-    // What failed may have been written in part.
-    node.writeGeneration++;
+    node.failedToWrite(offset, length);
     throw error;
   }
   if (later === undefined) return node.wrote(offset, length);
@@ -109,7 +108,7 @@ async function afterWrite(
   try {
     await later;
   } catch (error) {
-    node.writeGeneration++;
+    node.failedToWrite(offset, length);
     throw error;
   }
   node.wrote(offset, length);

@@ -21,7 +21,7 @@ async function discardInPieces(node: BlockNode, offset: number, length: number):
     await discardWithin(node, offset, offset + length);
   } finally {
     node.requests.end(request);
-    node.writeGeneration++;
+    node.discarded(offset, length);
   }
 }
 

@@ -24,9 +24,7 @@ export async function truncate(
     const hidesBacking = grown > 0 && (node.backing?.node.length ?? 0) > oldLength;
     const flags = hidesBacking ? options.flags | ZERO_WRITE : options.flags;
     await truncateDriver(node, length, { ...options, flags });
-    node.writeGeneration++;
-    node.refreshLength();
-    node.resized();
+    node.truncated();
   } catch (error) {
     if (error instanceof IoError) {
       throw new QmpError(`Failed to resize: ${strerror(error.errno)}`, { cause: error });

@@ -16,15 +16,16 @@ export async function writeZeroesAligned(
   length: number,
   flags: RequestFlags,
 ): Promise<void> {
-  if ((flags & NO_FALLBACK & ~node.supportedZeroFlags) !== 0) throw notSupported(offset);
   try {
+    // As in the reference the books count this as a write that failed.
+    if ((flags & NO_FALLBACK & ~node.supportedZeroFlags) !== 0) throw notSupported(offset);
     const needsFlush = await zeroInPieces(node, offset, length, flags);
     if (needsFlush) {
       node.writeGeneration++;
       await flush(node);
     }
   } catch (error) {
-    node.writeGeneration++;
+    node.failedToWrite(offset, length);
     throw error;
   }
   node.wrote(offset, length);

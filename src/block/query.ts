@@ -28,6 +28,9 @@ export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): Bl
     image: nestedImageInfo(chain),
     cache: { writeback: true, direct: node.cacheDirect, 'no-flush': node.cacheNoFlush },
     write_threshold: 0,
+    ...(node.dirtyBitmaps.length === 0
+      ? {}
+      : { 'dirty-bitmaps': node.dirtyBitmaps.map((bitmap) => bitmap.info()) }),
   };
 }
 

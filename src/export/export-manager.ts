@@ -221,7 +221,8 @@ export class ExportManager {
   }
 
   async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
-    const closing = this.#exports.filter((known) => matches(known.type));
+    // The reference asks the newest first, and what it has asked last is gone first.
+    const closing = this.#exports.filter((known) => matches(known.type)).reverse();
     for (const closed of closing) closed.requestShutdown();
     await Promise.all(closing.map((closed) => closed.deleted));
   }

@@ -15,7 +15,6 @@ export const laterQemu: readonly DifferenceRow[] = [
 
 /** Not listed, because it does not work yet. */
 export const notYet: readonly DifferenceRow[] = [
-  { at: 'query-block()[].inserted', what: 'member', names: ['dirty-bitmaps'] },
   { at: 'query-block()[].inserted.image', what: 'member', names: ['snapshots', 'format-specific'] },
   {
     at: 'query-blockstats()[].driver-specific.driver',

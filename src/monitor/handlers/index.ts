@@ -6,6 +6,7 @@ import { blockCoreHandlers } from './block-core.ts';
 import { blockExportHandlers } from './block-export.ts';
 import { charHandlers } from './char.ts';
 import { controlHandlers } from './control.ts';
+import { dirtyBitmapHandlers } from './dirty-bitmap.ts';
 import { qomHandlers } from './qom.ts';
 
 export const handlers = {
@@ -13,5 +14,6 @@ export const handlers = {
   ...charHandlers,
   ...qomHandlers,
   ...blockCoreHandlers,
+  ...dirtyBitmapHandlers,
   ...blockExportHandlers,
 } satisfies CommandHandlers<DaemonServices>;

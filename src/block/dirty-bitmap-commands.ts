@@ -1,0 +1,141 @@
+// What the commands for dirty bitmaps do, in the reference's order of checks and its words.
+
+import { createHash } from 'node:crypto';
+import { errno, strerror } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type {
+  BlockDirtyBitmap,
+  BlockDirtyBitmapAdd,
+  BlockDirtyBitmapMerge,
+} from '../qapi/generated/types.ts';
+import type { BlockGraph } from './block-graph.ts';
+import type { BlockNode } from './block-node.ts';
+import { DirtyBitmap, findDirtyBitmap } from './dirty-bitmap.ts';
+
+/** Bytes in a bitmap's name. */
+const MAX_NAME = 1023;
+
+const MIN_GRANULARITY = 512;
+
+/** Granularity where the user and the image say nothing, and the bounds of what an image says; bytes. */
+const DEFAULT_GRANULARITY = 64 * 1024;
+const MIN_DEFAULT_GRANULARITY = 4096;
+
+/** Bytes of a bitmap that are hashed before others get their turn. */
+const HASH_TURN = 16 * 1024 * 1024;
+
+/** block-dirty-bitmap-add. Throws QmpError, as all of them do. */
+export function addDirtyBitmap(graph: BlockGraph, args: BlockDirtyBitmapAdd): void {
+  const { name } = args;
+  if (name === '') throw new QmpError('Bitmap name cannot be empty');
+  const node = graph.find(args.node, args.node);
+  const granularity = args.granularity ?? defaultGranularity(node);
+  if (granularity < MIN_GRANULARITY || !isPowerOf2(granularity)) {
+    throw new QmpError('Granularity must be power of 2 and at least 512');
+  }
+  if (args.persistent === true) {
+    const reason = strerror(errno.ENOTSUP);
+    throw new QmpError(`Can't store persistent bitmaps to ${node.nodeName}: ${reason}`);
+  }
+  if (findDirtyBitmap(node, name) !== undefined) {
+    throw new QmpError(`Bitmap already exists: ${name}`);
+  }
+  if (Buffer.byteLength(name) > MAX_NAME) throw new QmpError(`Bitmap name too long: ${name}`);
+  const enabled = args.disabled !== true;
+  node.dirtyBitmaps.unshift(
+    new DirtyBitmap({ name, granularity, length: lengthOf(node), enabled }),
+  );
+}
+
+/** block-dirty-bitmap-remove. */
+export function removeDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): void {
+  const { node, bitmap } = lookUp(graph, which);
+  bitmap.checkNotBusy();
+  node.dirtyBitmaps.splice(node.dirtyBitmaps.indexOf(bitmap), 1);
+}
+
+/** block-dirty-bitmap-clear, -enable and -disable: one that is busy cannot be changed. */
+export function changeDirtyBitmap(
+  graph: BlockGraph,
+  which: BlockDirtyBitmap,
+  change: (bitmap: DirtyBitmap) => void,
+): void {
+  const { bitmap } = lookUp(graph, which);
+  bitmap.checkNotBusy();
+  change(bitmap);
+}
+
+/** block-dirty-bitmap-merge: all of the sources or none. */
+export function mergeDirtyBitmaps(graph: BlockGraph, args: BlockDirtyBitmapMerge): void {
+  const { node, bitmap: target } = lookUp(graph, { node: args.node, name: args.target });
+  const sources = args.bitmaps.map((given) => {
+    const source = typeof given === 'string' ? bitmapOf(node, given) : lookUp(graph, given).bitmap;
+    target.checkNotBusy();
+    source.checkNotBusy();
+    if (source.length !== target.length) {
+      throw new QmpError(
+        `Bitmaps are of different sizes (destination size is ${target.length}, ` +
+          `source size is ${source.length}) and can't be merged`,
+      );
+    }
+    return source;
+  });
+  for (const source of sources) target.merge(source);
+}
+
+/** x-debug-block-dirty-bitmap-sha256: of the bitmap's words, in hexadecimal digits. */
+export async function hashDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): Promise<string> {
+  const hash = createHash('sha256');
+  let hashed = 0;
+  for (const piece of lookUp(graph, which).bitmap.bytes()) {
+    hash.update(piece);
+    hashed += piece.length;
+    if (hashed < HASH_TURN) continue;
+    hashed = 0;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return hash.digest('hex');
+}
+
+/** The bitmap that a node and a name stand for. Throws QmpError with the reference's text. */
+export function lookUpDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): DirtyBitmap {
+  return lookUp(graph, which).bitmap;
+}
+
+function lookUp(
+  graph: BlockGraph,
+  which: BlockDirtyBitmap,
+): { readonly node: BlockNode; readonly bitmap: DirtyBitmap } {
+  const node = graph.lookUp(which.node);
+  if (node === undefined) throw new QmpError(`Node '${which.node}' not found`);
+  return { node, bitmap: bitmapOf(node, which.name) };
+}
+
+function bitmapOf(node: BlockNode, name: string): DirtyBitmap {
+  const bitmap = findDirtyBitmap(node, name);
+  if (bitmap === undefined) throw new QmpError(`Dirty bitmap '${name}' not found`);
+  return bitmap;
+}
+
+/** The image's cluster size, within reason. */
+function defaultGranularity(node: BlockNode): number {
+  const clusterSize = node.driver.imageInfo?.(node)?.clusterSize ?? 0;
+  if (clusterSize === 0) return DEFAULT_GRANULARITY;
+  return Math.min(Math.max(clusterSize, MIN_DEFAULT_GRANULARITY), DEFAULT_GRANULARITY);
+}
+
+function isPowerOf2(value: number): boolean {
+  return 2 ** Math.round(Math.log2(value)) === value;
+}
+
+function lengthOf(node: BlockNode): number {
+  try {
+    return node.length;
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`could not get length of device: ${strerror(error.errno)}`, {
+      cause: error,
+    });
+  }
+}

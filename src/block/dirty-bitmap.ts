@@ -1,0 +1,141 @@
+// A dirty bitmap of a node: which granules of it have been written since the bitmap was made or cleared. It lives as long as
+// its node, in memory only.
+
+import { Bitmap } from '../base/bitmap.ts';
+import { QmpError } from '../qapi/errors.ts';
+import type { BlockDirtyInfo } from '../qapi/generated/types.ts';
+import type { BlockNode } from './block-node.ts';
+
+/** Granules of a bitmap: the reference's limit, beyond which it aborts. Runs of equal granules take no memory. */
+const MAX_GRANULES = 2 ** 41;
+
+export interface DirtyBitmapSettings {
+  readonly name: string;
+  /** Bytes, a power of 2. */
+  readonly granularity: number;
+  /** Of the node, in bytes. */
+  readonly length: number;
+  readonly enabled: boolean;
+}
+
+/** A dirty area; bytes. */
+export interface DirtyArea {
+  readonly offset: number;
+  readonly length: number;
+}
+
+export class DirtyBitmap {
+  readonly name: string;
+  readonly granularity: number;
+  /** Writes are noted. */
+  enabled: boolean;
+  /** In use by an export or a job: not to be changed by commands. */
+  busy = false;
+  readonly persistent = false;
+  #length: number;
+  readonly #granules: Bitmap;
+
+  /** Throws QmpError when it would have too many granules. */
+  constructor({ name, granularity, length, enabled }: DirtyBitmapSettings) {
+    const granules = Math.ceil(length / granularity);
+    if (granules > MAX_GRANULES) {
+      throw new QmpError(
+        `Bitmap '${name}' would have more than ${MAX_GRANULES} bits: the granularity ${granularity} is too small`,
+      );
+    }
+    this.name = name;
+    this.granularity = granularity;
+    this.enabled = enabled;
+    this.#length = length;
+    this.#granules = new Bitmap(granules);
+  }
+
+  /** Bytes that it covers. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Bytes in granules that are dirty; may be more than the length. */
+  get dirtyBytes(): number {
+    return this.#granules.count * this.granularity;
+  }
+
+  /** Makes an area dirty, as far as it is covered. */
+  mark(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#length);
+    if (end <= offset) return;
+    const { granularity } = this;
+    this.#granules.set(Math.floor(offset / granularity), Math.floor((end - 1) / granularity));
+  }
+
+  clear(): void {
+    this.#granules.clearAll();
+  }
+
+  /** Follows the node's length, in bytes. What is new is clean. */
+  truncate(length: number): void {
+    this.#length = length;
+    this.#granules.resize(Math.ceil(length / this.granularity));
+  }
+
+  /** The first dirty area of [start, end), in bytes, cut at both. */
+  nextDirtyArea(start: number, end: number): DirtyArea | undefined {
+    const { granularity } = this;
+    const limit = Math.min(end, this.#length);
+    if (start >= limit) return undefined;
+    const last = Math.ceil(limit / granularity);
+    const dirty = this.#granules.nextSet(Math.floor(start / granularity), last);
+    if (dirty < 0) return undefined;
+    const clean = this.#granules.nextClear(dirty, last);
+    const offset = Math.max(start, dirty * granularity);
+    const areaEnd = clean < 0 ? limit : Math.min(clean * granularity, limit);
+    return { offset, length: areaEnd - offset };
+  }
+
+  /** Makes dirty what is dirty in `source`, whatever its granularity; both have the same length. */
+  merge(source: DirtyBitmap): void {
+    if (source === this) return;
+    if (source.granularity === this.granularity) {
+      this.#granules.union(source.#granules);
+      return;
+    }
+    let start = 0;
+    for (;;) {
+      const area = source.nextDirtyArea(start, source.#length);
+      if (area === undefined) return;
+      this.mark(area.offset, area.length);
+      start = area.offset + area.length;
+    }
+  }
+
+  /** A bit for each granule, in little-endian words of 64 bits. */
+  bytes(): Iterable<Uint8Array> {
+    return this.#granules.bytes();
+  }
+
+  /** One element of `dirty-bitmaps`. */
+  info(): BlockDirtyInfo {
+    return {
+      name: this.name,
+      count: this.dirtyBytes,
+      granularity: this.granularity,
+      recording: this.enabled,
+      busy: this.busy,
+      persistent: this.persistent,
+    };
+  }
+
+  /** Throws QmpError with the reference's text while something uses it. */
+  checkNotBusy(): void {
+    if (this.busy) {
+      throw new QmpError(
+        `Bitmap '${this.name}' is currently in use by another operation and cannot be used`,
+      );
+    }
+  }
+}
+
+/** The node's bitmap of that name. */
+export function findDirtyBitmap(node: BlockNode, name: string): DirtyBitmap | undefined {
+  return node.dirtyBitmaps.find((bitmap) => bitmap.name === name);
+}

@@ -1,0 +1,30 @@
+// block-core.json: dirty bitmaps of nodes.
+
+import {
+  addDirtyBitmap,
+  changeDirtyBitmap,
+  hashDirtyBitmap,
+  mergeDirtyBitmaps,
+  removeDirtyBitmap,
+} from '../../block/dirty-bitmap-commands.ts';
+import type { CommandHandlers } from '../../qapi/generated/commands.ts';
+import type { DaemonServices } from '../daemon-services.ts';
+
+export const dirtyBitmapHandlers = {
+  'block-dirty-bitmap-add': (args, { engine }) => addDirtyBitmap(engine.graph, args),
+  'block-dirty-bitmap-remove': (args, { engine }) => removeDirtyBitmap(engine.graph, args),
+  'block-dirty-bitmap-clear': (args, { engine }) =>
+    changeDirtyBitmap(engine.graph, args, (bitmap) => bitmap.clear()),
+  'block-dirty-bitmap-enable': (args, { engine }) =>
+    changeDirtyBitmap(engine.graph, args, (bitmap) => {
+      bitmap.enabled = true;
+    }),
+  'block-dirty-bitmap-disable': (args, { engine }) =>
+    changeDirtyBitmap(engine.graph, args, (bitmap) => {
+      bitmap.enabled = false;
+    }),
+  'block-dirty-bitmap-merge': (args, { engine }) => mergeDirtyBitmaps(engine.graph, args),
+  'x-debug-block-dirty-bitmap-sha256': async (args, { engine }) => ({
+    sha256: await hashDirtyBitmap(engine.graph, args),
+  }),
+} satisfies Partial<CommandHandlers<DaemonServices>>;
