@@ -1,11 +1,6 @@
 // What an export type is: a row of functions. The common life of exports is block-export.ts.
 
-import type { DirtyBitmap } from '../block/dirty-bitmap.ts';
-import type {
-  BlockDirtyBitmap,
-  BlockExportOptions,
-  BlockExportType,
-} from '../qapi/generated/types.ts';
+import type { BlockExportOptions, BlockExportType } from '../qapi/generated/types.ts';
 import type { BlockExport } from './block-export.ts';
 import type { NbdServer } from './nbd/server.ts';
 
@@ -13,8 +8,8 @@ import type { NbdServer } from './nbd/server.ts';
 export interface ExportContext {
   /** The NBD server, while there is one. */
   readonly nbdServer: NbdServer | undefined;
-  /** Throws QmpError when there is no such bitmap. */
-  findDirtyBitmap(which: BlockDirtyBitmap): DirtyBitmap;
+  /** Whether there is a node of that name. */
+  hasNode(name: string): boolean;
 }
 
 /** An export at work, seen from its common part. */
