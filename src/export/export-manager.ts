@@ -11,10 +11,12 @@ import {
 } from '../block/block-driver.ts';
 import type { BlockGraph } from '../block/block-graph.ts';
 import type { BlockNode } from '../block/block-node.ts';
+import { lookUpDirtyBitmap } from '../block/dirty-bitmap-commands.ts';
 import { flattenAddress, type SocketAddress } from '../net/socket-address.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
 import type {
+  BlockDirtyBitmap,
   BlockExportInfo,
   BlockExportOptions,
   BlockExportRemoveMode,
@@ -202,7 +204,7 @@ export class ExportManager {
     try {
       const context = {
         nbdServer: this.#nbdServer,
-        hasNode: (name: string) => this.#hasNode(name),
+        findDirtyBitmap: (which: BlockDirtyBitmap) => lookUpDirtyBitmap(this.#options.graph, which),
       };
       created.start(exportDrivers[options.type].create(created, options, context));
     } catch (error) {
@@ -212,11 +214,6 @@ export class ExportManager {
     return created;
   }
 
-  #hasNode(name: string): boolean {
-    for (const node of this.#options.graph.nodes()) if (node.nodeName === name) return true;
-    return false;
-  }
-
   #deleted(deleted: BlockExport): void {
     const index = this.#exports.indexOf(deleted);
     if (index >= 0) this.#exports.splice(index, 1);
@@ -224,7 +221,8 @@ export class ExportManager {
   }
 
   async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
-    const closing = this.#exports.filter((known) => matches(known.type));
+    // The reference asks the newest first, and what it has asked last is gone first.
+    const closing = this.#exports.filter((known) => matches(known.type)).reverse();
     for (const closed of closing) closed.requestShutdown();
     await Promise.all(closing.map((closed) => closed.deleted));
   }
