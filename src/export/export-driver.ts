@@ -1,6 +1,11 @@
 // What an export type is: a row of functions. The common life of exports is block-export.ts.
 
-import type { BlockExportOptions, BlockExportType } from '../qapi/generated/types.ts';
+import type { DirtyBitmap } from '../block/dirty-bitmap.ts';
+import type {
+  BlockDirtyBitmap,
+  BlockExportOptions,
+  BlockExportType,
+} from '../qapi/generated/types.ts';
 import type { BlockExport } from './block-export.ts';
 import type { NbdServer } from './nbd/server.ts';
 
@@ -8,8 +13,8 @@ import type { NbdServer } from './nbd/server.ts';
 export interface ExportContext {
   /** The NBD server, while there is one. */
   readonly nbdServer: NbdServer | undefined;
-  /** Whether there is a node of that name. */
-  hasNode(name: string): boolean;
+  /** Throws QmpError when there is no such bitmap. */
+  findDirtyBitmap(which: BlockDirtyBitmap): DirtyBitmap;
 }
 
 /** An export at work, seen from its common part. */

@@ -3,14 +3,10 @@
 
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
-import {
-  BLOCK_ALLOCATED,
-  BLOCK_DATA,
-  BLOCK_ZERO,
-  type BlockStatus,
-  type BlockStatusFlags,
-} from '../../block/block-driver.ts';
-import { NBD_STATE_HOLE, NBD_STATE_ZERO } from './protocol.ts';
+import { BLOCK_DATA, BLOCK_ZERO } from '../../block/block-driver.ts';
+import { whenDone } from '../../block/maybe-promise.ts';
+import { NBD_STATE_DIRTY, NBD_STATE_HOLE, NBD_STATE_ZERO } from './protocol.ts';
+import { wireText } from './wire-text.ts';
 
 export interface MetaContext {
   /** As clients ask for it: `base:allocation`. */
@@ -37,36 +33,75 @@ const baseAllocation: MetaContext = {
   id: 0,
   families: ['base:'],
   collect: (backend, range, extents) =>
-    collectPieces(backend, range, extents, {
-      wantZero: true,
-      flagsOf: (status) =>
-        (status & BLOCK_DATA ? 0 : NBD_STATE_HOLE) | (status & BLOCK_ZERO ? NBD_STATE_ZERO : 0),
-    }),
+    collectPieces(range, extents, (offset, length) =>
+      whenDone(backend.blockStatus(offset, length), (found) => ({
+        length: found.length,
+        flags:
+          (found.status & BLOCK_DATA ? 0 : NBD_STATE_HOLE) |
+          (found.status & BLOCK_ZERO ? NBD_STATE_ZERO : 0),
+      })),
+    ),
 };
 
 const allocationDepth: MetaContext = {
   name: 'qemu:allocation-depth',
   id: 1,
   families: ['qemu:'],
-  // Without backing files there is one layer to have it, or none.
   collect: (backend, range, extents) =>
-    collectPieces(backend, range, extents, {
-      wantZero: false,
-      flagsOf: (status) => (status & BLOCK_ALLOCATED ? 1 : 0),
-    }),
+    collectPieces(range, extents, (offset, length) =>
+      whenDone(backend.allocationDepth(offset, length), (found) => ({
+        length: found.length,
+        flags: found.depth,
+      })),
+    ),
 };
 
-/** The contexts of an export, in the order of their ids; dirty bitmaps come third. */
-export function contextsOf(options: { readonly allocationDepth: boolean }): MetaContext[] {
-  return options.allocationDepth ? [baseAllocation, allocationDepth] : [baseAllocation];
+/** The id of an export's first dirty bitmap; the others follow. */
+const FIRST_BITMAP = 2;
+
+/** What a context needs of a dirty bitmap. */
+export interface BitmapSource {
+  readonly name: string;
+  /** The first dirty area of [start, end), cut at both. */
+  nextDirtyArea(
+    start: number,
+    end: number,
+  ): { readonly offset: number; readonly length: number } | undefined;
+}
+
+function dirtyBitmap(bitmap: BitmapSource, index: number): MetaContext {
+  return {
+    name: `qemu:dirty-bitmap:${wireText(bitmap.name)}`,
+    id: FIRST_BITMAP + index,
+    families: ['qemu:', 'qemu:dirty-bitmap:'],
+    collect: (_backend, range, extents) => collectDirty(bitmap, range, extents),
+  };
+}
+
+/** The contexts of an export, in the order of their ids. */
+export function contextsOf(options: {
+  readonly allocationDepth: boolean;
+  readonly bitmaps: readonly BitmapSource[];
+}): MetaContext[] {
+  return [
+    baseAllocation,
+    ...(options.allocationDepth ? [allocationDepth] : []),
+    ...options.bitmaps.map(dirtyBitmap),
+  ];
 }
 
 /**
- * Whether a client's query names a context. A query for a whole family means something only when `listing`; an unknown one
- * names nothing.
+ * The contexts that a client's query names. A query for a whole family means something only when `listing`; of several of the
+ * same name it gets the first; an unknown one names nothing.
  */
-export function isNamedBy(context: MetaContext, query: string, listing: boolean): boolean {
-  return query === context.name || (listing && context.families.includes(query));
+export function namedBy(
+  contexts: readonly MetaContext[],
+  query: string,
+  listing: boolean,
+): readonly MetaContext[] {
+  const exact = contexts.find((context) => context.name === query);
+  if (exact !== undefined) return [exact];
+  return listing ? contexts.filter((context) => context.families.includes(query)) : [];
 }
 
 /** The extents of one reply: neighbours of the same kind are one. */
@@ -80,6 +115,7 @@ export class Extents {
 
   /** False when there is no room: nothing may be added after that. */
   add(length: number, flags: number): boolean {
+    if (length === 0) return true;
     const last = this.list.at(-1);
     if (last?.flags === flags) {
       last.length += length;
@@ -91,30 +127,54 @@ export class Extents {
   }
 }
 
-/** Adds what block status says of each piece of a range. */
+interface Piece {
+  /** At least 1, but at the node's end. */
+  readonly length: number;
+  readonly flags: number;
+}
+
+/** Adds each piece of a range, asking for one after the other. */
 function collectPieces(
-  backend: BlockBackend,
   range: { readonly offset: number; readonly length: number },
   extents: Extents,
-  kind: { readonly wantZero: boolean; readonly flagsOf: (status: BlockStatusFlags) => number },
+  pieceAt: (offset: number, length: number) => MaybePromise<Piece>,
 ): MaybePromise<void> {
   const end = range.offset + range.length;
   let offset = range.offset;
   const resume = (): MaybePromise<void> =>
-    collectPieces(backend, { offset, length: end - offset }, extents, kind);
-  const accept = (piece: BlockStatus): boolean => {
+    collectPieces({ offset, length: end - offset }, extents, pieceAt);
+  const accept = (piece: Piece): boolean => {
     const length = Math.min(piece.length, end - offset);
     offset += length;
-    return extents.add(length, kind.flagsOf(piece.status)) && offset < end;
+    // Without a length the node has become shorter than it was when it was exported.
+    return extents.add(length, piece.flags) && length > 0 && offset < end;
   };
   for (let pieces = 0; pieces < PIECES_PER_TURN; pieces++) {
-    const piece = backend.blockStatus(offset, end - offset, kind.wantZero);
+    const piece = pieceAt(offset, end - offset);
     if (piece instanceof Promise) {
       return piece.then((later) => (accept(later) ? resume() : undefined));
     }
     if (!accept(piece)) return undefined;
   }
   return nextTurn().then(resume);
+}
+
+/** All at once: the answer is the bitmap at one moment. What lies behind its end is clean. */
+function collectDirty(
+  bitmap: BitmapSource,
+  range: { readonly offset: number; readonly length: number },
+  extents: Extents,
+): void {
+  const end = range.offset + range.length;
+  let start = range.offset;
+  for (;;) {
+    const dirty = bitmap.nextDirtyArea(start, end);
+    if (dirty === undefined) break;
+    if (!extents.add(dirty.offset - start, 0)) return;
+    if (!extents.add(dirty.length, NBD_STATE_DIRTY)) return;
+    start = dirty.offset + dirty.length;
+  }
+  extents.add(end - start, 0);
 }
 
 /** Lets everything else that is ready have its turn. */

@@ -7,6 +7,8 @@ import {
   PERM_RESIZE,
   PERM_WRITE,
 } from '../../block/block-driver.ts';
+import { chainOf } from '../../block/block-status.ts';
+import { type DirtyBitmap, findDirtyBitmap } from '../../block/dirty-bitmap.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { BlockDirtyBitmapOrStr } from '../../qapi/generated/types.ts';
 import type { BlockExport } from '../block-export.ts';
@@ -26,6 +28,7 @@ import {
   NBD_MAX_BUFFER_SIZE,
   NBD_MAX_STRING_SIZE,
 } from './protocol.ts';
+import { wireText } from './wire-text.ts';
 
 /** Sizes are told in whole sectors. */
 const SECTOR = 512;
@@ -56,6 +59,8 @@ export interface NbdExportParts {
   readonly name: string;
   readonly description: string | undefined;
   readonly allocationDepth: boolean;
+  /** Already marked as busy, for as long as it exists. */
+  readonly bitmaps: readonly DirtyBitmap[];
 }
 
 export class NbdExport implements RunningExport {
@@ -70,6 +75,7 @@ export class NbdExport implements RunningExport {
   readonly contexts: readonly MetaContext[];
   readonly dataRange = new DataRange();
   readonly #registry: ExportRegistry;
+  readonly #bitmaps: readonly DirtyBitmap[];
   readonly #clients = new Set<ExportClient>();
 
   constructor(parts: NbdExportParts) {
@@ -79,7 +85,8 @@ export class NbdExport implements RunningExport {
       parts.description === undefined ? undefined : wireText(parts.description);
     this.size = Math.floor(this.backend.length / SECTOR) * SECTOR;
     this.flags = flagsOf(parts.common.writable, parts.registry.maxConnections);
-    this.contexts = contextsOf({ allocationDepth: parts.allocationDepth });
+    this.contexts = contextsOf(parts);
+    this.#bitmaps = parts.bitmaps;
     this.#registry = parts.registry;
     this.backend.onDrain = (drained) => {
       for (const client of this.#clients) client.setDrained(drained);
@@ -128,6 +135,7 @@ export class NbdExport implements RunningExport {
 
   delete(): void {
     this.backend.onDrain = () => {};
+    for (const bitmap of this.#bitmaps) bitmap.busy = false;
   }
 }
 
@@ -149,22 +157,42 @@ export const nbd: ExportDriver<'nbd'> = {
     // A client has been told the size; whatever else happens to the node is no concern of the export.
     const perm = PERM_CONSISTENT_READ | (common.writable ? PERM_WRITE : 0);
     common.backend.setPermissions(perm, PERM_ALL & ~PERM_RESIZE);
-    for (const bitmap of options.bitmaps ?? []) refuseBitmap(bitmap, context);
+    const bitmaps = (options.bitmaps ?? []).map((given) => bitmapFor(common, given, context));
+    for (const bitmap of bitmaps) bitmap.busy = true;
     return new NbdExport({
       common,
       registry: nbdServer,
       name,
       description,
       allocationDepth: options['allocation-depth'] ?? false,
+      bitmaps,
     });
   },
 };
 
-/** No node has dirty bitmaps yet, so every one is a wrong one. */
-function refuseBitmap(bitmap: BlockDirtyBitmapOrStr, context: ExportContext): never {
-  if (typeof bitmap === 'string') throw new QmpError(`Bitmap '${bitmap}' is not found`);
-  if (!context.hasNode(bitmap.node)) throw new QmpError(`Node '${bitmap.node}' not found`);
-  throw new QmpError(`Dirty bitmap '${bitmap.name}' not found`);
+/** The bitmap that the user means. Throws QmpError when there is none, or when it cannot be exported. */
+function bitmapFor(
+  common: BlockExport,
+  given: BlockDirtyBitmapOrStr,
+  context: ExportContext,
+): DirtyBitmap {
+  const bitmap =
+    typeof given === 'string' ? bitmapInChain(common, given) : context.findDirtyBitmap(given);
+  bitmap.checkNotBusy();
+  return bitmap;
+}
+
+/** Of the exported node, or of the first one below it in its chain that has a bitmap of that name. */
+function bitmapInChain({ backend, writable }: BlockExport, name: string): DirtyBitmap {
+  for (const node of chainOf(backend.node)) {
+    const bitmap = findDirtyBitmap(node, name);
+    if (bitmap === undefined) continue;
+    if (!writable && !node.readOnly && bitmap.enabled) {
+      throw new QmpError(`Enabled bitmap '${name}' incompatible with readonly export`);
+    }
+    return bitmap;
+  }
+  throw new QmpError(`Bitmap '${name}' is not found`);
 }
 
 function flagsOf(writable: boolean, maxConnections: number): number {
@@ -178,8 +206,4 @@ function flagsOf(writable: boolean, maxConnections: number): number {
       ? NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO
       : NBD_FLAG_READ_ONLY)
   );
-}
-
-function wireText(text: string): string {
-  return Buffer.from(text).toString('latin1');
 }

@@ -1,7 +1,7 @@
 // The options of the handshake, one row each. Names of exports and contexts are compared and echoed byte by byte, so they are
 // latin1 strings here: one character for one byte.
 
-import { isNamedBy, type MetaContext } from './meta-context.ts';
+import { type MetaContext, namedBy } from './meta-context.ts';
 import type { NbdExport } from './nbd-export.ts';
 import {
   type Handshake,
@@ -177,9 +177,7 @@ function* answerMetaContext(handshake: Handshake): Steps<OptionResult> {
   for (let index = 0; index < queries; index++) {
     const query = yield* takeQuery(handshake);
     if (query === undefined) continue;
-    for (const context of chosen.contexts) {
-      if (isNamedBy(context, query, listing)) named.add(context);
-    }
+    for (const context of namedBy(chosen.contexts, query, listing)) named.add(context);
   }
   const contexts = chosen.contexts.filter((context) => named.has(context));
   for (const context of contexts) {

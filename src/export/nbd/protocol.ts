@@ -127,6 +127,9 @@ export const NBD_REPLY_TYPE_ERROR = 0x8001;
 export const NBD_STATE_HOLE = 1 << 0;
 export const NBD_STATE_ZERO = 1 << 1;
 
+// Extent flag of qemu:dirty-bitmap.
+export const NBD_STATE_DIRTY = 1 << 0;
+
 // Errors on the wire; errno values, but a closed list.
 export const NBD_SUCCESS = 0;
 export const NBD_EPERM = 1;
