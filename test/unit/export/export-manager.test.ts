@@ -176,12 +176,12 @@ describe('ExportManager.startNbdServer', () => {
 });
 
 describe('ExportManager.close', () => {
-  it('ends every export with its event, newest first', async () => {
+  it('ends every export with its event, oldest first as in the reference', async () => {
     await manager.startNbdServer({ addr });
     await add({ id: 'first', name: '1' });
     await add({ id: 'second', name: '2' });
     await manager.close();
-    expect(events).toEqual(['BLOCK_EXPORT_DELETED second', 'BLOCK_EXPORT_DELETED first']);
+    expect(events).toEqual(['BLOCK_EXPORT_DELETED first', 'BLOCK_EXPORT_DELETED second']);
     expect(manager.query()).toEqual([]);
   });
 });
