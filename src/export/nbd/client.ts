@@ -165,7 +165,10 @@ export class NbdClient implements ExportClient {
       if (this.#output.flush(this.#channel)) return true;
     } catch (error) {
       if (!(error instanceof IoError)) throw error;
-      this.#failHandshake(new HandshakeError(`Unable to write to socket: ${error.reason}`));
+      const text = `Unable to write to socket: ${error.reason}`;
+      // The greeting is not part of what the reference calls option negotiation.
+      if (this.#step.what === 'flags') this.#fail(`write failed: ${text}`);
+      else this.#failHandshake(new HandshakeError(text));
       return false;
     }
     this.#channel.wantReadable(false);
@@ -199,7 +202,11 @@ export class NbdClient implements ExportClient {
   }
 
   #failHandshake(error: HandshakeError): void {
-    this.#options.server.log.error(`option negotiation failed: ${error.message}`);
+    this.#fail(`option negotiation failed: ${error.message}`);
+  }
+
+  #fail(text: string): void {
+    this.#options.server.log.error(text);
     this.#endHandshake();
   }
 
