@@ -1,6 +1,7 @@
 // Puts the cases of an area to one side and returns what it answered, masked: the same code for the reference and for ours.
 
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -74,7 +75,9 @@ export async function runGroup(group: Group, side: Side): Promise<Answers> {
   const masked = (lines: readonly string[]): string[] =>
     folded(
       lines.map((line) =>
-        names(mask(withoutLineEnd(line), { directory: daemon.directory, pid: daemon.pid })),
+        shortened(
+          names(mask(withoutLineEnd(line), { directory: daemon.directory, pid: daemon.pid })),
+        ),
       ),
     );
   const links = new Map<string, QmpLink>();
@@ -164,6 +167,15 @@ async function runCommandLine(oneCase: CommandLineCase, side: Side): Promise<rea
 function withoutLineEnd(text: string): string {
   if (text.endsWith('\r\n')) return text.slice(0, -2);
   return text.endsWith('\n') ? `${text.slice(0, -1)}<line end without CR>` : text;
+}
+
+const MAXIMUM_LINE = 4000;
+
+/** A very long line is kept as its beginning and a digest. */
+function shortened(line: string): string {
+  if (line.length <= MAXIMUM_LINE) return line;
+  const digest = createHash('sha256').update(line).digest('hex');
+  return `${line.slice(0, 200)}… ${line.length} characters, sha256 ${digest}`;
 }
 
 /** The same line many times over is told once, with its number. */

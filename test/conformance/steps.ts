@@ -18,7 +18,7 @@ export interface Stage {
   readonly patienceMs: number;
 }
 
-const RAW_LIMIT_MS = 1500;
+const RAW_LIMIT_MS = 6000;
 const LISTEN_MS = 200;
 
 type Performer<Kind extends Step['do']> = (
