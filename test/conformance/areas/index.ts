@@ -1,10 +1,12 @@
 // Every area, in the order in which they are recorded and tested.
 
 import type { Area } from '../case.ts';
+import { bitmapExports } from './bitmap-exports.ts';
 import { blockdev } from './blockdev.ts';
 import { chardev } from './chardev.ts';
 import { commandLine } from './command-line.ts';
 import { directIo } from './direct-io.ts';
+import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { exports } from './exports.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
@@ -23,4 +25,6 @@ export const areas: readonly Area[] = [
   nbdOptions,
   nbdCommands,
   directIo,
+  dirtyBitmaps,
+  bitmapExports,
 ];

@@ -1,0 +1,4 @@
+import { bitmapExports } from './areas/bitmap-exports.ts';
+import { conformance } from './suite.ts';
+
+conformance(bitmapExports);
