@@ -3,23 +3,23 @@
 // other. Back-pressure instead of queues: without a free slot, or with replies that the peer does not take, nothing is read.
 
 import { errno } from '../../base/errno.ts';
-import { IoError, ProtocolError } from '../../base/errors.ts';
-import type { IoBuffer } from '../../base/io-buffer.ts';
+import { IoError } from '../../base/errors.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import { type CommandRow, rowOfCommand } from './commands.ts';
+import type { CommandRow } from './commands.ts';
 import type { DataRange } from './data-range.ts';
 import { wireErrorOf } from './errno.ts';
 import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
-import { NBD_CMD_DISC, NBD_EINVAL, nameOfCommand, REQUEST_SIZE } from './protocol.ts';
+import { NBD_EINVAL } from './protocol.ts';
 import { replyDone, replyError } from './reply.ts';
-import { refusal, refusalBeforePayload } from './request.ts';
+import { refusal } from './request.ts';
+import { type Frame, RequestReader } from './request-reader.ts';
 import { CommandError, type Session } from './session.ts';
-import { decodeRequest, NbdRequest } from './wire.ts';
+import type { NbdRequest } from './wire.ts';
 
 /** Requests of one connection that may be under way at once; the reference's limit. */
 const MAX_REQUESTS_IN_FLIGHT = 16;
@@ -29,9 +29,6 @@ const MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024;
 
 /** Bytes of replies that are sent before the next request is carried out. */
 const SEND_FROM = 128 * 1024;
-
-/** Data of a write from this length on are received straight into a buffer of their own. */
-const DIRECT_FROM = 64 * 1024;
 
 /** What one connection may do before others get their turn: a request costs 1 and another 1 for each 4 KiB of data. */
 const TURN = 2048;
@@ -75,23 +72,12 @@ export class Transmission implements Session {
   readonly dataRange: DataRange;
   readonly #options: TransmissionOptions;
   readonly #channel: ByteChannel;
-  readonly #input: Input;
   /** `ending`: takes no more requests, but finishes and answers those that it has. */
   #state: 'serving' | 'ending' | 'ended' = 'serving';
   #endReason: string | undefined;
   #idleReported = false;
 
-  /** The request being received, and those that can be used for the next. */
-  #request = new NbdRequest();
-  #row: CommandRow | undefined;
-  #decoded = false;
-  readonly #spareRequests: NbdRequest[] = [];
-  /** Where large data of #request are being received, and how many there are. */
-  #direct: IoBuffer | undefined;
-  #directLength = 0;
-  /** The request before was large: another is likely, so leave its data in the socket. */
-  #expectLarge = false;
-
+  readonly #reader: RequestReader;
   #inFlight = 0;
   #bytesInFlight = 0;
   #drained = false;
@@ -103,7 +89,7 @@ export class Transmission implements Session {
   constructor(options: TransmissionOptions) {
     this.#options = options;
     this.#channel = options.channel;
-    this.#input = options.input;
+    this.#reader = new RequestReader(options);
     this.output = options.output;
     this.trace = options.trace;
     this.backend = options.target.backend;
@@ -128,9 +114,12 @@ export class Transmission implements Session {
     if (!this.#flush()) return;
     let left = TURN;
     while (this.#state === 'serving') {
-      while (left > 0 && !this.#full() && this.#next()) {
-        left -= 1 + (this.#request.length >>> 12);
-        this.#serve();
+      while (left > 0 && !this.#full()) {
+        const frame = this.#reader.next();
+        if (frame === 'incomplete') break;
+        left -= 1 + (this.#reader.request.length >>> 12);
+        this.#take(frame);
+        if (this.#state !== 'serving') break;
         if (this.output.length >= SEND_FROM && !this.#flush()) return;
       }
       if (!this.#flush()) return;
@@ -197,96 +186,30 @@ export class Transmission implements Session {
     );
   }
 
-  /** Whether #request has been received completely, data included. */
-  #next(): boolean {
-    while (!this.#decoded) {
-      if (this.#state !== 'serving' || this.#input.length < REQUEST_SIZE) return false;
-      this.#decode();
+  #take(frame: Exclude<Frame, 'incomplete'>): void {
+    const { request, reason } = this.#reader;
+    switch (frame) {
+      case 'complete':
+        this.#serve(request);
+        break;
+      case 'refused':
+        this.#refuse(request, reason);
+        break;
+      case 'broken':
+        this.#refuse(request, reason);
+        this.#end(UNFINISHED);
+        break;
+      case 'disconnect':
+        this.#end(undefined);
+        break;
     }
-    if (this.#row?.payload !== 'request' || this.#request.length === 0) return true;
-    return this.#haveData(this.#request);
-  }
-
-  #decode(): void {
-    const input = this.#input;
-    const request = this.#request;
-    const at = input.start;
-    input.start += REQUEST_SIZE;
-    try {
-      decodeRequest((input.buffer as IoBuffer).view, at, request);
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      const magic = (input.buffer as IoBuffer).view.getUint32(at);
-      this.#refuse(request, `invalid magic (got 0x${magic.toString(16)})`);
-      this.#end(UNFINISHED);
-      return;
-    }
-    if (request.type === NBD_CMD_DISC) {
-      this.#end(undefined);
-      return;
-    }
-    const row = rowOfCommand(request.type);
-    if (this.trace.nbd_receive_request.enabled) this.#traceRequest(request);
-    const text = refusalBeforePayload(row, request);
-    if (text !== undefined) {
-      this.#refuse(request, text);
-      if (row?.payload === 'request') this.#end(UNFINISHED);
-      return;
-    }
-    this.#row = row;
-    this.#decoded = true;
-  }
-
-  #traceRequest(request: NbdRequest): void {
-    const { flags, type, offset, length } = request;
-    const name = nameOfCommand(type);
-    this.trace.nbd_receive_request.log({ name, type, flags, offset, length });
-    const { alignment } = this.#options;
-    if (offset % alignment === 0 && length % alignment === 0) return;
-    this.trace.nbd_co_receive_align_compliance.log({ name, offset, length, alignment });
-  }
-
-  /** Whether the data of a write are there; sees to it that they can be. */
-  #haveData(request: NbdRequest): boolean {
-    const input = this.#input;
-    const { length } = request;
-    if (this.#direct !== undefined) return this.#directLength === length;
-    if (input.length >= length) {
-      request.payload = input.buffer;
-      request.payloadAt = input.start;
-      input.start += length;
-      this.#expectLarge = false;
-      return true;
-    }
-    if (length < DIRECT_FROM) {
-      input.makeRoom(length);
-      return false;
-    }
-    const direct = this.#options.pool.take(length);
-    if (input.length > 0) {
-      (input.buffer as IoBuffer).bytes.copy(direct.bytes, 0, input.start, input.end);
-    }
-    this.#directLength = input.length;
-    input.start = input.end;
-    this.#direct = direct;
-    this.#expectLarge = true;
-    request.payload = direct;
-    request.payloadAt = 0;
-    return false;
   }
 
   /** Receives once. False when there is nothing to go on with. */
   #receive(): boolean {
     let received: number;
     try {
-      if (this.#direct === undefined) {
-        const limit = this.#expectLarge && this.#input.length === 0 ? REQUEST_SIZE : Infinity;
-        received = this.#input.receive(this.#channel, limit);
-      } else {
-        const missing = this.#request.length - this.#directLength;
-        received = this.#channel.receive(this.#direct, this.#directLength, missing);
-        if (received > 0) this.#directLength += received;
-      }
+      received = this.#reader.receive();
     } catch (error) {
       this.#abort(this.#readFailure(`Unable to read from socket: ${reasonOf(error)}`));
       return false;
@@ -299,16 +222,16 @@ export class Transmission implements Session {
       this.#wantReadable(true);
       // In this order, so that the pool gives each the buffer that it had before.
       this.output.releaseIdle();
-      this.#input.releaseIdle();
+      this.#options.input.releaseIdle();
       return false;
     }
     return true;
   }
 
   #endOfStream(): void {
-    if (this.#decoded) {
+    if (this.#reader.inData) {
       this.#end(this.#readFailure('Unexpected end-of-file before all data were read'));
-    } else if (this.#input.length > 0) {
+    } else if (this.#options.input.length > 0) {
       this.#end('Unexpected end-of-file before all bytes were read');
     } else {
       this.#end(undefined);
@@ -316,18 +239,16 @@ export class Transmission implements Session {
   }
 
   #readFailure(text: string): string {
-    return this.#decoded ? `Failed to read CMD_WRITE data: ${text}` : text;
+    return this.#reader.inData ? `Failed to read CMD_WRITE data: ${text}` : text;
   }
 
-  /** Carries out the request that #next() has made sure is complete. */
-  #serve(): void {
-    const request = this.#request;
-    const row = this.#row;
-    this.#decoded = false;
+  /** Carries out a request that is there completely. */
+  #serve(request: NbdRequest): void {
+    const { row } = this.#reader;
     const text = refusal(row, request, this);
     if (text !== undefined || row === undefined) {
       this.#refuse(request, text ?? '');
-      this.#releaseDirect();
+      this.#reader.done();
       return;
     }
     try {
@@ -340,31 +261,18 @@ export class Transmission implements Session {
     } catch (error) {
       this.#fail(row, request, error);
     }
-    this.#releaseDirect();
-  }
-
-  #releaseDirect(): void {
-    if (this.#direct === undefined) return;
-    this.#options.pool.give(this.#direct);
-    this.#direct = undefined;
+    this.#reader.done();
   }
 
   #finishLater(row: CommandRow, request: NbdRequest, later: Promise<void>): void {
-    this.#request = this.#spareRequests.pop() ?? new NbdRequest();
-    const direct = this.#direct;
-    this.#direct = undefined;
-    const pinned =
-      direct === undefined && row.payload === 'request' ? this.#input.pin() : undefined;
+    const release = this.#reader.keep();
     const bytes = row.limited ? request.length : 0;
     this.#inFlight++;
     this.#bytesInFlight += bytes;
     const finish = (): void => {
-      if (direct !== undefined) this.#options.pool.give(direct);
-      if (pinned !== undefined) this.#input.unpin(pinned);
+      release();
       this.#inFlight--;
       this.#bytesInFlight -= bytes;
-      request.payload = undefined;
-      this.#spareRequests.push(request);
       this.#wake();
     };
     later.then(
@@ -464,8 +372,7 @@ export class Transmission implements Session {
   #reportIdle(): void {
     if (this.#inFlight > 0 || this.#idleReported) return;
     this.#idleReported = true;
-    if (this.#direct !== undefined) this.#releaseDirect();
-    this.#input.discard();
+    this.#reader.discard();
     this.output.discard();
     this.#options.onIdle();
   }

@@ -1,0 +1,176 @@
+// Takes the requests of one connection out of its stream: header, and for a write the data behind it. Small data stay where they
+// were received; large data are received straight into a buffer of their own. Nothing is carried out before all of it is there.
+
+import { ProtocolError } from '../../base/errors.ts';
+import type { IoBuffer } from '../../base/io-buffer.ts';
+import type { Trace } from '../../base/trace.ts';
+import type { ByteChannel } from '../../net/byte-channel.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { type CommandRow, rowOfCommand } from './commands.ts';
+import type { Input } from './input.ts';
+import { NBD_CMD_DISC, nameOfCommand, REQUEST_SIZE } from './protocol.ts';
+import { refusalBeforePayload } from './request.ts';
+import { decodeRequest, NbdRequest } from './wire.ts';
+
+/** Data of a write from this length on are received straight into a buffer of their own. */
+const DIRECT_FROM = 64 * 1024;
+
+/**
+ * What next() found. `complete`: `request` is there, with its data. `refused`: `reason` says why it may not even be received;
+ * the next one can. `broken`: likewise, but what follows cannot be understood. `disconnect`: the client is done.
+ */
+export type Frame = 'incomplete' | 'complete' | 'refused' | 'broken' | 'disconnect';
+
+export interface RequestReaderOptions {
+  readonly channel: ByteChannel;
+  readonly input: Input;
+  readonly pool: BufferPool;
+  readonly trace: Trace;
+  /** Bytes that the client said its requests would be aligned to. */
+  readonly alignment: number;
+}
+
+export class RequestReader {
+  /** The request that next() was about; used again for the one after it, unless keep() is called. */
+  request = new NbdRequest();
+  /** Its row; undefined for a type that there is none for. */
+  row: CommandRow | undefined;
+  /** Why it was refused. */
+  reason = '';
+  readonly #options: RequestReaderOptions;
+  readonly #input: Input;
+  readonly #spare: NbdRequest[] = [];
+  /** The header of `request` has been taken, its data not yet. */
+  #decoded = false;
+  /** Where large data are being received, and how many there are. */
+  #direct: IoBuffer | undefined;
+  #directLength = 0;
+  /** The write before was large: another is likely, so leave its data in the socket. */
+  #expectLarge = false;
+
+  constructor(options: RequestReaderOptions) {
+    this.#options = options;
+    this.#input = options.input;
+  }
+
+  /** In the middle of the data of a write. */
+  get inData(): boolean {
+    return this.#decoded;
+  }
+
+  next(): Frame {
+    if (!this.#decoded) {
+      if (this.#input.length < REQUEST_SIZE) return 'incomplete';
+      const frame = this.#decode(this.request);
+      if (frame !== 'complete') return frame;
+    }
+    const { request } = this;
+    if (this.row?.payload !== 'request' || request.length === 0) return 'complete';
+    this.#decoded = !this.#haveData(request);
+    return this.#decoded ? 'incomplete' : 'complete';
+  }
+
+  /** Receives once: how many bytes, 0 at end of stream, or WOULD_BLOCK. Throws IoError. */
+  receive(): number {
+    const { channel } = this.#options;
+    if (this.#direct === undefined) {
+      const limit = this.#expectLarge && this.#input.length === 0 ? REQUEST_SIZE : Infinity;
+      return this.#input.receive(channel, limit);
+    }
+    const missing = this.request.length - this.#directLength;
+    const received = channel.receive(this.#direct, this.#directLength, missing);
+    if (received > 0) this.#directLength += received;
+    return received;
+  }
+
+  /** `request` has been carried out: its data are not needed any more. */
+  done(): void {
+    if (this.#direct === undefined) return;
+    this.#options.pool.give(this.#direct);
+    this.#direct = undefined;
+  }
+
+  /** `request` goes on for a while: it and its data stay as they are until the function that this returns is called. */
+  keep(): () => void {
+    const { request } = this;
+    this.request = this.#spare.pop() ?? new NbdRequest();
+    const direct = this.#direct;
+    this.#direct = undefined;
+    const pinned =
+      direct === undefined && request.payload !== undefined ? this.#input.pin() : undefined;
+    return () => {
+      if (direct !== undefined) this.#options.pool.give(direct);
+      if (pinned !== undefined) this.#input.unpin(pinned);
+      request.payload = undefined;
+      this.#spare.push(request);
+    };
+  }
+
+  /** Forgets what was received and not taken. */
+  discard(): void {
+    this.done();
+    this.#input.discard();
+  }
+
+  #decode(request: NbdRequest): Frame {
+    const input = this.#input;
+    const { view } = input.buffer as IoBuffer;
+    const at = input.start;
+    input.start += REQUEST_SIZE;
+    request.payload = undefined;
+    try {
+      decodeRequest(view, at, request);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.reason = `invalid magic (got 0x${view.getUint32(at).toString(16)})`;
+      return 'broken';
+    }
+    if (this.#options.trace.nbd_receive_request.enabled) this.#traceRequest(request);
+    if (request.type === NBD_CMD_DISC) return 'disconnect';
+    const row = rowOfCommand(request.type);
+    this.row = row;
+    const reason = refusalBeforePayload(row, request);
+    if (reason === undefined) return 'complete';
+    this.reason = reason;
+    return row?.payload === 'request' ? 'broken' : 'refused';
+  }
+
+  /** Whether the data of a write are there; sees to it that they can be. */
+  #haveData(request: NbdRequest): boolean {
+    const input = this.#input;
+    const { length } = request;
+    if (this.#direct !== undefined) return this.#directLength === length;
+    if (input.length >= length) {
+      request.payload = input.buffer;
+      request.payloadAt = input.start;
+      input.start += length;
+      this.#expectLarge = false;
+      return true;
+    }
+    if (length < DIRECT_FROM) {
+      input.makeRoom(length);
+      return false;
+    }
+    const direct = this.#options.pool.take(length);
+    const received = input.length;
+    if (received > 0) {
+      (input.buffer as IoBuffer).bytes.copy(direct.bytes, 0, input.start, input.end);
+    }
+    this.#directLength = received;
+    input.start = input.end;
+    this.#direct = direct;
+    this.#expectLarge = true;
+    request.payload = direct;
+    request.payloadAt = 0;
+    return false;
+  }
+
+  #traceRequest(request: NbdRequest): void {
+    const { trace, alignment } = this.#options;
+    const { flags, type, offset, length } = request;
+    const name = nameOfCommand(type);
+    trace.nbd_receive_request.log({ name, type, flags, offset, length });
+    if (offset % alignment === 0 && length % alignment === 0) return;
+    trace.nbd_co_receive_align_compliance.log({ name, offset, length, alignment });
+  }
+}
