@@ -196,7 +196,7 @@ function effect(id: string, name: string, node: string, ...batch: readonly Reque
     make('g64k', {}),
     make('off', { disabled: true }),
     ...asClient(name, ...batch),
-    nodes,
+    hash('off', node),
     hash('g512', node),
     hash('g4k', node),
     hash('g64k', node),

@@ -112,6 +112,15 @@ describe('blockStatus', () => {
     ]);
     const own = await nodeStatus(top, { offset: 0, length: 4096, wantZero: true });
     expect(own.status & BLOCK_ALLOCATED).toBe(0);
+    const depths: string[] = [];
+    for (let at = 0; at < 4096; ) {
+      const { depth, length } = await backend.allocationDepth(at, 4096 - at);
+      depths.push(`${at}+${length} ${depth}`);
+      at += length;
+    }
+    // Zeroes beyond the end of a backing file count as its own.
+    expect(depths).toEqual(['0+512 2', '512+512 2', '1024+512 1', '1536+512 2', '2048+2048 2']);
+    expect(await backend.allocationDepth(4096, 512)).toEqual({ depth: 0, length: 0 });
   });
 
   it('waits for drivers that answer later', async () => {
