@@ -16,9 +16,6 @@ const sizes = [256 * 1024, 1024 * 1024, 4 * 1024 * 1024, NBD_MAX_BUFFER_SIZE].ma
 /** The usual size of a buffer. */
 export const BATCH_SIZE = 256 * 1024 + SLACK;
 
-/** The largest buffer there is. */
-export const LARGEST_SIZE = NBD_MAX_BUFFER_SIZE + SLACK;
-
 /** Bytes of free buffers that a pool keeps while it is busy; beyond that they go back to the kernel at once. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 
@@ -42,7 +39,7 @@ export class BufferPool {
     this.#options = options;
   }
 
-  /** A buffer of at least `length` bytes (at most LARGEST_SIZE), its content arbitrary. */
+  /** A buffer of at least `length` bytes (at most a request of the largest size), its content arbitrary. */
   take(length: number): IoBuffer {
     for (let index = 0; index < sizes.length; index++) {
       const size = sizes[index] as number;
