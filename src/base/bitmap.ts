@@ -52,11 +52,11 @@ export class Bitmap {
 
   /** Sets bits `first` to `last`, both inclusive and within the length. */
   set(first: number, last: number): void {
-    this.#root = changed(this.#root, this.#height, { first, last, to: 'set' });
+    this.#root = changed(this.#root, this.#height, first, last, 'set');
   }
 
   clear(first: number, last: number): void {
-    this.#root = changed(this.#root, this.#height, { first, last, to: 'clear' });
+    this.#root = changed(this.#root, this.#height, first, last, 'clear');
   }
 
   clearAll(): void {
@@ -126,20 +126,13 @@ function countOf(tree: Tree, height: number): number {
   return tree === 'set' ? capacityOf(height) : tree.count;
 }
 
-interface Change {
-  readonly first: number;
-  readonly last: number;
-  readonly to: Uniform;
-}
-
-/** The tree after a change; the one given is used up. */
-function changed(tree: Tree, height: number, change: Change): Tree {
-  const { first, last, to } = change;
+/** The tree after a change; the one given is used up. This happens in every write, so it makes no objects that it can avoid. */
+function changed(tree: Tree, height: number, first: number, last: number, to: Uniform): Tree {
   const capacity = capacityOf(height);
   if (tree === to || (first === 0 && last === capacity - 1)) return to;
   const inner = typeof tree === 'object' ? tree : spread(tree, height);
-  if (isLeaf(inner)) changeLeaf(inner, change);
-  else changeBranch(inner, height, change);
+  if (isLeaf(inner)) changeLeaf(inner, first, last, to);
+  else changeBranch(inner, height, first, last, to);
   if (inner.count === 0) return 'clear';
   return inner.count === capacity ? 'set' : inner;
 }
@@ -153,7 +146,7 @@ function spread(tree: Uniform, height: number): Leaf | Branch {
   return { words, count };
 }
 
-function changeLeaf(leaf: Leaf, { first, last, to }: Change): void {
+function changeLeaf(leaf: Leaf, first: number, last: number, to: Uniform): void {
   const { words } = leaf;
   const lastWord = last >>> 5;
   for (let word = first >>> 5; word <= lastWord; word++) {
@@ -161,13 +154,20 @@ function changeLeaf(leaf: Leaf, { first, last, to }: Change): void {
     const high = word === lastWord ? -1 >>> (31 - (last & 31)) : -1;
     const mask = low & high;
     const before = words[word] as number;
-    const after = to === 'set' ? before | mask : before & ~mask;
+    const after = (to === 'set' ? before | mask : before & ~mask) >>> 0;
+    if (after === before) continue;
     words[word] = after;
     leaf.count += onesIn(after) - onesIn(before);
   }
 }
 
-function changeBranch(branch: Branch, height: number, { first, last, to }: Change): void {
+function changeBranch(
+  branch: Branch,
+  height: number,
+  first: number,
+  last: number,
+  to: Uniform,
+): void {
   const { children } = branch;
   const span = capacityOf(height - 1);
   const lastChild = Math.floor(last / span);
@@ -175,11 +175,8 @@ function changeBranch(branch: Branch, height: number, { first, last, to }: Chang
     const start = index * span;
     const before = children[index] as Tree;
     const countBefore = countOf(before, height - 1);
-    const after = changed(before, height - 1, {
-      first: Math.max(first - start, 0),
-      last: Math.min(last - start, span - 1),
-      to,
-    });
+    const from = Math.max(first - start, 0);
+    const after = changed(before, height - 1, from, Math.min(last - start, span - 1), to);
     children[index] = after;
     branch.count += countOf(after, height - 1) - countBefore;
   }

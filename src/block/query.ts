@@ -9,12 +9,13 @@ import type {
 import type { BlockChild } from './block-child.ts';
 import { CHILD_DATA, CHILD_FILTERED, CHILD_METADATA } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
+import { chainOf } from './block-status.ts';
 import { filenameOf } from './filename.ts';
 
 /** One element of query-named-block-nodes; with `flat` without the images below. Throws IoError when a length is unknown. */
 export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): BlockDeviceInfo {
   const backing = node.backing?.node;
-  const chain = options.flat ? [node] : imageChain(node);
+  const chain = options.flat ? [node] : [...chainOf(node)];
   return {
     file: filenameOf(node),
     'node-name': node.nodeName,
@@ -77,12 +78,6 @@ const noRequests: BlockDeviceStats = {
   account_failed: false,
   timed_stats: [],
 };
-
-/** The node and what shines through below it: a filter's child, a backing file. */
-function imageChain(node: BlockNode): readonly BlockNode[] {
-  const below = (node.filtered ?? node.backing)?.node;
-  return below === undefined ? [node] : [node, ...imageChain(below)];
-}
 
 function nestedImageInfo([node, ...below]: readonly BlockNode[]): ImageInfo {
   if (node === undefined) throw new Error('An image chain has at least one node');
