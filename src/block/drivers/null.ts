@@ -1,5 +1,6 @@
-// Drivers without a disk: writes vanish, reads leave the memory as it is, or zero it with `read-zeroes`. For benchmarks and
-// tests. `null-co` completes a request at once unless it has a latency, `null-aio` always later.
+// Drivers without a disk: writes vanish, reads give zeroes. For benchmarks and tests. `null-co` completes a request at once
+// unless it has a latency, `null-aio` always later. `read-zeroes` promises the zeroes in the block status; without it the
+// reference leaves memory as it is, but that memory may hold what another client read or wrote.
 
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import { QmpError } from '../../qapi/errors.ts';
@@ -49,7 +50,7 @@ function nullDriver(
       return node.state.size;
     },
     read(node, _offset, length, into, at) {
-      if (node.state.readZeroes) into.bytes.fill(0, at, at + length);
+      into.bytes.fill(0, at, at + length);
       return complete(node);
     },
     write(node) {
