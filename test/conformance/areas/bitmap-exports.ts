@@ -248,6 +248,7 @@ const seen: Case[] = [
     send(zero(100 * KIB, 4096)),
     send(whole),
     leave,
+    hash('live'),
     gone('live'),
   ),
 ];

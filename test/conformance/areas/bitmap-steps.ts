@@ -74,7 +74,7 @@ export const send = (...requests: readonly Request[]): Step => ({
   requests,
 });
 
-/** Ends when the server has noticed. */
+/** Ends when the server has noticed; a command later its export is out of use. */
 export const leave = send({ type: NBD_CMD_DISC });
 
 /** Writes as a client of `name`, which then goes. */
