@@ -52,8 +52,9 @@ export class CommandQueue {
 
   #enqueue(queue: PQueue, turn: Turn): void {
     void queue.add(async () => {
-      // p-queue may begin within `add`, where the monitor is still in the middle of its input.
-      await Promise.resolve();
+      // Not within `add`, where the monitor is still in the middle of its input; and what the command before has set off
+      // (clients that leave, nodes that close) comes to its end first, as in the reference.
+      await new Promise((resolve) => setImmediate(resolve));
       if (this.#closed) return;
       this.#running = turn().catch((error: unknown) => {
         this.#log.error(`A monitor failed unexpectedly: ${String(error)}`, { err: error });

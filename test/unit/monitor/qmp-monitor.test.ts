@@ -195,6 +195,23 @@ describe('QmpMonitor order', () => {
     expect(chardev.take()).toBe('');
   });
 
+  it('lets what a command has set off come to its end before the next', async () => {
+    const { chardev, events } = monitorFixture({
+      // As clients of the export do.
+      'block-export-del': ({ id }) => {
+        setImmediate(() => events.emit('BLOCK_EXPORT_DELETED', deleted(id)));
+      },
+      'query-block': () => [],
+    });
+    chardev.feed(
+      `${NEGOTIATE}{"execute":"block-export-del","arguments":{"id":"e"}}{"execute":"query-block"}`,
+    );
+    const lines = await chardev.lines(5);
+    expect(lines[2]).toBe('{"return": {}}');
+    expect(lines[3]).toContain('BLOCK_EXPORT_DELETED');
+    expect(lines[4]).toBe('{"return": []}');
+  });
+
   it('keeps commands waiting until the queue is started', async () => {
     const { CommandQueue } = await import('../../../src/monitor/command-queue.ts');
     const { silentLogger } = await import('../../../src/base/log.ts');
@@ -217,10 +234,12 @@ describe('QmpMonitor order', () => {
 describe('QmpMonitor back-pressure', () => {
   it('reads on, even to the end of the input, only when the command in hand is answered', async () => {
     const { passed, open } = gate();
+    const begun = gate();
     let calls = 0;
     const { chardev } = monitorFixture({
       'query-block': async () => {
         calls += 1;
+        begun.open();
         await passed;
         return [];
       },
@@ -229,7 +248,7 @@ describe('QmpMonitor back-pressure', () => {
     await chardev.lines(2);
     chardev.feed('{"execute":"query-block"}'.repeat(3));
     expect(chardev.accepting).toBe(false);
-    await new Promise(setImmediate);
+    await begun.passed;
     expect(calls).toBe(1);
     open();
     await chardev.lines(3);
@@ -238,12 +257,19 @@ describe('QmpMonitor back-pressure', () => {
 
   it('queues eight commands beside the one in hand with oob, then stops reading', async () => {
     const { passed, open } = gate();
-    const { chardev } = monitorFixture({ 'query-block': () => passed.then(() => []) });
+    const begun = gate();
+    const { chardev } = monitorFixture({
+      'query-block': async () => {
+        begun.open();
+        await passed;
+        return [];
+      },
+    });
     chardev.feed(WITH_OOB);
     await chardev.lines(2);
     const command = '{"execute":"query-block"}';
     chardev.feed(command);
-    await new Promise(setImmediate);
+    await begun.passed;
     chardev.feed(`${command.repeat(7)}{"exec-oob":"nope","id":1}`);
     expect(chardev.accepting).toBe(true);
     expect(await chardev.lines(1)).toEqual([expect.stringContaining('"id": 1')]);
