@@ -25,14 +25,24 @@ const TARGET = 'node20';
 /** Where a stand-in for koffi lives in the bundler's eyes. */
 const DIRECT_KOFFI = 'direct-koffi';
 
+/** What the bundler calls p-queue, after its folder. */
+const P_QUEUE = 'dist';
+
 /**
- * What is loaded together is one file: the program up to the greeting on standard output, the same for a socket, and what
- * carries out the first command. A part that several need is in the first of them.
+ * What is loaded together is one file: the program up to the greeting on standard output, the same for a socket, and all
+ * that a running daemon may come to need. That one is read right after the start, so that neither a lack of descriptors nor
+ * a package that has been replaced or removed can stop a command later. A part that several need is in the first of them.
  */
 const PACKS: readonly Pack[] = [
   { name: 'start', entries: ['main', 'stdio', 'terminal', 'type-model'] },
   { name: 'sockets', entries: ['socket'] },
-  { name: 'commands', entries: ['engine', 'dispatcher', 'handlers'] },
+  {
+    name: 'commands',
+    entries: [
+      ...['engine', 'dispatcher', 'handlers', 'validators', 'introspection', P_QUEUE],
+      ...['file', 'null', 'pipe', 'pty', 'ringbuf', 'telnet', 'websocket'],
+    ],
+  },
 ];
 
 /**

@@ -1,20 +1,27 @@
 // The daemon as a process: readiness, signals, the background, what is left behind.
 
 import {
+  cpSync,
   existsSync,
+  mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { QmpClient } from '../../src/client/qmp-client.ts';
+import type { ChardevBackend } from '../../src/qapi/generated/types.ts';
 import { runProgram, startDaemon } from '../helpers/daemon.ts';
 import { fileGone, fileThere } from '../helpers/files.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 
+const dist = fileURLToPath(new URL('../../dist', import.meta.url));
 const monitor = ['--chardev', 'socket,id=c,path=s,server=on,wait=off', '--monitor', 'c'];
 
 function imageIn(directory: string): void {
@@ -205,3 +212,39 @@ function sessionOf(pid: number): string | undefined {
     .replace(/^.*\) /, '')
     .split(' ')[3];
 }
+
+describe('a daemon whose package is gone', () => {
+  it('has read all that commands need', async () => {
+    // Beside the bundle, from where it finds koffi.
+    const copy = mkdtempSync(path.join(dist, 'copy-'));
+    onTestFinished(() => rmSync(copy, { recursive: true, force: true }));
+    for (const part of ['main.js', 'package.json', 'parts']) {
+      cpSync(path.join(dist, part), path.join(copy, part), { recursive: true });
+    }
+    const daemon = await startDaemon({ command: [process.execPath, path.join(copy, 'main.js')] });
+    const { qmp } = daemon;
+    await qmp.execute('query-version');
+    rmSync(copy, { recursive: true });
+
+    const backends: readonly ChardevBackend[] = [
+      { type: 'null', data: {} },
+      { type: 'file', data: { out: daemon.path('out') } },
+      { type: 'pipe', data: { device: daemon.path('out') } },
+      { type: 'pty', data: {} },
+      { type: 'ringbuf', data: {} },
+    ];
+    for (const backend of backends) {
+      await qmp.execute('chardev-add', { id: backend.type, backend });
+    }
+    await qmp.execute('query-qmp-schema');
+    await qmp.execute('object-add', { 'qom-type': 'secret', id: 's', data: 'x' });
+    await qmp.execute('qom-set', { path: '/objects/s', property: 'format', value: 'base64' });
+  });
+
+  it('whatever is loaded later than the start is in a pack', () => {
+    const parts = readdirSync(path.join(dist, 'parts')).filter((name) => name.endsWith('.js'));
+    const alone = parts.filter((name) => !parts.includes(name.replace('.js', '.pack.js')));
+    // The process that goes to the background has no commands to carry out.
+    expect(alone.filter((name) => !/\.pack\.js$|^daemonize-/.test(name))).toEqual([]);
+  });
+});
