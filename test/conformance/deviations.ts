@@ -224,6 +224,20 @@ const later: readonly Deviation[] = [
     ours: [success, success],
     why: 'handshake-max-seconds of QEMU 10.0',
   },
+  {
+    case: 'nbd-options/options: extended headers',
+    ours: ['greeting 4e42444d4147494349484156454f50540003', 'option 11 reply 0x1'],
+    why: 'later QEMU (8.2)',
+  },
+  {
+    case: 'nbd-options/NBD_OPT_STRUCTURED_REPLY: extended headers after structured reply',
+    ours: [
+      'greeting 4e42444d4147494349484156454f50540003',
+      'option 8 reply 0x1',
+      'option 11 reply 0x1',
+    ],
+    why: 'later QEMU (8.2)',
+  },
 ];
 
 export const deviations: readonly Deviation[] = [

@@ -3,7 +3,7 @@
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
-import { Extents, MAX_EXTENTS } from './meta-context.ts';
+import { Extents, MAX_EXTENTS, type MetaContext } from './meta-context.ts';
 import { NBD_CMD_FLAG_REQ_ONE } from './protocol.ts';
 import { replyExtents } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
@@ -11,22 +11,44 @@ import type { NbdRequest } from './wire.ts';
 
 /** Replies to a status request. Throws or rejects CommandError. */
 export function blockStatus(session: Session, request: NbdRequest): MaybePromise<void> {
-  if (request.length === 0) throw new CommandError(errno.EINVAL, 'need non-zero length');
-  if (session.contexts.length === 0) {
+  const negotiated = session.contexts;
+  const wanted = filterOf(request, negotiated);
+  // In this order since there are extended headers.
+  if (request.length === 0 && (wanted.length > 0 || !request.extended)) {
+    throw new CommandError(errno.EINVAL, 'need non-zero length');
+  }
+  if (negotiated.length === 0) {
     throw new CommandError(errno.EINVAL, 'CMD_BLOCK_STATUS not negotiated');
   }
-  return replyContexts(session, request, 0);
+  if (wanted.length === 0) {
+    throw new CommandError(errno.EINVAL, 'CMD_BLOCK_STATUS payload not valid');
+  }
+  return replyContexts(session, request, wanted, 0);
 }
 
-/** Replies for the selected contexts from the `index`th on. */
-function replyContexts(session: Session, request: NbdRequest, index: number): MaybePromise<void> {
-  const context = session.contexts[index];
+/** The negotiated contexts that a request asks for, in the order of their ids. */
+function filterOf(
+  { contextIds }: NbdRequest,
+  negotiated: readonly MetaContext[],
+): readonly MetaContext[] {
+  if (contextIds === undefined) return negotiated;
+  return negotiated.filter((context) => contextIds.includes(context.id));
+}
+
+/** Replies for `contexts` from the `index`th on. */
+function replyContexts(
+  session: Session,
+  request: NbdRequest,
+  contexts: readonly MetaContext[],
+  index: number,
+): MaybePromise<void> {
+  const context = contexts[index];
   if (context === undefined) return undefined;
   const extents = new Extents(request.flags & NBD_CMD_FLAG_REQ_ONE ? 1 : MAX_EXTENTS);
   const finish = (): MaybePromise<void> => {
-    const done = index === session.contexts.length - 1;
+    const done = index === contexts.length - 1;
     replyExtents(session, request, { contextId: context.id, extents: extents.list, done });
-    return replyContexts(session, request, index + 1);
+    return replyContexts(session, request, contexts, index + 1);
   };
   const { offset, length } = request;
   let later: MaybePromise<void>;

@@ -240,6 +240,7 @@ export class NbdClient implements ExportClient {
       trace: this.#options.server.trace,
       alignment: negotiated.alignment,
       structuredReply: negotiated.structuredReply,
+      extendedHeaders: negotiated.extendedHeaders,
       contexts: negotiated.contexts,
       onEnd: (reason) => {
         if (reason !== undefined) {

@@ -24,8 +24,6 @@ import type { Session } from './session.ts';
 import type { NbdRequest } from './wire.ts';
 
 export interface CommandRow extends RequestRules {
-  /** `request`: data follow its header. */
-  readonly payload: 'none' | 'request';
   /** `own`: run() writes the reply; `done`: it is a success without data once run() has ended. */
   readonly reply: 'done' | 'own';
   /** The text of an error reply. */
@@ -107,7 +105,7 @@ export const commands = {
     flags: ANY | NBD_CMD_FLAG_REQ_ONE,
     writes: false,
     limited: false,
-    payload: 'none',
+    payload: 'filter',
     reply: 'own',
     failure: "can't get block status",
     run: blockStatus,

@@ -24,6 +24,8 @@ const ROOM: Step = { length: 0, what: undefined };
 export interface Negotiated {
   readonly export: NbdExport;
   readonly structuredReply: boolean;
+  /** Only together with structuredReply. */
+  readonly extendedHeaders: boolean;
   /** Bytes of the smallest block, which the client said that it would obey; 1 when it did not. */
   readonly alignment: number;
   /** In the order of their ids; only those selected for this very export. */
@@ -74,6 +76,8 @@ export class Handshake {
   fixedNewstyle = false;
   noZeroes = false;
   structuredReply = false;
+  /** Only together with structuredReply. */
+  extendedHeaders = false;
   /** What NBD_OPT_SET_META_CONTEXT selected last, and for which export. */
   selection: { readonly export: NbdExport; readonly contexts: readonly MetaContext[] } | undefined;
   /** The option being negotiated, and how many bytes of its data have not been received. */
@@ -123,7 +127,13 @@ export class Handshake {
       export: chosen,
       alignment,
       structuredReply: this.structuredReply,
-      contexts: this.selection?.export === chosen ? this.selection.contexts : [],
+      extendedHeaders: this.extendedHeaders,
+      contexts: this.contextsFor(chosen),
     };
+  }
+
+  /** What is selected for an export. */
+  contextsFor(chosen: NbdExport): readonly MetaContext[] {
+    return this.selection?.export === chosen ? this.selection.contexts : [];
   }
 }

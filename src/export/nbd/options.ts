@@ -12,6 +12,7 @@ import {
   type Steps,
 } from './negotiation.ts';
 import {
+  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
   NBD_FLAG_SEND_DF,
   NBD_INFO_BLOCK_SIZE,
   NBD_INFO_DESCRIPTION,
@@ -20,6 +21,7 @@ import {
   NBD_MAX_STRING_SIZE,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
@@ -29,6 +31,7 @@ import {
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REP_ERR_BLOCK_SIZE_REQD,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_INFO,
@@ -61,6 +64,7 @@ export const options = {
   [NBD_OPT_STRUCTURED_REPLY]: { data: 'none', answer: answerStructuredReply },
   [NBD_OPT_LIST_META_CONTEXT]: { data: 'own', answer: answerMetaContext },
   [NBD_OPT_SET_META_CONTEXT]: { data: 'own', answer: answerMetaContext },
+  [NBD_OPT_EXTENDED_HEADERS]: { data: 'none', answer: answerExtendedHeaders },
 } as const satisfies Record<NbdOption, OptionRow>;
 
 /** The row of an option, or undefined for one that there is none for. */
@@ -71,6 +75,7 @@ export function rowOfOption(option: number): OptionRow | undefined {
 //   [ 0 ..   ]  export name  the whole of the data
 /** The oldest way to choose an export. It cannot be answered with an error, so an unknown name ends the connection. */
 function* answerExportName(handshake: Handshake): Steps<OptionResult> {
+  if (handshake.extendedHeaders) throw new HandshakeError('Extended headers already negotiated');
   if (handshake.left > NBD_MAX_STRING_SIZE) throw new HandshakeError('Bad length received');
   const bytes = yield* handshake.take(handshake.left, 'export name');
   const [name = ''] = bytes.toString('latin1').split('\0', 1);
@@ -107,8 +112,20 @@ function* answerStartTls(): Steps<OptionResult> {
 }
 
 function* answerStructuredReply(handshake: Handshake): Steps<OptionResult> {
+  if (handshake.extendedHeaders) {
+    throw new OptionRefusal(NBD_REP_ERR_EXT_HEADER_REQD, 'extended headers already negotiated');
+  }
   if (handshake.structuredReply) throw invalid('structured reply already negotiated');
   handshake.structuredReply = true;
+  yield* handshake.reply(NBD_REP_ACK);
+  return undefined;
+}
+
+/** All that structured replies allow, and more: they are the same chunks with other headers. */
+function* answerExtendedHeaders(handshake: Handshake): Steps<OptionResult> {
+  if (handshake.extendedHeaders) throw invalid('extended headers already negotiated');
+  handshake.structuredReply = true;
+  handshake.extendedHeaders = true;
   yield* handshake.reply(NBD_REP_ACK);
   return undefined;
 }
@@ -235,7 +252,15 @@ function sizeAndFlags(chosen: NbdExport, handshake: Handshake): Buffer {
 }
 
 function flagsOf(chosen: NbdExport, handshake: Handshake): number {
-  return chosen.flags | (handshake.structuredReply ? NBD_FLAG_SEND_DF : 0);
+  // A status request can be filtered only where there is something to choose from; NBD_OPT_INFO comes before the choice.
+  const filters =
+    handshake.extendedHeaders &&
+    (handshake.option === NBD_OPT_INFO || handshake.contextsFor(chosen).length > 0);
+  return (
+    chosen.flags |
+    (handshake.structuredReply ? NBD_FLAG_SEND_DF : 0) |
+    (filters ? NBD_FLAG_BLOCK_STATUS_PAYLOAD : 0)
+  );
 }
 
 function u32s(...values: readonly number[]): Buffer {

@@ -8,6 +8,8 @@ export const NBD_REP_MAGIC = { high: 0x0003e889, low: 0x045565a9 } as const;
 export const NBD_REQUEST_MAGIC = 0x25609513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 // Handshake flags, server to client and client to server.
 export const NBD_FLAG_FIXED_NEWSTYLE = 1 << 0;
@@ -26,6 +28,7 @@ export const NBD_FLAG_SEND_DF = 1 << 7;
 export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
 export const NBD_FLAG_SEND_CACHE = 1 << 10;
 export const NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
+export const NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12;
 
 // Options of the handshake.
 export const NBD_OPT_EXPORT_NAME = 1;
@@ -37,6 +40,7 @@ export const NBD_OPT_GO = 7;
 export const NBD_OPT_STRUCTURED_REPLY = 8;
 export const NBD_OPT_LIST_META_CONTEXT = 9;
 export const NBD_OPT_SET_META_CONTEXT = 10;
+export const NBD_OPT_EXTENDED_HEADERS = 11;
 
 export type NbdOption =
   | typeof NBD_OPT_EXPORT_NAME
@@ -47,7 +51,8 @@ export type NbdOption =
   | typeof NBD_OPT_GO
   | typeof NBD_OPT_STRUCTURED_REPLY
   | typeof NBD_OPT_LIST_META_CONTEXT
-  | typeof NBD_OPT_SET_META_CONTEXT;
+  | typeof NBD_OPT_SET_META_CONTEXT
+  | typeof NBD_OPT_EXTENDED_HEADERS;
 
 const optionNames: Readonly<Record<NbdOption, string>> = {
   [NBD_OPT_EXPORT_NAME]: 'export name',
@@ -59,6 +64,7 @@ const optionNames: Readonly<Record<NbdOption, string>> = {
   [NBD_OPT_STRUCTURED_REPLY]: 'structured reply',
   [NBD_OPT_LIST_META_CONTEXT]: 'list meta context',
   [NBD_OPT_SET_META_CONTEXT]: 'set meta context',
+  [NBD_OPT_EXTENDED_HEADERS]: 'extended headers',
 };
 
 // Replies to options.
@@ -71,6 +77,7 @@ export const NBD_REP_ERR_POLICY = 0x80000002;
 export const NBD_REP_ERR_INVALID = 0x80000003;
 export const NBD_REP_ERR_UNKNOWN = 0x80000006;
 export const NBD_REP_ERR_BLOCK_SIZE_REQD = 0x80000008;
+export const NBD_REP_ERR_EXT_HEADER_REQD = 0x8000000a;
 
 export const NBD_INFO_EXPORT = 0;
 export const NBD_INFO_NAME = 1;
@@ -113,6 +120,7 @@ export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
 export const NBD_CMD_FLAG_DF = 1 << 2;
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
+export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 
 // Structured reply chunks.
 export const NBD_REPLY_FLAG_DONE = 1 << 0;
@@ -120,6 +128,7 @@ export const NBD_REPLY_TYPE_NONE = 0;
 export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
 export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 export const NBD_REPLY_TYPE_ERROR = 0x8001;
 
 // Extent flags of base:allocation.
@@ -152,11 +161,19 @@ export const OPTION_REPLY_SIZE = 20;
 export const REQUEST_SIZE = 28;
 export const SIMPLE_REPLY_SIZE = 16;
 export const CHUNK_SIZE = 20;
-export const OFFSET_DATA_SIZE = CHUNK_SIZE + 8;
-export const OFFSET_HOLE_SIZE = CHUNK_SIZE + 12;
-export const ERROR_CHUNK_SIZE = CHUNK_SIZE + 6;
-export const BLOCK_STATUS_SIZE = CHUNK_SIZE + 4;
+export const EXTENDED_REQUEST_SIZE = 32;
+export const EXTENDED_CHUNK_SIZE = 32;
+// What follows the header of a chunk, in front of data, text or extents.
+export const OFFSET_DATA_SIZE = 8;
+export const OFFSET_HOLE_SIZE = 12;
+export const ERROR_SIZE = 6;
+export const BLOCK_STATUS_SIZE = 4;
 export const EXTENT_SIZE = 8;
+export const BLOCK_STATUS_EXT_SIZE = 8;
+export const EXTENDED_EXTENT_SIZE = 16;
+// The payload of a status request: a length, then ids.
+export const STATUS_PAYLOAD_SIZE = 8;
+export const CONTEXT_ID_SIZE = 4;
 
 /** What the reference calls an option in its texts. */
 export function nameOfOption(option: number): string {

@@ -14,7 +14,7 @@ import {
 } from './protocol.ts';
 import { headDataChunk, headSimpleData, replyHole, replyNone } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
-import type { NbdRequest } from './wire.ts';
+import { chunkSizeOf, type NbdRequest } from './wire.ts';
 
 /** From this length on data begin on a page boundary: copies are faster, and direct I/O needs no bounce buffer. */
 const ALIGN_FROM = 64 * 1024;
@@ -84,11 +84,11 @@ function readChunk(
   length: number,
 ): MaybePromise<void> {
   const { output } = session;
-  const size = OFFSET_DATA_SIZE + length;
-  const at =
-    length < ALIGN_FROM ? output.reserve(size) : output.reserveAligned(OFFSET_DATA_SIZE, size);
+  const header = chunkSizeOf(request) + OFFSET_DATA_SIZE;
+  const size = header + length;
+  const at = length < ALIGN_FROM ? output.reserve(size) : output.reserveAligned(header, size);
   const { buffer } = output;
-  const later = session.backend.read(offset, length, buffer, at + OFFSET_DATA_SIZE);
+  const later = session.backend.read(offset, length, buffer, at + header);
   if (later === undefined) {
     headDataChunk(session, request, { buffer, at, offset, length });
     output.commit(size);

@@ -4,11 +4,13 @@ import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { Output } from './output.ts';
 import {
+  BLOCK_STATUS_EXT_SIZE,
   BLOCK_STATUS_SIZE,
-  CHUNK_SIZE,
-  ERROR_CHUNK_SIZE,
+  ERROR_SIZE,
+  EXTENDED_EXTENT_SIZE,
   EXTENT_SIZE,
   NBD_REPLY_TYPE_BLOCK_STATUS,
+  NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
   NBD_REPLY_TYPE_ERROR,
   NBD_REPLY_TYPE_NONE,
   NBD_REPLY_TYPE_OFFSET_DATA,
@@ -18,7 +20,14 @@ import {
   OFFSET_HOLE_SIZE,
   SIMPLE_REPLY_SIZE,
 } from './protocol.ts';
-import { encodeChunk, encodeSimpleReply, type NbdRequest, putU64, spellCookie } from './wire.ts';
+import {
+  chunkSizeOf,
+  encodeChunk,
+  encodeSimpleReply,
+  type NbdRequest,
+  putU64,
+  spellCookie,
+} from './wire.ts';
 
 /** Where replies go. */
 export interface ReplyTarget {
@@ -26,8 +35,13 @@ export interface ReplyTarget {
   readonly trace: Trace;
 }
 
-/** "Done", without data. The reference answers so even when structured replies were negotiated. */
-export function replyDone({ output, trace }: ReplyTarget, request: NbdRequest): void {
+/** "Done", without data. The reference answers so even when structured replies were negotiated; extended ones have no such. */
+export function replyDone(target: ReplyTarget, request: NbdRequest): void {
+  if (request.extended) {
+    replyNone(target, request);
+    return;
+  }
+  const { output, trace } = target;
   const at = output.reserve(SIMPLE_REPLY_SIZE);
   encodeSimpleReply(output.buffer.view, at, request, NBD_SUCCESS);
   if (trace.nbd_co_send_simple_reply.enabled) {
@@ -56,14 +70,15 @@ export function replyError(
     message,
   });
   const text = Buffer.from(message);
-  const at = output.reserve(ERROR_CHUNK_SIZE + text.length);
+  const header = chunkSizeOf(request);
+  const length = ERROR_SIZE + text.length;
+  const at = output.reserve(header + length);
   const { view, bytes } = output.buffer;
-  const length = ERROR_CHUNK_SIZE - CHUNK_SIZE + text.length;
   encodeChunk(view, at, request, { type: NBD_REPLY_TYPE_ERROR, length, done: true });
-  view.setUint32(at + CHUNK_SIZE, wireError);
-  view.setUint16(at + CHUNK_SIZE + 4, text.length);
-  text.copy(bytes, at + ERROR_CHUNK_SIZE);
-  output.commit(ERROR_CHUNK_SIZE + text.length);
+  view.setUint32(at + header, wireError);
+  view.setUint16(at + header + 4, text.length);
+  text.copy(bytes, at + header + ERROR_SIZE);
+  output.commit(header + length);
 }
 
 /** The end of a structured reply that has no data. */
@@ -71,13 +86,14 @@ export function replyNone({ output, trace }: ReplyTarget, request: NbdRequest): 
   if (trace.nbd_co_send_structured_done.enabled) {
     trace.nbd_co_send_structured_done.log({ cookie: spellCookie(request) });
   }
-  const at = output.reserve(CHUNK_SIZE);
+  const size = chunkSizeOf(request);
+  const at = output.reserve(size);
   encodeChunk(output.buffer.view, at, request, {
     type: NBD_REPLY_TYPE_NONE,
     length: 0,
     done: true,
   });
-  output.commit(CHUNK_SIZE);
+  output.commit(size);
 }
 
 /** Writes the header of a simple reply in front of data that were read. */
@@ -111,10 +127,10 @@ export function headDataChunk(
   const { buffer, at, offset, length } = part;
   encodeChunk(buffer.view, at, request, {
     type: NBD_REPLY_TYPE_OFFSET_DATA,
-    length: OFFSET_DATA_SIZE - CHUNK_SIZE + length,
+    length: OFFSET_DATA_SIZE + length,
     done: isLast(request, part),
   });
-  putU64(buffer.view, at + CHUNK_SIZE, offset);
+  putU64(buffer.view, at + chunkSizeOf(request), offset);
   if (trace.nbd_co_send_structured_read.enabled) {
     trace.nbd_co_send_structured_read.log({ cookie: spellCookie(request), offset, length });
   }
@@ -130,27 +146,24 @@ export function replyHole(
     const cookie = spellCookie(request);
     trace.nbd_co_send_structured_read_hole.log({ cookie, ...part });
   }
-  const at = output.reserve(OFFSET_HOLE_SIZE);
+  const header = chunkSizeOf(request);
+  const at = output.reserve(header + OFFSET_HOLE_SIZE);
   const { view } = output.buffer;
   encodeChunk(view, at, request, {
     type: NBD_REPLY_TYPE_OFFSET_HOLE,
-    length: OFFSET_HOLE_SIZE - CHUNK_SIZE,
+    length: OFFSET_HOLE_SIZE,
     done: isLast(request, part),
   });
-  putU64(view, at + CHUNK_SIZE, part.offset);
-  view.setUint32(at + CHUNK_SIZE + 8, part.length);
-  output.commit(OFFSET_HOLE_SIZE);
+  putU64(view, at + header, part.offset);
+  view.setUint32(at + header + 8, part.length);
+  output.commit(header + OFFSET_HOLE_SIZE);
 }
 
 /** The extents of one context. */
 export function replyExtents(
   { output, trace }: ReplyTarget,
   request: NbdRequest,
-  chunk: {
-    readonly contextId: number;
-    readonly extents: readonly { readonly length: number; readonly flags: number }[];
-    readonly done: boolean;
-  },
+  chunk: StatusChunk,
 ): void {
   const { extents } = chunk;
   if (trace.nbd_co_send_extents.enabled) {
@@ -158,22 +171,52 @@ export function replyExtents(
     const cookie = spellCookie(request);
     trace.nbd_co_send_extents.log({ cookie, extents: extents.length, contextId, done });
   }
-  const size = BLOCK_STATUS_SIZE + extents.length * EXTENT_SIZE;
-  const at = output.reserve(size);
+  const header = chunkSizeOf(request);
+  const length = request.extended
+    ? BLOCK_STATUS_EXT_SIZE + extents.length * EXTENDED_EXTENT_SIZE
+    : BLOCK_STATUS_SIZE + extents.length * EXTENT_SIZE;
+  const at = output.reserve(header + length);
   const { view } = output.buffer;
   encodeChunk(view, at, request, {
-    type: NBD_REPLY_TYPE_BLOCK_STATUS,
-    length: size - CHUNK_SIZE,
+    type: request.extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS,
+    length,
     done: chunk.done,
   });
-  view.setUint32(at + CHUNK_SIZE, chunk.contextId);
+  if (request.extended) putExtendedExtents(view, at + header, chunk);
+  else putExtents(view, at + header, chunk);
+  output.commit(header + length);
+}
+
+interface StatusChunk {
+  readonly contextId: number;
+  readonly extents: readonly { readonly length: number; readonly flags: number }[];
+  readonly done: boolean;
+}
+
+//   [ 0 ..  3]  context id
+//   [ 4 ..   ]  extents     length and flags, four bytes each
+function putExtents(view: DataView, at: number, { contextId, extents }: StatusChunk): void {
+  view.setUint32(at, contextId);
   let place = at + BLOCK_STATUS_SIZE;
   for (const extent of extents) {
     view.setUint32(place, extent.length);
     view.setUint32(place + 4, extent.flags);
     place += EXTENT_SIZE;
   }
-  output.commit(size);
+}
+
+//   [ 0 ..  3]  context id
+//   [ 4 ..  7]  number of extents
+//   [ 8 ..   ]  extents     length and flags, eight bytes each
+function putExtendedExtents(view: DataView, at: number, { contextId, extents }: StatusChunk): void {
+  view.setUint32(at, contextId);
+  view.setUint32(at + 4, extents.length);
+  let place = at + BLOCK_STATUS_EXT_SIZE;
+  for (const extent of extents) {
+    putU64(view, place, extent.length);
+    putU64(view, place + 8, extent.flags);
+    place += EXTENDED_EXTENT_SIZE;
+  }
 }
 
 /** Whether a part ends where the request does: its chunk is the last. */

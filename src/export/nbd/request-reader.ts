@@ -1,5 +1,5 @@
-// Takes the requests of one connection out of its stream: header, and for a write the data behind it. Small data stay where they
-// were received; large data are received straight into a buffer of their own. Nothing is carried out before all of it is there.
+// Takes the requests of one connection out of its stream: header, and what follows it, the data of a write. Small data stay where
+// they were received; large data are received straight into a buffer of their own. Nothing is carried out before all of it is there.
 
 import { ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
@@ -8,9 +8,17 @@ import type { ByteChannel } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { type CommandRow, rowOfCommand } from './commands.ts';
 import type { Input } from './input.ts';
-import { NBD_CMD_DISC, nameOfCommand, REQUEST_SIZE } from './protocol.ts';
-import { refusalBeforePayload } from './request.ts';
-import { decodeRequest, NbdRequest } from './wire.ts';
+import type { MetaContext } from './meta-context.ts';
+import {
+  EXTENDED_REQUEST_SIZE,
+  NBD_CMD_DISC,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  nameOfCommand,
+  REQUEST_SIZE,
+} from './protocol.ts';
+import { hasPayload, refusalBeforePayload } from './request.ts';
+import { takeFilter } from './status-filter.ts';
+import { decodeExtendedRequest, decodeRequest, NbdRequest, setExtendedLength } from './wire.ts';
 
 /** Data of a write from this length on are received straight into a buffer of their own. */
 const DIRECT_FROM = 64 * 1024;
@@ -26,6 +34,8 @@ export interface RequestReaderOptions {
   readonly input: Input;
   readonly pool: BufferPool;
   readonly trace: Trace;
+  readonly extendedHeaders: boolean;
+  readonly contexts: readonly MetaContext[];
   /** Bytes that the client said its requests would be aligned to. */
   readonly alignment: number;
 }
@@ -39,6 +49,8 @@ export class RequestReader {
   reason = '';
   readonly #options: RequestReaderOptions;
   readonly #input: Input;
+  readonly #headerSize: number;
+  readonly #decodeHeader: typeof decodeRequest;
   readonly #spare: NbdRequest[] = [];
   /** The header of `request` has been taken, its data not yet. */
   #decoded = false;
@@ -51,6 +63,8 @@ export class RequestReader {
   constructor(options: RequestReaderOptions) {
     this.#options = options;
     this.#input = options.input;
+    this.#headerSize = options.extendedHeaders ? EXTENDED_REQUEST_SIZE : REQUEST_SIZE;
+    this.#decodeHeader = options.extendedHeaders ? decodeExtendedRequest : decodeRequest;
   }
 
   /** In the middle of the data of a write. */
@@ -60,21 +74,29 @@ export class RequestReader {
 
   next(): Frame {
     if (!this.#decoded) {
-      if (this.#input.length < REQUEST_SIZE) return 'incomplete';
+      if (this.#input.length < this.#headerSize) return 'incomplete';
       const frame = this.#decode(this.request);
       if (frame !== 'complete') return frame;
     }
     const { request } = this;
-    if (this.row?.payload !== 'request' || request.length === 0) return 'complete';
-    this.#decoded = !this.#haveData(request);
-    return this.#decoded ? 'incomplete' : 'complete';
+    if (!hasPayload(this.row, request)) return 'complete';
+    this.#decoded = request.length > 0 && !this.#haveData(request);
+    if (this.#decoded) return 'incomplete';
+    if (this.row?.payload !== 'request') this.#applyPayload(request);
+    return 'complete';
+  }
+
+  /** A payload that is no data to write: a filter of metadata contexts, or nothing that anybody wants. */
+  #applyPayload(request: NbdRequest): void {
+    if (this.row?.payload === 'filter') takeFilter(request, this.#options.contexts);
+    else setExtendedLength(request, 0, 0);
   }
 
   /** Receives once: how many bytes, 0 at end of stream, or WOULD_BLOCK. Throws IoError. */
   receive(): number {
     const { channel } = this.#options;
     if (this.#direct === undefined) {
-      const limit = this.#expectLarge && this.#input.length === 0 ? REQUEST_SIZE : Infinity;
+      const limit = this.#expectLarge && this.#input.length === 0 ? this.#headerSize : Infinity;
       return this.#input.receive(channel, limit);
     }
     const missing = this.request.length - this.#directLength;
@@ -116,13 +138,13 @@ export class RequestReader {
     const input = this.#input;
     const { view } = input.buffer as IoBuffer;
     const at = input.start;
-    input.start += REQUEST_SIZE;
+    input.start += this.#headerSize;
     request.payload = undefined;
     try {
-      decodeRequest(view, at, request);
+      this.#decodeHeader(view, at, request);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.reason = `invalid magic (got 0x${view.getUint32(at).toString(16)})`;
+      this.reason = this.#wrongMagic(view.getUint32(at));
       return 'broken';
     }
     if (this.#options.trace.nbd_receive_request.enabled) this.#traceRequest(request);
@@ -132,7 +154,13 @@ export class RequestReader {
     const reason = refusalBeforePayload(row, request);
     if (reason === undefined) return 'complete';
     this.reason = reason;
-    return row?.payload === 'request' ? 'broken' : 'refused';
+    return hasPayload(row, request) ? 'broken' : 'refused';
+  }
+
+  #wrongMagic(magic: number): string {
+    const got = `got 0x${magic.toString(16)}`;
+    if (!this.#options.extendedHeaders) return `invalid magic (${got})`;
+    return `invalid magic (${got}, expected 0x${NBD_EXTENDED_REQUEST_MAGIC.toString(16)})`;
   }
 
   /** Whether the data of a write are there; sees to it that they can be. */

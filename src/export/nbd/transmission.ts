@@ -50,6 +50,7 @@ export interface TransmissionOptions {
   };
   readonly trace: Trace;
   readonly structuredReply: boolean;
+  readonly extendedHeaders: boolean;
   /** Bytes that the client said its requests would be aligned to. */
   readonly alignment: number;
   readonly contexts: readonly MetaContext[];

@@ -4,7 +4,12 @@
 import { ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import {
+  CHUNK_SIZE,
+  CONTEXT_ID_SIZE,
+  EXTENDED_CHUNK_SIZE,
   GREETING_SIZE,
+  NBD_EXTENDED_REPLY_MAGIC,
+  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_MAGIC,
   NBD_OPTS_MAGIC,
   NBD_REP_MAGIC,
@@ -13,6 +18,7 @@ import {
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
   OPTION_REPLY_SIZE,
+  STATUS_PAYLOAD_SIZE,
 } from './protocol.ts';
 
 const TWO_TO_32 = 2 ** 32;
@@ -27,8 +33,15 @@ export class NbdRequest {
   offsetLow = 0;
   /** Bytes. Above 2^53 it is rounded, which keeps it in order: enough to refuse it. */
   offset = 0;
+  /** Bytes. With extended headers 64 bits wide, and rounded like the offset. */
   length = 0;
-  /** Where the data of NBD_CMD_WRITE lie once they are received: at `payloadAt` in `payload`. */
+  /** Its header, and so those of its replies, are the extended ones. The next two are for them only. */
+  extended = false;
+  lengthHigh = 0;
+  lengthLow = 0;
+  /** The metadata contexts that NBD_CMD_BLOCK_STATUS asks for; empty when its payload is wrong, undefined without one. */
+  contextIds: readonly number[] | undefined = undefined;
+  /** Where its payload (the data of NBD_CMD_WRITE) lies once it is received: at `payloadAt` in `payload`. */
   payload: IoBuffer | undefined = undefined;
   payloadAt = 0;
 }
@@ -71,6 +84,55 @@ export function decodeRequest(view: DataView, at: number, into: NbdRequest): voi
   }
 }
 
+//   [ 0 ..  3]  magic    NBD_EXTENDED_REQUEST_MAGIC
+//   [ 4 ..  5]  flags    NBD_CMD_FLAG_*
+//   [ 6 ..  7]  type     NBD_CMD_*
+//   [ 8 .. 15]  cookie   opaque, echoed in every reply
+//   [16 .. 23]  offset   echoed in every reply
+//   [24 .. 31]  length   of the payload with NBD_CMD_FLAG_PAYLOAD_LEN, otherwise of the range
+/** Decodes an extended header; as decodeRequest does, it fills in all fields before it throws. */
+export function decodeExtendedRequest(view: DataView, at: number, into: NbdRequest): void {
+  into.extended = true;
+  into.contextIds = undefined;
+  into.flags = view.getUint16(at + 4);
+  into.type = view.getUint16(at + 6);
+  into.cookieHigh = view.getUint32(at + 8);
+  into.cookieLow = view.getUint32(at + 12);
+  into.offsetHigh = view.getUint32(at + 16);
+  into.offsetLow = view.getUint32(at + 20);
+  into.offset = into.offsetHigh * TWO_TO_32 + into.offsetLow;
+  setExtendedLength(into, view.getUint32(at + 24), view.getUint32(at + 28));
+  const magic = view.getUint32(at);
+  if (magic !== NBD_EXTENDED_REQUEST_MAGIC) {
+    throw new ProtocolError('request magic', magic, NBD_EXTENDED_REQUEST_MAGIC);
+  }
+}
+
+//   [ 0 ..  7]  length   bytes of the range that is asked about
+//   [ 8 ..   ]  ids      four bytes for each metadata context
+/** Decodes the payload of a status request: its range into the request, and the ids as they are. */
+export function decodeStatusPayload(view: DataView, at: number, into: NbdRequest): number[] {
+  const end = at + into.length;
+  setExtendedLength(into, view.getUint32(at), view.getUint32(at + 4));
+  const ids: number[] = [];
+  for (let place = at + STATUS_PAYLOAD_SIZE; place < end; place += CONTEXT_ID_SIZE) {
+    ids.push(view.getUint32(place));
+  }
+  return ids;
+}
+
+export function setExtendedLength(request: NbdRequest, high: number, low: number): void {
+  request.lengthHigh = high;
+  request.lengthLow = low;
+  request.length = high * TWO_TO_32 + low;
+}
+
+/** The length of a request in decimal, as exactly as spellOffset. */
+export function spellLength(request: NbdRequest): string {
+  if (!request.extended) return request.length.toString();
+  return ((BigInt(request.lengthHigh) << 32n) | BigInt(request.lengthLow)).toString();
+}
+
 /** The offset of a request in decimal, exact over the whole 64 bits; for texts. */
 export function spellOffset(request: NbdRequest): string {
   return ((BigInt(request.offsetHigh) << 32n) | BigInt(request.offsetLow)).toString();
@@ -101,18 +163,51 @@ export function encodeSimpleReply(
 //   [ 6 ..  7]  type     NBD_REPLY_TYPE_*
 //   [ 8 .. 15]  cookie
 //   [16 .. 19]  length   bytes of payload behind this header
+/** The header of a chunk, of the kind that goes with the request's; it takes chunkSizeOf(request) bytes. */
 export function encodeChunk(
   view: DataView,
   at: number,
   request: NbdRequest,
   chunk: { readonly type: number; readonly length: number; readonly done: boolean },
 ): void {
+  if (request.extended) {
+    encodeExtendedChunk(view, at, request, chunk);
+    return;
+  }
   view.setUint32(at, NBD_STRUCTURED_REPLY_MAGIC);
   view.setUint16(at + 4, chunk.done ? NBD_REPLY_FLAG_DONE : 0);
   view.setUint16(at + 6, chunk.type);
   view.setUint32(at + 8, request.cookieHigh);
   view.setUint32(at + 12, request.cookieLow);
   view.setUint32(at + 16, chunk.length);
+}
+
+//   [ 0 ..  3]  magic    NBD_EXTENDED_REPLY_MAGIC
+//   [ 4 ..  5]  flags    NBD_REPLY_FLAG_DONE on the last chunk of a reply
+//   [ 6 ..  7]  type     NBD_REPLY_TYPE_*
+//   [ 8 .. 15]  cookie
+//   [16 .. 23]  offset   the request's, whatever part of it the chunk is about
+//   [24 .. 31]  length   bytes of payload behind this header
+function encodeExtendedChunk(
+  view: DataView,
+  at: number,
+  request: NbdRequest,
+  chunk: { readonly type: number; readonly length: number; readonly done: boolean },
+): void {
+  view.setUint32(at, NBD_EXTENDED_REPLY_MAGIC);
+  view.setUint16(at + 4, chunk.done ? NBD_REPLY_FLAG_DONE : 0);
+  view.setUint16(at + 6, chunk.type);
+  view.setUint32(at + 8, request.cookieHigh);
+  view.setUint32(at + 12, request.cookieLow);
+  view.setUint32(at + 16, request.offsetHigh);
+  view.setUint32(at + 20, request.offsetLow);
+  view.setUint32(at + 24, 0);
+  view.setUint32(at + 28, chunk.length);
+}
+
+/** Bytes of a chunk's header in a reply to this request. */
+export function chunkSizeOf(request: NbdRequest): number {
+  return request.extended ? EXTENDED_CHUNK_SIZE : CHUNK_SIZE;
 }
 
 //   [ 0 ..  7]  magic    NBD_OPTS_MAGIC

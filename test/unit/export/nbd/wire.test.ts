@@ -1,10 +1,18 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ProtocolError } from '../../../../src/base/errors.ts';
-import { NBD_REQUEST_MAGIC, REQUEST_SIZE } from '../../../../src/export/nbd/protocol.ts';
 import {
+  EXTENDED_REQUEST_SIZE,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_REQUEST_MAGIC,
+  REQUEST_SIZE,
+} from '../../../../src/export/nbd/protocol.ts';
+import {
+  chunkSizeOf,
+  decodeExtendedRequest,
   decodeOptionMagic,
   decodeRequest,
+  decodeStatusPayload,
   encodeChunk,
   encodeExportNameReply,
   encodeGreeting,
@@ -12,6 +20,7 @@ import {
   encodeSimpleReply,
   NbdRequest,
   putU64,
+  spellLength,
   spellOffset,
   u64,
 } from '../../../../src/export/nbd/wire.ts';
@@ -95,6 +104,73 @@ describe('decodeRequest', () => {
     expect(() => decodeRequest(viewOf(bytes), 0, new NbdRequest())).toThrow(
       'request magic: received 0x12345678, expected 0x25609513',
     );
+  });
+});
+
+describe('decodeExtendedRequest', () => {
+  const wide = fc.record({ flags: u16s, type: u16s, cookie: u64s, offset: u64s, length: u64s });
+
+  function extended(fields: { cookie: bigint; offset: bigint; length: bigint }): Buffer {
+    const bytes = Buffer.alloc(EXTENDED_REQUEST_SIZE);
+    bytes.writeUInt32BE(NBD_EXTENDED_REQUEST_MAGIC, 0);
+    bytes.writeBigUInt64BE(fields.cookie, 8);
+    bytes.writeBigUInt64BE(fields.offset, 16);
+    bytes.writeBigUInt64BE(fields.length, 24);
+    return bytes;
+  }
+
+  it('gives every field back, the cookie, offset and length exactly over 64 bits', () => {
+    fc.assert(
+      fc.property(wide, (fields) => {
+        const bytes = extended(fields);
+        bytes.writeUInt16BE(fields.flags, 4);
+        bytes.writeUInt16BE(fields.type, 6);
+        const request = new NbdRequest();
+        decodeExtendedRequest(viewOf(bytes), 0, request);
+        expect(request).toMatchObject({
+          extended: true,
+          flags: fields.flags,
+          type: fields.type,
+          offset: Number(fields.offset),
+          length: Number(fields.length),
+        });
+        expect(spellOffset(request)).toBe(fields.offset.toString());
+        expect(spellLength(request)).toBe(fields.length.toString());
+      }),
+    );
+  });
+
+  it('is answered with headers of its own kind', () => {
+    const request = new NbdRequest();
+    const fields = { cookie: 0xfeedface_deadbeefn, offset: 0x0123456789abcdefn, length: 0n };
+    decodeExtendedRequest(viewOf(extended(fields)), 0, request);
+    expect(chunkSizeOf(request)).toBe(32);
+    const bytes = Buffer.alloc(32);
+    encodeChunk(viewOf(bytes), 0, request, { type: 6, length: 24, done: true });
+    expect(bytes.toString('hex')).toBe(
+      '6e8a278c00010006feedfacedeadbeef0123456789abcdef0000000000000018',
+    );
+  });
+
+  it('names the magic in its error, when all fields are there', () => {
+    const bytes = extended({ cookie: 7n, offset: 0n, length: 0n });
+    bytes.writeUInt32BE(NBD_REQUEST_MAGIC, 0);
+    const request = new NbdRequest();
+    expect(() => decodeExtendedRequest(viewOf(bytes), 0, request)).toThrow(
+      'request magic: received 0x25609513, expected 0x21e41c71',
+    );
+    expect(request.cookieLow).toBe(7);
+  });
+});
+
+describe('decodeStatusPayload', () => {
+  it('gives the ids, and the length to the request', () => {
+    const request = new NbdRequest();
+    request.extended = true;
+    request.length = 16;
+    const bytes = Buffer.from('ffffffffffffffff00000000000000000000000200000003', 'hex');
+    expect(decodeStatusPayload(viewOf(bytes), 8, request)).toEqual([2, 3]);
+    expect(request.length).toBe(0);
   });
 });
 
