@@ -39,8 +39,19 @@ const PACKS: readonly Pack[] = [
   {
     name: 'commands',
     entries: [
-      ...['engine', 'dispatcher', 'handlers', 'validators', 'introspection', P_QUEUE],
-      ...['file', 'null', 'pipe', 'pty', 'ringbuf', 'telnet', 'websocket'],
+      'engine',
+      'dispatcher',
+      'handlers',
+      'validators',
+      'introspection',
+      P_QUEUE,
+      'file',
+      'null',
+      'pipe',
+      'pty',
+      'ringbuf',
+      'telnet',
+      'websocket',
     ],
   },
 ];
