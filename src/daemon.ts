@@ -68,7 +68,7 @@ export class Daemon implements DaemonServices {
     this.events.add({
       event: (message) => this.trace.monitor_protocol_event_emit.log({ event: message['event'] }),
     });
-    this.objects = new ObjectRegistry({ trace: this.trace });
+    this.objects = new ObjectRegistry({ trace: this.trace, log });
     this.#poller = new Poller({
       onError: (error) => log.error(`Unexpected error: ${String(error)}`, { err: error }),
     });

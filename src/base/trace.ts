@@ -13,6 +13,9 @@ export const tracePointNames = {
   qauthz_simple_is_allowed: 'An authz-simple object was asked about an identity',
   qauthz_list_check_rule: 'An authz-list object compares an identity with a rule',
   qauthz_list_default_policy: 'No rule of an authz-list object matched',
+  qauthz_list_file_load: 'An authz-list-file object reads its file',
+  qauthz_list_file_refresh: 'The file of an authz-list-file object has changed',
+  qcrypto_tls_creds_x509_load: 'The files of TLS credentials are read',
   // NBD server
   nbd_server_client_connected: 'A peer connected to the NBD server',
   nbd_negotiate_begin: 'A handshake begins',

@@ -28,7 +28,9 @@ export function daemonTarget(daemon: Daemon): OptionTarget {
     addExport: async (options) => (await daemon.load()).engine.exports.add(options),
     addMonitor: (options) => daemon.addMonitor(options),
     startNbdServer: async (options) => (await daemon.load()).engine.exports.startNbdServer(options),
-    addObject: (options) => void daemon.objects.add(options),
+    addObject: async (options) => {
+      await daemon.objects.add(options);
+    },
     async addChardev(text) {
       const option = parseChardevOption(text, log);
       if (option.help !== undefined) return { exitCode: option.exitCode, output: option.help };

@@ -50,7 +50,7 @@ export interface OptionTarget {
   addExport(options: OptionTypes['BlockExportOptions']): Promise<void>;
   addMonitor(options: OptionTypes['MonitorOptions']): void;
   startNbdServer(options: OptionTypes['NbdServerOptions']): Promise<void>;
-  addObject(options: OptionTypes['ObjectOptions']): void;
+  addObject(options: OptionTypes['ObjectOptions']): Promise<void>;
   /** Takes the option's text; answers what to print when it asks for help. */
   addChardev(text: string): Promise<Ending | undefined>;
 }
@@ -88,7 +88,7 @@ const builders = {
       const { help, values } = parseKeyval(argument, 'qom-type');
       if (help) return { exitCode: 0, output: objectHelp(values['qom-type']) };
     }
-    target.addObject(await optionValue(argument, 'ObjectOptions', 'qom-type'));
+    await target.addObject(await optionValue(argument, 'ObjectOptions', 'qom-type'));
     return undefined;
   },
 } satisfies { readonly [Name in OptionName]?: Apply };

@@ -13,6 +13,8 @@ import type { BlockGraph } from '../block/block-graph.ts';
 import type { BlockNode } from '../block/block-node.ts';
 import { lookUpDirtyBitmap } from '../block/dirty-bitmap-commands.ts';
 import { flattenAddress, type SocketAddress } from '../net/socket-address.ts';
+import { tlsCredentials } from '../object/tls-creds.ts';
+import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
 import type {
@@ -29,12 +31,7 @@ import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
 import { exportDrivers } from './index.ts';
 import { DEFAULT_HANDSHAKE_MAX_SECONDS, DEFAULT_MAX_CONNECTIONS, NbdServer } from './nbd/server.ts';
-
-/** User-created objects, as far as exports refer to them. */
-export interface ObjectLookup {
-  /** The object, or undefined. */
-  find(id: string): unknown;
-}
+import { loadTls, type NbdTls } from './nbd/tls.ts';
 
 export interface ExportManagerOptions {
   readonly graph: BlockGraph;
@@ -81,22 +78,17 @@ export class ExportManager {
     }
     this.#starting = true;
     try {
-      const server = await NbdServer.start(
+      const secure = await this.#tlsOf(options);
+      this.#nbdServer = await NbdServer.start(
         {
           address: address(),
           maxConnections: options['max-connections'] ?? DEFAULT_MAX_CONNECTIONS,
           handshakeMaxSeconds: options['handshake-max-seconds'] ?? DEFAULT_HANDSHAKE_MAX_SECONDS,
           fdsByNumber,
+          ...(secure === undefined ? {} : { secure }),
         },
         this.#options,
       );
-      try {
-        this.#checkTlsCredentials(options['tls-creds']);
-      } catch (error) {
-        await server.close({ unlink: true });
-        throw error;
-      }
-      this.#nbdServer = server;
     } finally {
       this.#starting = false;
     }
@@ -227,13 +219,15 @@ export class ExportManager {
     await Promise.all(closing.map((closed) => closed.deleted));
   }
 
-  /** There are no TLS credentials yet, so every id is a wrong one. */
-  #checkTlsCredentials(id: string | undefined): void {
-    if (id === undefined) return;
-    if (this.#options.objects.find(id) === undefined) {
-      throw new QmpError(`No TLS credentials with id '${id}'`);
-    }
-    throw new QmpError(`Object with id '${id}' is not TLS credentials`);
+  /** What makes TLS of `tls-creds` and `tls-authz`; loaded now, so that no client can be there before it. */
+  async #tlsOf(
+    options: Pick<NbdServerOptions, 'tls-creds' | 'tls-authz'>,
+  ): Promise<(() => NbdTls) | undefined> {
+    const { objects } = this.#options;
+    const { 'tls-creds': id, 'tls-authz': authz } = options;
+    if (id === undefined) return undefined;
+    const factory = await loadTls();
+    return () => factory(tlsCredentials(id, 'server', objects), { authz, objects });
   }
 }
 

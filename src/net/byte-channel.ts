@@ -6,9 +6,22 @@ import type { IoBuffer } from '../base/io-buffer.ts';
 /** What receive and send answer when the kernel has nothing to give or no room: wait for the callback. */
 export const WOULD_BLOCK = -1;
 
+/** What is said when receive or send fails, before the reason. */
+export interface ChannelFailures {
+  readonly read: string;
+  readonly write: string;
+}
+
+export const socketFailures: ChannelFailures = {
+  read: 'Unable to read from socket',
+  write: 'Unable to write to socket',
+};
+
 export interface ByteChannel {
   /** Who is at the other end, for logs: `unix:`, `127.0.0.1:50422`, ... */
   readonly peer: string;
+  /** Default: socketFailures. */
+  readonly failures?: ChannelFailures;
   /** Called when receive may have something, for as long as `wantReadable(true)`. Must not throw. */
   onReadable: () => void;
   /** Called when send may have room, for as long as `wantWritable(true)`. Must not throw. */

@@ -1,5 +1,7 @@
 // A connected socket as a ByteChannel: system calls on the descriptor, readiness from the poller, no Node stream in between.
 
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 import { type Poller, READABLE, type Watch, WRITABLE } from '../sys/poller.ts';
 import type { SocketName } from '../sys/sockaddr.ts';
@@ -75,6 +77,14 @@ export class SocketChannel implements ByteChannel {
     this.#closed = true;
     this.#watch?.close();
     close(this.fd);
+  }
+
+  /** Gives the descriptor away: it is the caller's, and the channel is closed. */
+  detach(): number {
+    if (this.#closed) throw new IoError(errno.EBADF, { syscall: 'detach' });
+    this.#closed = true;
+    this.#watch?.close();
+    return this.fd;
   }
 
   /** Sends small segments at once. Does nothing on sockets that know no such delay. */

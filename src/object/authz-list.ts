@@ -4,7 +4,7 @@ import { globMatches } from '../base/glob.ts';
 import type { QAuthZListPolicy, QAuthZListRule } from '../qapi/generated/types.ts';
 import type { JsonObject, JsonValue } from '../qapi/json-value.ts';
 import type { Authorizer } from './authz.ts';
-import type { UserObjectType } from './user-object.ts';
+import type { ObjectContext, UserObjectType } from './user-object.ts';
 
 export interface AuthzList extends Authorizer {
   policy: QAuthZListPolicy;
@@ -32,7 +32,16 @@ export const authzList: UserObjectType<'authz-list', AuthzList> = {
       },
     },
   ],
-  create: ({ id, policy = 'deny', rules = [] }, { trace }) => ({
+  create: ({ id, policy = 'deny', rules = [] }, context) => listOf(id, { policy, rules }, context),
+};
+
+/** A list that answers by itself, for those that have one inside. */
+export function listOf(
+  id: string,
+  { policy, rules }: Pick<AuthzList, 'policy' | 'rules'>,
+  { trace }: Pick<ObjectContext, 'trace'>,
+): AuthzList {
+  return {
     policy,
     rules,
     allows(who) {
@@ -46,8 +55,8 @@ export const authzList: UserObjectType<'authz-list', AuthzList> = {
       trace.qauthz_list_default_policy.log({ id, identity: who, policy: this.policy });
       return this.policy === 'allow';
     },
-  }),
-};
+  };
+}
 
 function ruleAsJson({ match, policy, format }: QAuthZListRule): JsonValue {
   const object: JsonObject = Object.create(null);

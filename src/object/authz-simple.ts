@@ -20,7 +20,7 @@ export const authzSimple: UserObjectType<'authz-simple', AuthzSimple> = {
       },
     },
   ],
-  create: ({ id, identity }, { trace }) => ({
+  create: ({ id, identity }, { trace }): AuthzSimple => ({
     identity,
     allows(who) {
       trace.qauthz_simple_is_allowed.log({ id, identity: who, expected: this.identity });

@@ -1,6 +1,7 @@
 // The objects that users make with --object and object-add, by their ids: what hangs under /objects in the object model.
 
 import { GlibStringSet } from '../base/glib-hash-table.ts';
+import { type Logger, silentLogger } from '../base/log.ts';
 import { createTrace, type Trace } from '../base/trace.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { ObjectOptions } from '../qapi/generated/types.ts';
@@ -11,17 +12,19 @@ const ID = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
 export class ObjectRegistry implements ObjectLookup {
   readonly #trace: Trace;
+  readonly #log: Logger;
   readonly #objects = new Map<string, UserObject>();
   /** Ids in the order in which qom-list walks them. */
   readonly #names = new GlibStringSet();
   #touched = false;
 
-  constructor(options: { trace?: Trace } = {}) {
+  constructor(options: { readonly trace?: Trace; readonly log?: Logger } = {}) {
     this.#trace = options.trace ?? createTrace();
+    this.#log = options.log ?? silentLogger;
   }
 
-  /** object-add. Throws QmpError; nothing is left behind then. */
-  add(options: ObjectOptions): UserObject {
+  /** object-add, done at once or later. Throws or rejects with QmpError; nothing is left behind then. */
+  add(options: ObjectOptions): UserObject | Promise<UserObject> {
     const { id, 'qom-type': typeName } = options;
     if (!ID.test(id)) {
       throw new QmpError(`Parameter 'id' expects an identifier`, {
@@ -37,10 +40,14 @@ export class ObjectRegistry implements ObjectLookup {
     // As the reference does, so that its hash table's history is ours: the name comes first, and goes again on failure.
     this.#names.add(id);
     try {
-      const state = type.create(options, { objects: this, trace: this.#trace });
-      const object: UserObject = { id, type, state };
-      this.#objects.set(id, object);
-      return object;
+      const state = type.create(options, {
+        objects: this,
+        trace: this.#trace,
+        log: this.#log,
+      });
+      return state instanceof Promise
+        ? this.#addLater({ id, type }, state)
+        : this.#register({ id, type, state });
     } catch (error) {
       this.#names.delete(id);
       throw error;
@@ -50,8 +57,17 @@ export class ObjectRegistry implements ObjectLookup {
   /** object-del. Throws QmpError when there is no such object. */
   remove(id: string): void {
     this.#touched = true;
-    if (!this.#objects.delete(id)) throw new QmpError(`object '${id}' not found`);
+    const object = this.#objects.get(id);
+    if (object === undefined) throw new QmpError(`object '${id}' not found`);
+    this.#objects.delete(id);
     this.#names.delete(id, { walking: true });
+    object.type.destroy?.(object.state);
+  }
+
+  /** The daemon ends: objects let go of what they hold. */
+  close(): void {
+    for (const { type, state } of this.#objects.values()) type.destroy?.(state);
+    this.#objects.clear();
   }
 
   find(id: string): UserObject | undefined {
@@ -67,6 +83,23 @@ export class ObjectRegistry implements ObjectLookup {
   /** False until the first use: the reference makes /objects only then. */
   get exists(): boolean {
     return this.#touched;
+  }
+
+  async #addLater(
+    { id, type }: Pick<UserObject, 'id' | 'type'>,
+    later: Promise<unknown>,
+  ): Promise<UserObject> {
+    try {
+      return this.#register({ id, type, state: await later });
+    } catch (error) {
+      this.#names.delete(id);
+      throw error;
+    }
+  }
+
+  #register(object: UserObject): UserObject {
+    this.#objects.set(object.id, object);
+    return object;
   }
 }
 

@@ -2,14 +2,25 @@
 
 import type { ObjectType } from '../qapi/generated/types.ts';
 import { authzList } from './authz-list.ts';
+import { authzListFile } from './authz-list-file.ts';
 import { authzSimple } from './authz-simple.ts';
-import { secret } from './secret.ts';
+import { secret, secretProperties } from './secret.ts';
+import { secretKeyring } from './secret-keyring.ts';
+import { tlsCredsProperties } from './tls-creds.ts';
+import { tlsCredsAnon } from './tls-creds-anon.ts';
+import { tlsCredsPsk } from './tls-creds-psk.ts';
+import { tlsCredsX509 } from './tls-creds-x509.ts';
 import type { UserObjectType } from './user-object.ts';
 
 export const objectTypes = {
   'authz-list': authzList,
+  'authz-list-file': authzListFile,
   'authz-simple': authzSimple,
   secret,
+  secret_keyring: secretKeyring,
+  'tls-creds-anon': tlsCredsAnon,
+  'tls-creds-psk': tlsCredsPsk,
+  'tls-creds-x509': tlsCredsX509,
 } satisfies { readonly [Name in ObjectType]: UserObjectType<Name> };
 
 /** The row of a type; its functions take that type's state and options. */
@@ -34,25 +45,18 @@ export const qomTypes: { readonly [name: string]: QomType } = {
     parent: 'object',
     abstract: true,
     userCreatable: true,
-    properties: [
-      { name: 'iv', type: 'string' },
-      { name: 'keyid', type: 'string' },
-      { name: 'loaded', type: 'bool' },
-      { name: 'format', type: 'QCryptoSecretFormat' },
-    ],
+    properties: secretProperties,
   },
   container: { parent: 'object' },
   interface: { abstract: true },
-  secret: {
-    ...userType(secret),
-    properties: [
-      { name: 'file', type: 'string' },
-      { name: 'data', type: 'string' },
-    ],
-  },
+  'tls-creds-anon': userType(tlsCredsAnon, tlsCredsProperties.length),
+  secret: userType(secret, secretProperties.length),
   authz: { parent: 'object', abstract: true },
+  'tls-creds-psk': userType(tlsCredsPsk, tlsCredsProperties.length),
+  'tls-creds': { parent: 'object', abstract: true, properties: tlsCredsProperties },
   'chardev-pipe': { parent: 'chardev-fd' },
   'chardev-fd': { parent: 'chardev', abstract: true },
+  'authz-list-file': userType(authzListFile),
   'chardev-null': { parent: 'chardev' },
   'chardev-ringbuf': { parent: 'chardev' },
   'authz-list': userType(authzList),
@@ -69,7 +73,9 @@ export const qomTypes: { readonly [name: string]: QomType } = {
   'chardev-file': { parent: 'chardev-fd' },
   'chardev-memory': { parent: 'chardev-ringbuf' },
   object: { abstract: true, properties: [{ name: 'type', type: 'string' }] },
+  'tls-creds-x509': userType(tlsCredsX509, tlsCredsProperties.length),
   'chardev-pty': { parent: 'chardev' },
+  secret_keyring: userType(secretKeyring, secretProperties.length),
 };
 
 /** The type and its ancestors, the type itself first. */
@@ -88,9 +94,13 @@ export function qomProperties(name: string): { readonly name: string; readonly t
     .flatMap((type) => qomTypes[type]?.properties ?? []);
 }
 
-function userType(row: {
-  readonly parent: string;
-  readonly properties: readonly { readonly name: string; readonly type: string }[];
-}): QomType {
-  return { parent: row.parent, userCreatable: true, properties: row.properties };
+/** A row as a type of the tree; its first `inherited` properties are those of its parent. */
+function userType(
+  row: {
+    readonly parent: string;
+    readonly properties: readonly { readonly name: string; readonly type: string }[];
+  },
+  inherited = 0,
+): QomType {
+  return { parent: row.parent, userCreatable: true, properties: row.properties.slice(inherited) };
 }

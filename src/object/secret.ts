@@ -3,13 +3,12 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
-import type { QCryptoSecretFormat } from '../qapi/generated/types.ts';
+import type { QCryptoSecretFormat, SecretCommonProperties } from '../qapi/generated/types.ts';
 import { decodeBase64 } from './base64.ts';
-import { type ObjectLookup, type OptionsOf, stateOf, type UserObjectType } from './user-object.ts';
+import type { ObjectLookup, ObjectProperty, OptionsOf, UserObjectType } from './user-object.ts';
 
-export interface Secret {
-  data: string | undefined;
-  file: string | undefined;
+/** What all kinds of secret have in common. */
+export interface SecretCommon {
   format: QCryptoSecretFormat;
   keyid: string | undefined;
   iv: string | undefined;
@@ -17,30 +16,36 @@ export interface Secret {
   readonly bytes: Buffer;
 }
 
+export interface Secret extends SecretCommon {
+  data: string | undefined;
+  file: string | undefined;
+}
+
 const KEY_BYTES = 32;
 const BLOCK_BYTES = 16;
+
+/** The parent type's properties, in the order of qom-list. */
+export const secretProperties: readonly ObjectProperty<SecretCommon>[] = [
+  text<SecretCommon>('iv'),
+  text<SecretCommon>('keyid'),
+  { name: 'loaded', type: 'bool', get: () => true },
+  {
+    name: 'format',
+    type: 'QCryptoSecretFormat',
+    get: ({ format }) => format,
+    set: (state, value) => {
+      state.format = value as QCryptoSecretFormat;
+    },
+  },
+];
 
 export const secret: UserObjectType<'secret', Secret> = {
   name: 'secret',
   parent: 'secret_common',
-  properties: [
-    text('iv'),
-    text('keyid'),
-    { name: 'loaded', type: 'bool', get: () => true },
-    {
-      name: 'format',
-      type: 'QCryptoSecretFormat',
-      get: ({ format }) => format,
-      set: (state, value) => {
-        state.format = value as QCryptoSecretFormat;
-      },
-    },
-    text('file'),
-    text('data'),
-  ],
+  properties: [...secretProperties, text<Secret>('file'), text<Secret>('data')],
   create: (options, { objects }) => {
-    const { data, file, format = 'raw', keyid, iv } = options;
-    return { data, file, format, keyid, iv, bytes: secretFrom(options, objects) };
+    const { data, file } = options;
+    return { data, file, ...secretFrom(inputOf(options), options, objects) };
   },
 };
 
@@ -52,9 +57,10 @@ export const secret: UserObjectType<'secret', Secret> = {
 export function secretBytes(id: string, objects: ObjectLookup): Buffer {
   const object = objects.find(id);
   if (object === undefined) throw new QmpError(`No secret with id '${id}'`);
-  const state = stateOf(object, secret);
-  if (state === undefined) throw new QmpError(`Object with id '${id}' is not a secret`);
-  return state.bytes;
+  if (object.type.parent !== 'secret_common') {
+    throw new QmpError(`Object with id '${id}' is not a secret`);
+  }
+  return (object.state as SecretCommon).bytes;
 }
 
 /** The secret `id` as text, for passwords. Throws QmpError when it is not UTF-8. */
@@ -69,10 +75,17 @@ export function secretText(id: string, objects: ObjectLookup): string {
   }
 }
 
-function secretFrom(options: OptionsOf<'secret'>, objects: ObjectLookup): Buffer {
-  const input = inputOf(options);
-  if (options.keyid !== undefined) return decrypt(input, options, options.keyid, objects);
-  return options.format === 'base64' ? decodeBase64(input) : input;
+/** What `input` stands for, according to the options of the parent type. Throws QmpError. */
+export function secretFrom(
+  input: Buffer,
+  options: SecretCommonProperties,
+  objects: ObjectLookup,
+): SecretCommon {
+  const { format = 'raw', keyid, iv } = options;
+  let bytes = input;
+  if (keyid !== undefined) bytes = decrypt(input, options, keyid, objects);
+  else if (format === 'base64') bytes = decodeBase64(input);
+  return { format, keyid, iv, bytes };
 }
 
 function inputOf({ data, file }: OptionsOf<'secret'>): Buffer {
@@ -107,7 +120,7 @@ function readSecretFile(path: string): Buffer {
 
 function decrypt(
   input: Buffer,
-  { iv, format }: OptionsOf<'secret'>,
+  { iv, format }: SecretCommonProperties,
   keyid: string,
   objects: ObjectLookup,
 ): Buffer {
@@ -135,13 +148,15 @@ function decrypt(
   return plain.subarray(0, plain.length - padding);
 }
 
-function text(name: 'iv' | 'keyid' | 'file' | 'data') {
+function text<State extends { [Name in keyof State]: unknown }>(
+  name: keyof State & string,
+): ObjectProperty<State> {
   return {
     name,
     type: 'string',
-    get: (state: Secret) => state[name] ?? '',
-    set: (state: Secret, value: unknown) => {
-      state[name] = value as string;
+    get: (state) => (state[name] as string | undefined) ?? '',
+    set: (state, value) => {
+      state[name] = value as State[keyof State & string];
     },
   };
 }

@@ -1,5 +1,6 @@
 // What a user-creatable object is: a row of facts and functions for its type, and a state. The rows stand in object-types.ts.
 
+import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectOptions, ObjectType } from '../qapi/generated/types.ts';
 import type { JsonValue } from '../qapi/json-value.ts';
@@ -22,14 +23,17 @@ export interface UserObjectType<Name extends ObjectType = ObjectType, State = un
   readonly parent: string;
   /** In the order in which qom-list names them, after `type`. */
   readonly properties: readonly ObjectProperty<State>[];
-  /** Checks the options and makes the state. Throws QmpError. */
-  create(options: OptionsOf<Name>, context: ObjectContext): State;
+  /** Checks the options and makes the state, at once or later. Throws or rejects with QmpError. */
+  create(options: OptionsOf<Name>, context: ObjectContext): State | Promise<State>;
+  /** Lets go of what the state holds outside: the object is gone, though some may still use its state. */
+  destroy?(state: State): void;
 }
 
 /** What an object may use of its surroundings. */
 export interface ObjectContext {
   readonly objects: ObjectLookup;
   readonly trace: Trace;
+  readonly log: Logger;
 }
 
 /** How the rest of the daemon finds objects. */

@@ -50,6 +50,7 @@ const prototypes = {
   gettid: 'int gettid()',
   setsid: 'int setsid()',
   kill: 'int kill(int, int)',
+  syscall: 'int64_t syscall(int64_t, int64_t, int64_t, void*, size_t)',
   // terminals
   posix_openpt: 'int posix_openpt(int)',
   grantpt: 'int grantpt(int)',

@@ -90,8 +90,7 @@ class Comparison {
     for (const variant of ours.variants ?? []) {
       const other = theirs.variants?.find((each) => each.case === variant.case);
       const branch = `${at}.${variant.case}`;
-      if (other === undefined)
-        this.#differences.push(`${branch}: the reference has no such variant`);
+      if (other === undefined) this.#differences.push(`${at}: branch ${variant.case} added`);
       else this.#entry(variant.type, other.type, branch);
     }
   }

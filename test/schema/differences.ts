@@ -13,6 +13,14 @@ export const laterQemu: readonly DifferenceRow[] = [
   { at: 'nbd-server-start', what: 'member', names: ['handshake-max-seconds'] },
 ];
 
+/** Ours: what the reference's schema has nothing for. */
+export const additions: readonly DifferenceRow[] = [
+  // The reference's schema says authz-listfile, a name that it knows no type for.
+  { at: 'object-add.qom-type', what: 'value', names: ['authz-list-file'] },
+  { at: 'object-add', what: 'branch', names: ['authz-list-file'] },
+  { at: 'object-add.tls-creds-x509', what: 'member', names: ['x-watch'] },
+];
+
 /** Not listed, because it does not work yet. */
 export const notYet: readonly DifferenceRow[] = [
   { at: 'query-block()[].inserted.image', what: 'member', names: ['snapshots', 'format-specific'] },
@@ -121,14 +129,10 @@ export const notYet: readonly DifferenceRow[] = [
       'rng-builtin',
       'rng-egd',
       'rng-random',
-      'secret_keyring',
       'sev-guest',
       'thread-context',
       's390-pv-guest',
       'throttle-group',
-      'tls-creds-anon',
-      'tls-creds-psk',
-      'tls-creds-x509',
       'tls-cipher-suites',
       'x-remote-object',
       'x-vfio-user-server',

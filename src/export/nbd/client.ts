@@ -4,7 +4,7 @@
 import { IoError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Trace } from '../../base/trace.ts';
-import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { failedRead, negotiate } from './handshake.ts';
 import { Input } from './input.ts';
@@ -19,11 +19,15 @@ import {
 } from './negotiation.ts';
 import { Output } from './output.ts';
 import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from './protocol.ts';
+import type { NbdTls } from './tls.ts';
 import { Transmission } from './transmission.ts';
 import { encodeGreeting } from './wire.ts';
 
 /** Bytes of replies beyond which a handshake waits until the peer has taken them. */
 const MAX_UNSENT = 64 * 1024;
+
+/** What is logged of a client that does not come to an end with the handshake of TLS. */
+const INTERRUPTED_TLS = 'TLS handshake failed: The TLS connection was non-properly terminated.';
 
 /** Steps of a handshake before others get their turn. */
 const STEPS_PER_TURN = 1000;
@@ -37,6 +41,8 @@ export interface ClientHost extends ExportDirectory {
   readonly trace: Trace;
   /** 0: no limit. */
   readonly handshakeMaxSeconds: number;
+  /** Whether clients must begin TLS, and how they do. */
+  readonly tls: NbdTls | undefined;
 }
 
 export interface NbdClientOptions {
@@ -48,7 +54,7 @@ export interface NbdClientOptions {
 
 export class NbdClient implements ExportClient {
   readonly #options: NbdClientOptions;
-  readonly #channel: ByteChannel;
+  #channel: ByteChannel;
   readonly #input: Input;
   readonly #output: Output;
   #state: 'handshake' | 'transmission' | 'closing' | 'closed' = 'handshake';
@@ -68,13 +74,17 @@ export class NbdClient implements ExportClient {
   /** Greets and begins to negotiate. */
   start(): void {
     const { server } = this.#options;
-    this.#channel.onReadable = () => this.#guarded(() => this.#readable());
-    this.#channel.onWritable = () => this.#guarded(() => this.#writable());
+    this.#listen();
     if (server.handshakeMaxSeconds > 0) {
       this.#timer = setTimeout(() => this.#tooSlow(), server.handshakeMaxSeconds * 1000);
     }
     this.#guarded(() => {
-      const handshake = new Handshake(server, server.trace, (bytes) => this.#output.append(bytes));
+      const handshake = new Handshake({
+        exports: server,
+        trace: server.trace,
+        tls: server.tls === undefined ? 'none' : 'required',
+        send: (bytes) => this.#output.append(bytes),
+      });
       this.#output.append(greeting);
       this.#handshake = negotiate(handshake);
       this.#channel.wantReadable(true);
@@ -122,13 +132,50 @@ export class NbdClient implements ExportClient {
         setImmediate(() => this.#guarded(() => this.#negotiate()));
         return;
       }
-      const { length } = this.#step;
+      const { length, startTls } = this.#step;
+      if (startTls === true) {
+        if (this.#flush()) this.#startTls();
+        return;
+      }
       if (this.#input.length >= length) {
         this.#advance(this.#takeInput(length));
         continue;
       }
       if (!this.#flush() || !this.#receive()) return;
     }
+  }
+
+  #listen(): void {
+    this.#channel.onReadable = () => this.#guarded(() => this.#readable());
+    this.#channel.onWritable = () => this.#guarded(() => this.#writable());
+  }
+
+  /** Hands the connection over to TLS, and goes on when it is ready. */
+  #startTls(): void {
+    const { server } = this.#options;
+    const received = Buffer.from(this.#takeInput(this.#input.length));
+    this.#input.releaseIdle();
+    this.#output.releaseIdle();
+    const failed = (error: unknown): void => {
+      const reason = error instanceof Error ? error.message : String(error);
+      if (this.#state === 'handshake') this.#failHandshake(new HandshakeError(reason));
+    };
+    try {
+      const secured = server.tls?.start(this.#channel, received);
+      if (secured === undefined) throw new HandshakeError('TLS not configured');
+      this.#channel = secured;
+      secured.ready.then(() => this.#guarded(() => this.#goOn()), failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  #goOn(): void {
+    if (this.#state !== 'handshake') return;
+    this.#listen();
+    this.#channel.wantReadable(true);
+    this.#advance(Buffer.alloc(0));
+    this.#negotiate();
   }
 
   #takeInput(length: number): Buffer {
@@ -165,7 +212,7 @@ export class NbdClient implements ExportClient {
       if (this.#output.flush(this.#channel)) return true;
     } catch (error) {
       if (!(error instanceof IoError)) throw error;
-      const text = `Unable to write to socket: ${error.reason}`;
+      const text = `${(this.#channel.failures ?? socketFailures).write}: ${error.reason}`;
       // The greeting is not part of what the reference calls option negotiation.
       if (this.#step.what === 'flags') this.#fail(`write failed: ${text}`);
       else this.#failHandshake(new HandshakeError(text));
@@ -183,7 +230,7 @@ export class NbdClient implements ExportClient {
       received = this.#input.receive(this.#channel, Infinity);
     } catch (error) {
       if (!(error instanceof IoError)) throw error;
-      this.#failHandshake(failedRead(this.#step, error));
+      this.#failHandshake(failedRead(this.#step, error, this.#channel.failures));
       return false;
     }
     if (received === WOULD_BLOCK) {
@@ -198,7 +245,11 @@ export class NbdClient implements ExportClient {
 
   #tooSlow(): void {
     this.#options.server.trace.nbd_handshake_timer_cb.log({ peer: this.#channel.peer });
-    this.#guarded(() => this.#failHandshake(failedRead(this.#step, undefined)));
+    const error =
+      this.#step.startTls === true
+        ? new HandshakeError(INTERRUPTED_TLS)
+        : failedRead(this.#step, undefined);
+    this.#guarded(() => this.#failHandshake(error));
   }
 
   #failHandshake(error: HandshakeError): void {

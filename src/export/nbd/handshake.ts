@@ -2,11 +2,13 @@
 // for, gets the bytes, and knows no socket. Its texts are those that the reference logs and sends.
 
 import { type IoError, ProtocolError } from '../../base/errors.ts';
+import { socketFailures } from '../../net/byte-channel.ts';
 import {
   type Handshake,
   HandshakeError,
   type Negotiated,
   OptionRefusal,
+  START_TLS,
   type Step,
   type Steps,
 } from './negotiation.ts';
@@ -15,7 +17,11 @@ import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_MAX_BUFFER_SIZE,
+  NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_STARTTLS,
+  NBD_REP_ACK,
+  NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNSUP,
   nameOfOption,
 } from './protocol.ts';
@@ -31,7 +37,9 @@ export function* negotiate(handshake: Handshake): Steps<Negotiated | undefined> 
   yield* receiveClientFlags(handshake);
   for (;;) {
     yield* receiveOptionHeader(handshake);
-    const result = yield* answerOption(handshake);
+    const result = yield* handshake.tls === 'required'
+      ? answerBeforeTls(handshake)
+      : answerOption(handshake);
     if (result === 'abort') return undefined;
     if (result !== undefined) {
       trace.nbd_negotiate_success.log();
@@ -84,19 +92,50 @@ function* answerOption(handshake: Handshake): Steps<OptionResult> {
     return yield* row.answer(handshake);
   } catch (error) {
     if (!(error instanceof OptionRefusal)) throw error;
-    yield* handshake.drop(handshake.left);
-    handshake.trace.nbd_negotiate_send_rep_err.log({ message: error.message });
-    yield* handshake.reply(error.reply, Buffer.from(error.message, 'latin1'));
+    yield* refuse(handshake, error);
     return undefined;
   }
 }
 
+/** Until it has TLS, a server that wants it allows nothing else. */
+function* answerBeforeTls(handshake: Handshake): Steps<OptionResult> {
+  const { option } = handshake;
+  const hexadecimal = `0x${option.toString(16)}`;
+  if (!handshake.fixedNewstyle) throw new HandshakeError(`Unsupported option ${hexadecimal}`);
+  const refused = `Option ${hexadecimal} not permitted before TLS`;
+  // It cannot be answered with an error.
+  if (option === NBD_OPT_EXPORT_NAME) throw new HandshakeError(refused);
+  if (option !== NBD_OPT_STARTTLS) {
+    yield* refuse(handshake, new OptionRefusal(NBD_REP_ERR_TLS_REQD, refused));
+    return option === NBD_OPT_ABORT ? 'abort' : undefined;
+  }
+  if (handshake.left > 0) {
+    const refusal = OptionRefusal.unexpectedLength(option);
+    yield* refuse(handshake, refusal);
+    throw new HandshakeError(refusal.message);
+  }
+  yield* handshake.reply(NBD_REP_ACK);
+  yield START_TLS;
+  handshake.tls = 'on';
+  return undefined;
+}
+
+function* refuse(handshake: Handshake, refusal: OptionRefusal): Steps<void> {
+  yield* handshake.drop(handshake.left);
+  handshake.trace.nbd_negotiate_send_rep_err.log({ message: refusal.message });
+  yield* handshake.reply(refusal.reply, Buffer.from(refusal.message, 'latin1'));
+}
+
 /** What is logged when the bytes of a step cannot be received; `undefined` stands for the end of the stream. */
-export function failedRead(step: Step, error: IoError | undefined): HandshakeError {
+export function failedRead(
+  step: Step,
+  error: IoError | undefined,
+  failures = socketFailures,
+): HandshakeError {
   const reason =
     error === undefined
       ? 'Unexpected end-of-file before all data were read'
-      : `Unable to read from socket: ${error.reason}`;
+      : `${failures.read}: ${error.reason}`;
   return new HandshakeError(
     step.what === undefined ? reason : `Failed to read ${step.what}: ${reason}`,
   );

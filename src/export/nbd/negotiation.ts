@@ -10,6 +10,8 @@ import { encodeOptionReply } from './wire.ts';
 export interface Step {
   readonly length: number;
   readonly what: string | undefined;
+  /** Goes on when the connection is under TLS, with all bytes from then on. */
+  readonly startTls?: true;
 }
 
 /** A part of the handshake: yields steps, gets the bytes of each, valid until it yields again. */
@@ -19,6 +21,8 @@ export type Steps<T> = Generator<Step, T, Buffer>;
 const DROP_PIECE = 64 * 1024;
 
 const ROOM: Step = { length: 0, what: undefined };
+
+export const START_TLS: Step = { length: 0, what: undefined, startTls: true };
 
 /** What a handshake ends with. */
 export interface Negotiated {
@@ -78,6 +82,8 @@ export class Handshake {
   structuredReply = false;
   /** Only together with structuredReply. */
   extendedHeaders = false;
+  /** Whether the server wants TLS and the client has not begun it: nothing else is allowed then. */
+  tls: 'none' | 'required' | 'on';
   /** What NBD_OPT_SET_META_CONTEXT selected last, and for which export. */
   selection: { readonly export: NbdExport; readonly contexts: readonly MetaContext[] } | undefined;
   /** The option being negotiated, and how many bytes of its data have not been received. */
@@ -85,10 +91,16 @@ export class Handshake {
   left = 0;
   readonly #send: (bytes: Buffer) => void;
 
-  constructor(exports: ExportDirectory, trace: Trace, send: (bytes: Buffer) => void) {
-    this.exports = exports;
-    this.trace = trace;
-    this.#send = send;
+  constructor(options: {
+    readonly exports: ExportDirectory;
+    readonly trace: Trace;
+    readonly tls: 'none' | 'required';
+    readonly send: (bytes: Buffer) => void;
+  }) {
+    this.exports = options.exports;
+    this.trace = options.trace;
+    this.tls = options.tls;
+    this.#send = options.send;
   }
 
   /** Sends a reply to the present option. */

@@ -105,9 +105,10 @@ function* answerList(handshake: Handshake): Steps<OptionResult> {
   return undefined;
 }
 
-/** The server has no TLS credentials. */
-function* answerStartTls(): Steps<OptionResult> {
+/** The server has no TLS credentials, or TLS is there already. What begins it is in handshake.ts. */
+function* answerStartTls(handshake: Handshake): Steps<OptionResult> {
   yield* [];
+  if (handshake.tls === 'on') throw invalid('TLS already enabled');
   throw new OptionRefusal(NBD_REP_ERR_POLICY, 'TLS not configured');
 }
 

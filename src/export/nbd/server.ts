@@ -13,6 +13,7 @@ import { BufferPool } from './buffer-pool.ts';
 import { NbdClient } from './client.ts';
 import type { ExportRegistry, NbdExport } from './nbd-export.ts';
 import type { ExportDirectory } from './negotiation.ts';
+import type { NbdTls } from './tls.ts';
 
 /** Connections at once, unless the user says otherwise. */
 export const DEFAULT_MAX_CONNECTIONS = 100;
@@ -34,6 +35,8 @@ export interface NbdServerSettings {
   readonly handshakeMaxSeconds: number;
   /** Whether an `fd` address is a descriptor number (command line) or a monitor's name for one. */
   readonly fdsByNumber: boolean;
+  /** Makes TLS what clients must begin with. Called when the server listens, but takes no clients yet; may throw. */
+  readonly secure?: () => NbdTls;
 }
 
 export class NbdServer implements ExportRegistry, ExportDirectory {
@@ -44,6 +47,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   readonly pool = new BufferPool({ allocate, release });
   readonly #exports: NbdExport[] = [];
   readonly #clients = new Set<NbdClient>();
+  #tls: NbdTls | undefined;
   #listener: Listener | undefined;
   #onEmpty: (() => void) | undefined;
 
@@ -69,13 +73,25 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
       poller: options.poller,
       backlog: BACKLOG,
       fdsByNumber: settings.fdsByNumber,
+      accepting: false,
       onConnection: (channel) => {
         channel.setNoDelay();
         enlargeSendBuffer(channel);
         server.serve(channel);
       },
     });
+    try {
+      server.#tls = settings.secure?.();
+    } catch (error) {
+      server.stopListening({ unlink: true });
+      throw error;
+    }
+    server.#acceptWhileRoom();
     return server;
+  }
+
+  get tls(): NbdTls | undefined {
+    return this.#tls;
   }
 
   /** What it is bound to; undefined for one that does not listen. */

@@ -6,7 +6,12 @@ import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
-import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import {
+  type ByteChannel,
+  type ChannelFailures,
+  socketFailures,
+  WOULD_BLOCK,
+} from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
 import type { DataRange } from './data-range.ts';
@@ -175,6 +180,10 @@ export class Transmission implements Session {
     if (this.#endedNow()) throw new CommandError(errno.EPIPE, 'connection closed');
   }
 
+  get #failures(): ChannelFailures {
+    return this.#channel.failures ?? socketFailures;
+  }
+
   #endedNow(): boolean {
     return this.#state === 'ended';
   }
@@ -212,7 +221,7 @@ export class Transmission implements Session {
     try {
       received = this.#reader.receive();
     } catch (error) {
-      this.#abort(this.#readFailure(`Unable to read from socket: ${reasonOf(error)}`));
+      this.#abort(this.#readFailure(`${this.#failures.read}: ${reasonOf(error)}`));
       return false;
     }
     if (received === 0) {
@@ -317,7 +326,7 @@ export class Transmission implements Session {
         return true;
       }
     } catch (error) {
-      const reason = `Failed to send reply: Unable to write to socket: ${reasonOf(error)}`;
+      const reason = `Failed to send reply: ${this.#failures.write}: ${reasonOf(error)}`;
       this.#abort(this.#state === 'ending' ? this.#endReason : reason);
       return false;
     }

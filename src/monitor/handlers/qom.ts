@@ -16,8 +16,8 @@ import { validationError } from '../../qapi/validation-error.ts';
 import type { DaemonServices } from '../daemon-services.ts';
 
 export const qomHandlers = {
-  'object-add': (options, { objects }) => {
-    objects.add(options);
+  'object-add': async (options, { objects }) => {
+    await objects.add(options);
   },
   'object-del': ({ id }, { objects }) => objects.remove(id),
   'qom-list': ({ path }, daemon) =>
@@ -70,11 +70,14 @@ async function checkedValue(
   value: unknown,
 ): Promise<unknown> {
   const { validators } = await import('../../qapi/generated/validators.js');
-  const options = Object.assign(Object.create(null) as Record<string, unknown>, {
-    'qom-type': object.type.name,
-    id: object.id,
-    [property]: value,
-  });
+  const options = Object.create(null) as Record<string, unknown>;
+  options['qom-type'] = object.type.name;
+  options['id'] = object.id;
+  // As it is now, so that nothing required is missing.
+  for (const row of object.type.properties) {
+    if (row.set !== undefined) options[row.name] = row.get(object.state);
+  }
+  options[property] = value;
   const validate = validators.ObjectOptions;
   if (!validate(options)) throw validationError(validate.errors, options);
   return value;

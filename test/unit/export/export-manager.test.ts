@@ -4,6 +4,7 @@ import { silentLogger } from '../../../src/base/log.ts';
 import { createTrace } from '../../../src/base/trace.ts';
 import { BlockGraph } from '../../../src/block/block-graph.ts';
 import { ExportManager } from '../../../src/export/export-manager.ts';
+import { ObjectRegistry } from '../../../src/object/object-registry.ts';
 import { QmpError } from '../../../src/qapi/errors.ts';
 import type { EventSink } from '../../../src/qapi/event-sink.ts';
 import { allocate } from '../../../src/sys/memory.ts';
@@ -23,7 +24,8 @@ beforeEach(async () => {
   const sink: EventSink = { emit: (name, payload) => events.push(`${name} ${payload.id}`) };
   const trace = createTrace();
   graph = new BlockGraph({ log, trace, poller, events: sink, allocate });
-  const objects = { find: (id: string) => (id === 'sec0' ? {} : undefined) };
+  const objects = new ObjectRegistry();
+  await objects.add({ 'qom-type': 'secret', id: 'sec0', data: 'x' });
   manager = new ExportManager({ graph, events: sink, log, trace, poller, objects });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: 65536 });
   await graph.add({ driver: 'null-co', 'node-name': 'fixed', size: 65536, 'read-only': true });

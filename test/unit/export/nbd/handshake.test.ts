@@ -7,11 +7,12 @@ import { Handshake, HandshakeError } from '../../../../src/export/nbd/negotiatio
 /** Feeds a stream to a handshake without exports: how it ended, what it sent, the longest single read it asked for. */
 function run(stream: Buffer): { end: string; sent: Buffer; longest: number } {
   const sent: Buffer[] = [];
-  const handshake = new Handshake(
-    { list: () => [], find: () => undefined },
-    createTrace(),
-    (bytes) => sent.push(bytes),
-  );
+  const handshake = new Handshake({
+    exports: { list: () => [], find: () => undefined },
+    trace: createTrace(),
+    tls: 'none',
+    send: (bytes) => sent.push(bytes),
+  });
   const steps = negotiate(handshake);
   let at = 0;
   let longest = 0;

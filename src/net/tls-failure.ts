@@ -1,0 +1,69 @@
+// Why a TLS session does not come about, in the words of the reference, which are GnuTLS's; OpenSSL, which does the work here,
+// has its own.
+
+/** A handshake or the check of the peer failed. */
+export class TlsError extends Error {
+  override readonly name = 'TlsError';
+}
+
+const UNEXPECTED_PACKET = 'An unexpected TLS packet was received.';
+const NO_CIPHERS = 'No supported cipher suites have been found.';
+const ALERT = 'A TLS fatal alert has been received.';
+
+/** By node's code for OpenSSL's reason. */
+const handshakeReasons: Readonly<Record<string, string>> = {
+  ECONNRESET: 'The TLS connection was non-properly terminated.',
+  EPIPE: 'Error in the push function.',
+  ERR_SSL_WRONG_VERSION_NUMBER: UNEXPECTED_PACKET,
+  ERR_SSL_HTTP_REQUEST: UNEXPECTED_PACKET,
+  ERR_SSL_HTTPS_PROXY_REQUEST: UNEXPECTED_PACKET,
+  ERR_SSL_UNEXPECTED_MESSAGE: UNEXPECTED_PACKET,
+  ERR_SSL_BAD_RECORD_TYPE: UNEXPECTED_PACKET,
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 'A TLS record packet with invalid length was received.',
+  ERR_SSL_UNSUPPORTED_PROTOCOL: 'A packet with illegal or unsupported version was received.',
+  ERR_SSL_VERSION_TOO_LOW: 'A packet with illegal or unsupported version was received.',
+  ERR_SSL_NO_SHARED_CIPHER: NO_CIPHERS,
+  ERR_SSL_NO_SUITABLE_KEY_SHARE: NO_CIPHERS,
+  ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM: NO_CIPHERS,
+  ERR_SSL_PSK_IDENTITY_NOT_FOUND: 'The requested PSK username is unknown.',
+  ERR_SSL_BINDER_DOES_NOT_VERIFY: 'Error decrypting TLS PSK binder.',
+  ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC: 'Decryption has failed.',
+  ERR_SSL_BAD_SIGNATURE: 'Public key signature verification has failed.',
+  ERR_TLS_HANDSHAKE_TIMEOUT: 'The operation timed out',
+};
+
+/** What is logged of a handshake that failed. */
+export function handshakeFailure(error: unknown): TlsError {
+  const {
+    code = '',
+    message = '',
+    reason = message,
+  } = error as {
+    code?: string;
+    message?: string;
+    reason?: string;
+  };
+  const known = /_ALERT_/.test(code) ? ALERT : handshakeReasons[code];
+  return new TlsError(`TLS handshake failed: ${known ?? reason}`, { cause: error });
+}
+
+const UNKNOWN_ISSUER = "The certificate hasn't got a known issuer";
+const INSECURE = 'The certificate uses an insecure algorithm';
+
+/** By OpenSSL's name for what is wrong with a certificate. */
+const certificateReasons: Readonly<Record<string, string>> = {
+  UNABLE_TO_GET_ISSUER_CERT: UNKNOWN_ISSUER,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNKNOWN_ISSUER,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNKNOWN_ISSUER,
+  SELF_SIGNED_CERT_IN_CHAIN: UNKNOWN_ISSUER,
+  DEPTH_ZERO_SELF_SIGNED_CERT: UNKNOWN_ISSUER,
+  CERT_REVOKED: 'The certificate has been revoked',
+  CA_MD_TOO_WEAK: INSECURE,
+  EE_KEY_TOO_SMALL: INSECURE,
+  CA_KEY_TOO_SMALL: INSECURE,
+};
+
+/** What is logged of a peer whose certificate OpenSSL does not accept. */
+export function untrusted(code: string): TlsError {
+  return new TlsError(certificateReasons[code] ?? 'The certificate is not trusted');
+}
