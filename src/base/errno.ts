@@ -153,3 +153,12 @@ export function strerror(number: number): string {
 export function errnoName(number: number): string {
   return byNumber.get(number)?.[0] ?? String(number);
 }
+
+/** The errno, positive, of what a function of node:fs threw. Throws on what is no failed system call. */
+export function errnoOf(error: unknown): number {
+  const { errno: negative, code } = error as NodeJS.ErrnoException;
+  if (negative !== undefined) return -negative;
+  // Refused before any system call: there is no file with a NUL in its name.
+  if (code === 'ERR_INVALID_ARG_VALUE') return errno.ENOENT;
+  throw error;
+}

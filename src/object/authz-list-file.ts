@@ -2,13 +2,12 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { strerror } from '../base/errno.ts';
+import { errnoOf, strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { AuthZListProperties } from '../qapi/generated/types.ts';
 import { parseJson } from '../qapi/json-stream.ts';
 import type { Authorizer } from './authz.ts';
 import { type AuthzList, listOf } from './authz-list.ts';
-import { errnoOf } from './tls-creds.ts';
 import type { ObjectContext, UserObjectType } from './user-object.ts';
 
 export interface AuthzListFile extends Authorizer {

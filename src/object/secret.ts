@@ -1,7 +1,7 @@
 // The object type `secret`: a password or key, given as it is, in base64, or encrypted with another secret (AES-256-CBC).
 
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { strerror } from '../base/errno.ts';
+import { errnoOf, strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { QCryptoSecretFormat, SecretCommonProperties } from '../qapi/generated/types.ts';
 import { decodeBase64 } from './base64.ts';
@@ -99,9 +99,8 @@ function inputOf({ data, file }: OptionsOf<'secret'>): Buffer {
 
 function readSecretFile(path: string): Buffer {
   const failure = (what: string, error: unknown) => {
-    const { errno } = error as NodeJS.ErrnoException;
-    if (errno === undefined) throw error;
-    return new QmpError(`Unable to read ${path}: ${what} “${path}”: ${strerror(-errno)}`);
+    const reason = strerror(errnoOf(error));
+    return new QmpError(`Unable to read ${path}: ${what} “${path}”: ${reason}`);
   };
   let fd: number;
   try {

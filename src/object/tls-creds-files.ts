@@ -2,9 +2,8 @@
 // first credentials.
 
 import { readFileSync } from 'node:fs';
-import { strerror } from '../base/errno.ts';
+import { errnoOf, strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
-import { errnoOf } from './tls-creds.ts';
 
 /** How GnuTLS says what is wrong with a file. */
 export const NO_HEADER = 'Base64 unexpected header error.';

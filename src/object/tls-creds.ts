@@ -1,7 +1,7 @@
 // What the tls-creds object types have in common: properties, where their files are, and how others find them.
 
 import { statSync } from 'node:fs';
-import { strerror } from '../base/errno.ts';
+import { errnoOf, strerror } from '../base/errno.ts';
 import type { TlsCredentials, TlsEndpoint, TlsMaterial } from '../base/tls-credentials.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { TlsCredsProperties } from '../qapi/generated/types.ts';
@@ -117,11 +117,4 @@ export function requiredPath(dir: string | undefined, name: string): string {
 /** A server's Diffie-Hellman parameters, if there is a file with some. */
 export function dhParamsPath(dir: string | undefined): string | undefined {
   return credentialPath(dir, DH_PARAMS, { required: false });
-}
-
-/** The errno of a failed system call, positive. Throws on what is none. */
-export function errnoOf(error: unknown): number {
-  const { errno } = error as NodeJS.ErrnoException;
-  if (errno === undefined) throw error;
-  return -errno;
 }

@@ -37,6 +37,8 @@ const memoryFileSystems: ReadonlySet<number> = new Set([0x01021994, 0x858458f6, 
 
 /** Opens close-on-exec; throws IoError. A file that is created is 0644 less the umask. */
 export function openFile(path: string, flags: number): number {
+  // A C string would end there, and name another file.
+  if (path.includes('\0')) throw new IoError(errno.ENOENT, { syscall: 'open', path });
   const fd = libc.open(path, flags | O_CLOEXEC, 0o644);
   if (fd < 0) throw new IoError(errnoNow(), { syscall: 'open', path });
   return fd;

@@ -11,6 +11,8 @@ const AI_NUMERICHOST = 4;
 const AI_V4MAPPED = 8;
 const AI_ADDRCONFIG = 0x20;
 const AI_NUMERICSERV = 0x400;
+const EAI_NONAME = -2;
+const EAI_SERVICE = -8;
 /** The resolver itself failed to run; never a code of the C library. */
 const EAI_NOT_RUN = -9999;
 
@@ -52,6 +54,9 @@ export function resolve(
   port: string,
   options: ResolveOptions = {},
 ): Promise<readonly ResolvedAddress[]> {
+  // A C string would end there, and name another host.
+  if (host.includes('\0')) return Promise.reject(new ResolveError(host, port, EAI_NONAME));
+  if (port.includes('\0')) return Promise.reject(new ResolveError(host, port, EAI_SERVICE));
   const hints = Buffer.alloc(ADDRINFO_SIZE);
   const flags =
     (options.passive === true ? AI_PASSIVE : 0) |

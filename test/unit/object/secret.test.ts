@@ -61,6 +61,10 @@ describe('secret', () => {
       { file: '/nope' },
       'Unable to read /nope: Failed to open file “/nope”: No such file or directory',
     ],
+    [
+      { file: '/etc/hostname\0x' },
+      'Unable to read /etc/hostname\0x: Failed to open file “/etc/hostname\0x”: No such file or directory',
+    ],
     [{ file: '/tmp' }, 'Unable to read /tmp: Error reading file “/tmp”: Is a directory'],
     [{ data: '!!!!', format: 'base64' }, 'Base64 data contains invalid characters'],
     [{ data: 'ab\0c', format: 'base64' }, 'Base64 data contains embedded NUL characters'],

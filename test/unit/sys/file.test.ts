@@ -40,6 +40,12 @@ describe('file', () => {
     );
   });
 
+  it('opens no other file for a path with a NUL in it', () => {
+    expect(() => files.openFile(`${scratchFile()}\0x`, files.O_RDONLY)).toThrow(
+      expect.objectContaining({ errno: errno.ENOENT }),
+    );
+  });
+
   it('reads and writes at once, answering counts and errnos', () => {
     const path = scratchFile('0123456789');
     const fd = opened(path);

@@ -239,4 +239,13 @@ describe('resolve', () => {
     });
     await expect(resolve('::1', '1', { family: AF_INET })).rejects.toBeInstanceOf(ResolveError);
   });
+
+  it('finds no other host or port for a name with a NUL in it', async () => {
+    await expect(resolve('127.0.0.1\0x', '1')).rejects.toMatchObject({
+      reason: 'Name or service not known',
+    });
+    await expect(resolve('127.0.0.1', '1\0x')).rejects.toMatchObject({
+      reason: 'Servname not supported for ai_socktype',
+    });
+  });
 });
