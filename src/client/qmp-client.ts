@@ -158,8 +158,8 @@ export class QmpClient {
     const { accept = () => true, timeoutMs = this.#timeoutMs } = options;
     let stop = () => {};
     const seen = new Promise<Events[Name]>((resolve, reject) => {
-      stop = this.onEvent(({ event, data }) => {
-        if (event === name && accept(data)) resolve(data);
+      stop = this.onEvent((event) => {
+        if (isNamed(event, name) && accept(event.data)) resolve(event.data);
       });
       if (this.#ended) reject(this.#ended);
       this.#closeListeners.add(() => reject(new QmpConnectionError('The connection was closed')));
@@ -214,6 +214,13 @@ interface Message {
   readonly error?: { readonly class: QmpErrorClass; readonly desc: string };
   readonly event?: string;
   readonly id?: unknown;
+}
+
+function isNamed<Name extends EventName>(
+  event: QmpEvent,
+  name: Name,
+): event is QmpEvent & { readonly data: Events[Name] } {
+  return event.event === name;
 }
 
 interface EventSource {

@@ -2,7 +2,7 @@
 // node, and an end once nobody is left.
 
 import type { BlockBackend } from '../block/block-backend.ts';
-import type { BlockExportType } from '../qapi/generated/types.ts';
+import type { BlockExportType, XBlockExportRemoveMode } from '../qapi/generated/types.ts';
 import type { RunningExport } from './export-driver.ts';
 
 export interface BlockExportParts {
@@ -13,6 +13,12 @@ export interface BlockExportParts {
   /** Called once when it has ended and let go of its node. */
   readonly onDeleted: (deleted: BlockExport) => void;
 }
+
+/** Ways to remove an export: what becomes of its clients. */
+export type Removal = XBlockExportRemoveMode | 'hard';
+
+/** A removal can be followed by a harder one. */
+const hardness = { hide: 1, soft: 2, hard: 3 } as const satisfies Record<Removal, number>;
 
 export class BlockExport {
   readonly id: string;
@@ -26,7 +32,7 @@ export class BlockExport {
   #running: RunningExport | undefined;
   /** The user's reference and one for each client. */
   #references = 1;
-  #shuttingDown = false;
+  #removal: Removal | undefined;
 
   constructor(parts: BlockExportParts) {
     this.id = parts.id;
@@ -41,12 +47,17 @@ export class BlockExport {
 
   /** The user has removed it; clients may still be on their way out. */
   get shuttingDown(): boolean {
-    return this.#shuttingDown;
+    return this.#removal !== undefined;
+  }
+
+  /** How the user has removed it, the hardest way so far. */
+  get removal(): Removal | undefined {
+    return this.#removal;
   }
 
   /** Somebody besides the user refers to it. */
   get inUse(): boolean {
-    return this.#references > (this.#shuttingDown ? 0 : 1);
+    return this.#references > (this.shuttingDown ? 0 : 1);
   }
 
   start(running: RunningExport): void {
@@ -65,10 +76,21 @@ export class BlockExport {
 
   /** Drops the user's reference and asks the clients to go. Does nothing the second time. */
   requestShutdown(): void {
-    if (this.#shuttingDown) return;
-    this.#shuttingDown = true;
-    this.#running?.requestShutdown();
-    this.unref();
+    this.#remove('hard', () => this.#running?.requestShutdown());
+  }
+
+  /** Drops the user's reference and keeps new clients away. Does nothing when that, or more, has been done. */
+  retire(mode: XBlockExportRemoveMode): void {
+    this.#remove(mode, () => this.#running?.retire(mode));
+  }
+
+  #remove(removal: Removal, work: () => void): void {
+    const before = this.#removal;
+    if (before !== undefined && hardness[removal] <= hardness[before]) return;
+    if (this.#references === 0) return;
+    this.#removal = removal;
+    work();
+    if (before === undefined) this.unref();
   }
 
   async #delete(): Promise<void> {

@@ -5,6 +5,7 @@ import type {
   BlockDirtyBitmap,
   BlockExportOptions,
   BlockExportType,
+  XBlockExportRemoveMode,
 } from '../qapi/generated/types.ts';
 import type { BlockExport } from './block-export.ts';
 import type { NbdServer } from './nbd/server.ts';
@@ -19,6 +20,8 @@ export interface ExportContext {
 
 /** An export at work, seen from its common part. */
 export interface RunningExport {
+  /** Takes no new clients. Those there are go on (`hide`), or get errors for whatever else they ask (`soft`). */
+  retire(mode: XBlockExportRemoveMode): void;
   /** Takes no new clients and asks those there are to go. Each holds a reference until it has gone. */
   requestShutdown(): void;
   /** Nobody refers to it any more. */

@@ -26,10 +26,13 @@ import type {
   NbdServerAddOptions,
   NbdServerOptions,
   NbdServerStartArguments,
+  XBlockExportRemoveMode,
+  XNbdClientInfo,
 } from '../qapi/generated/types.ts';
 import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
 import { exportDrivers } from './index.ts';
+import { ClientInventory, describeClient } from './nbd/client-inventory.ts';
 import { DEFAULT_HANDSHAKE_MAX_SECONDS, DEFAULT_MAX_CONNECTIONS, NbdServer } from './nbd/server.ts';
 import { loadTls, type NbdTls } from './nbd/tls.ts';
 
@@ -44,6 +47,7 @@ export interface ExportManagerOptions {
 
 export class ExportManager {
   readonly #options: ExportManagerOptions;
+  readonly #inventory: ClientInventory;
   /** Newest first. */
   readonly #exports: BlockExport[] = [];
   #nbdServer: NbdServer | undefined;
@@ -52,6 +56,7 @@ export class ExportManager {
 
   constructor(options: ExportManagerOptions) {
     this.#options = options;
+    this.#inventory = new ClientInventory(options.events);
   }
 
   get nbdServer(): NbdServer | undefined {
@@ -87,7 +92,7 @@ export class ExportManager {
           fdsByNumber,
           ...(secure === undefined ? {} : { secure }),
         },
-        this.#options,
+        { ...this.#options, inventory: this.#inventory },
       );
     } finally {
       this.#starting = false;
@@ -138,7 +143,8 @@ export class ExportManager {
   async remove(id: string, mode: BlockExportRemoveMode = 'safe'): Promise<void> {
     const found = this.#find(id);
     if (found === undefined) throw new QmpError(`Export '${id}' is not found`);
-    if (found.shuttingDown) throw new QmpError(`Export '${id}' is already shutting down`);
+    const retired = found.removal !== undefined && found.removal !== 'hard';
+    if (found.shuttingDown && !(retired && mode === 'hard')) throw alreadyShuttingDown(id);
     if (mode === 'safe' && found.inUse) {
       throw new QmpError(`export '${id}' still in use`, {
         hint: "Use mode='hard' to force client disconnect",
@@ -146,6 +152,34 @@ export class ExportManager {
     }
     found.requestShutdown();
     if (!found.inUse) await found.deleted;
+  }
+
+  /** x-block-export-del: as remove(), but its clients stay until they go by themselves. */
+  async retire(id: string, mode: XBlockExportRemoveMode): Promise<void> {
+    const found = this.#find(id);
+    if (found === undefined) throw new QmpError(`Export '${id}' is not found`);
+    const harder = found.removal === 'hide' && mode === 'soft';
+    if (found.shuttingDown && !harder) throw alreadyShuttingDown(id);
+    found.retire(mode);
+    if (!found.inUse) await found.deleted;
+  }
+
+  /** x-query-nbd-clients. */
+  queryNbdClients(): XNbdClientInfo[] {
+    return [...(this.#nbdServer?.clients() ?? [])].map(describeClient);
+  }
+
+  /** x-nbd-client-disconnect. */
+  disconnectNbdClient(id: number): void {
+    const server = this.#nbdServer;
+    const found = [...(server?.clients() ?? [])].find((client) => client.id === id);
+    if (found === undefined) throw new QmpError(`NBD client '${id}' is not found`);
+    found.close();
+  }
+
+  /** x-nbd-client-events. */
+  announceNbdClients(enable: boolean): void {
+    this.#inventory.announcing = enable;
   }
 
   /** nbd-server-remove. */
@@ -229,6 +263,10 @@ export class ExportManager {
     const factory = await loadTls();
     return () => factory(tlsCredentials(id, 'server', objects), { authz, objects });
   }
+}
+
+function alreadyShuttingDown(id: string): QmpError {
+  return new QmpError(`Export '${id}' is already shutting down`);
 }
 
 /** The reference's rule for ids: a letter, then letters, digits and `-._`. */

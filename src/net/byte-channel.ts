@@ -20,6 +20,8 @@ export const socketFailures: ChannelFailures = {
 export interface ByteChannel {
   /** Who is at the other end, for logs: `unix:`, `127.0.0.1:50422`, ... */
   readonly peer: string;
+  /** Who it has proved to be, with a certificate: its distinguished name. */
+  readonly identity?: string | undefined;
   /** Default: socketFailures. */
   readonly failures?: ChannelFailures;
   /** Called when receive may have something, for as long as `wantReadable(true)`. Must not throw. */

@@ -6,6 +6,7 @@ import type { Logger } from '../../base/log.ts';
 import type { Trace } from '../../base/trace.ts';
 import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import type { BufferPool } from './buffer-pool.ts';
+import type { ClientInventory, InventoryClient } from './client-inventory.ts';
 import { failedRead, negotiate } from './handshake.ts';
 import { Input } from './input.ts';
 import type { ExportClient, NbdExport } from './nbd-export.ts';
@@ -20,6 +21,7 @@ import {
 import { Output } from './output.ts';
 import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from './protocol.ts';
 import type { NbdTls } from './tls.ts';
+import { Traffic } from './traffic.ts';
 import { Transmission } from './transmission.ts';
 import { encodeGreeting } from './wire.ts';
 
@@ -41,6 +43,7 @@ export interface ClientHost extends ExportDirectory {
   readonly trace: Trace;
   /** 0: no limit. */
   readonly handshakeMaxSeconds: number;
+  readonly inventory: ClientInventory;
   /** Whether clients must begin TLS, and how they do. */
   readonly tls: NbdTls | undefined;
 }
@@ -52,7 +55,10 @@ export interface NbdClientOptions {
   readonly onClosed: () => void;
 }
 
-export class NbdClient implements ExportClient {
+export class NbdClient implements ExportClient, InventoryClient {
+  readonly id: number;
+  readonly connectedAt = Date.now();
+  readonly traffic = new Traffic();
   readonly #options: NbdClientOptions;
   #channel: ByteChannel;
   readonly #input: Input;
@@ -66,9 +72,30 @@ export class NbdClient implements ExportClient {
 
   constructor(options: NbdClientOptions) {
     this.#options = options;
+    this.id = options.server.inventory.nextId();
     this.#channel = options.channel;
     this.#input = new Input(options.server.pool);
     this.#output = new Output(options.server.pool);
+  }
+
+  get peer(): string {
+    return this.#channel.peer;
+  }
+
+  get identity(): string | undefined {
+    return this.#channel.identity;
+  }
+
+  get state(): InventoryClient['state'] {
+    return this.#state;
+  }
+
+  get export(): NbdExport | undefined {
+    return this.#export;
+  }
+
+  get requestsInFlight(): number {
+    return this.#transmission?.requestsInFlight ?? 0;
   }
 
   /** Greets and begins to negotiate. */
@@ -103,6 +130,10 @@ export class NbdClient implements ExportClient {
     this.#channel.shutdown();
     if (this.#transmission === undefined) this.#finishClosing();
     else this.#transmission.stop();
+  }
+
+  refuseRequests(): void {
+    this.#transmission?.refuseRequests();
   }
 
   setDrained(drained: boolean): void {
@@ -292,6 +323,7 @@ export class NbdClient implements ExportClient {
       alignment: negotiated.alignment,
       structuredReply: negotiated.structuredReply,
       extendedHeaders: negotiated.extendedHeaders,
+      traffic: this.traffic,
       contexts: negotiated.contexts,
       onEnd: (reason) => {
         if (reason !== undefined) {
@@ -302,6 +334,7 @@ export class NbdClient implements ExportClient {
       onFault: (error) => this.#fault(error),
       onIdle: () => this.#finishClosing(),
     });
+    this.#options.server.inventory.connected(this);
     this.#transmission.pump();
   }
 
@@ -315,6 +348,7 @@ export class NbdClient implements ExportClient {
         this.#output.discard();
       }
       this.#channel.close();
+      this.#options.server.inventory.disconnected(this);
       this.#export?.removeClient(this);
       this.#options.onClosed();
     });

@@ -10,7 +10,7 @@ import {
 import { chainOf } from '../../block/block-status.ts';
 import { type DirtyBitmap, findDirtyBitmap } from '../../block/dirty-bitmap.ts';
 import { QmpError } from '../../qapi/errors.ts';
-import type { BlockDirtyBitmapOrStr } from '../../qapi/generated/types.ts';
+import type { BlockDirtyBitmapOrStr, XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
 import type { BlockExport } from '../block-export.ts';
 import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
 import { DataRange } from './data-range.ts';
@@ -40,6 +40,8 @@ const PREFERRED_BLOCK = 4096;
 export interface ExportClient {
   /** Disconnects; requests under way end first. */
   close(): void;
+  /** Answers further requests with ESHUTDOWN. */
+  refuseRequests(): void;
   setDrained(drained: boolean): void;
 }
 
@@ -48,6 +50,8 @@ export interface ExportRegistry {
   readonly maxConnections: number;
   find(wireName: string): NbdExport | undefined;
   addExport(added: NbdExport): void;
+  /** New clients do not find it any more. */
+  hideExport(hidden: NbdExport): void;
   removeExport(removed: NbdExport): void;
   /** See Session.forgetData. */
   forgetData(): void;
@@ -65,6 +69,7 @@ export interface NbdExportParts {
 
 export class NbdExport implements RunningExport {
   readonly common: BlockExport;
+  readonly name: string;
   /** Byte for byte as on the wire, one character for each. */
   readonly wireName: string;
   readonly wireDescription: string | undefined;
@@ -80,6 +85,7 @@ export class NbdExport implements RunningExport {
 
   constructor(parts: NbdExportParts) {
     this.common = parts.common;
+    this.name = parts.name;
     this.wireName = wireText(parts.name);
     this.wireDescription =
       parts.description === undefined ? undefined : wireText(parts.description);
@@ -128,12 +134,19 @@ export class NbdExport implements RunningExport {
     this.#registry.forgetData();
   }
 
+  retire(mode: XBlockExportRemoveMode): void {
+    this.#registry.hideExport(this);
+    if (mode === 'hide') return;
+    for (const client of this.#clients) client.refuseRequests();
+  }
+
   requestShutdown(): void {
-    this.#registry.removeExport(this);
+    this.#registry.hideExport(this);
     for (const client of this.#clients) client.close();
   }
 
   delete(): void {
+    this.#registry.removeExport(this);
     this.backend.onDrain = () => {};
     for (const bitmap of this.#bitmaps) bitmap.busy = false;
   }

@@ -11,6 +11,7 @@ import type { Poller } from '../../sys/poller.ts';
 import { setSocketOption } from '../../sys/socket.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { NbdClient } from './client.ts';
+import type { ClientInventory } from './client-inventory.ts';
 import type { ExportRegistry, NbdExport } from './nbd-export.ts';
 import type { ExportDirectory } from './negotiation.ts';
 import type { NbdTls } from './tls.ts';
@@ -44,8 +45,12 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   readonly handshakeMaxSeconds: number;
   readonly log: Logger;
   readonly trace: Trace;
+  readonly inventory: ClientInventory;
   readonly pool = new BufferPool({ allocate, release });
+  /** Those that clients can find. */
   readonly #exports: NbdExport[] = [];
+  /** Those that there are. */
+  readonly #allExports = new Set<NbdExport>();
   readonly #clients = new Set<NbdClient>();
   #tls: NbdTls | undefined;
   #listener: Listener | undefined;
@@ -56,19 +61,27 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
     readonly handshakeMaxSeconds: number;
     readonly log: Logger;
     readonly trace: Trace;
+    readonly inventory: ClientInventory;
   }) {
     this.maxConnections = options.maxConnections;
     this.handshakeMaxSeconds = options.handshakeMaxSeconds;
     this.log = options.log;
     this.trace = options.trace;
+    this.inventory = options.inventory;
   }
 
   /** A server that listens. Rejects QmpError with the reference's texts. */
   static async start(
     settings: NbdServerSettings,
-    options: { readonly log: Logger; readonly trace: Trace; readonly poller: Poller },
+    options: {
+      readonly log: Logger;
+      readonly trace: Trace;
+      readonly poller: Poller;
+      readonly inventory: ClientInventory;
+    },
   ): Promise<NbdServer> {
-    const server = new NbdServer({ ...settings, log: options.log, trace: options.trace });
+    const { log, trace, inventory } = options;
+    const server = new NbdServer({ ...settings, log, trace, inventory });
     server.#listener = await listen(settings.address, {
       poller: options.poller,
       backlog: BACKLOG,
@@ -116,6 +129,11 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
     client.start();
   }
 
+  /** In the order in which they came. */
+  clients(): Iterable<NbdClient> {
+    return this.#clients;
+  }
+
   list(): Iterable<NbdExport> {
     return [...this.#exports];
   }
@@ -126,15 +144,21 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
 
   addExport(added: NbdExport): void {
     this.#exports.push(added);
+    this.#allExports.add(added);
   }
 
-  removeExport(removed: NbdExport): void {
-    const index = this.#exports.indexOf(removed);
+  hideExport(hidden: NbdExport): void {
+    const index = this.#exports.indexOf(hidden);
     if (index >= 0) this.#exports.splice(index, 1);
   }
 
+  removeExport(removed: NbdExport): void {
+    this.hideExport(removed);
+    this.#allExports.delete(removed);
+  }
+
   forgetData(): void {
-    for (const known of this.#exports) known.dataRange.forget();
+    for (const known of this.#allExports) known.dataRange.forget();
   }
 
   /** Takes no more connections. Idempotent. */

@@ -19,11 +19,12 @@ import { wireErrorOf } from './errno.ts';
 import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
-import { NBD_EINVAL } from './protocol.ts';
+import { NBD_EINVAL, NBD_ESHUTDOWN } from './protocol.ts';
 import { replyDone, replyError } from './reply.ts';
 import { refusal } from './request.ts';
 import { type Frame, RequestReader } from './request-reader.ts';
 import { CommandError, type Session } from './session.ts';
+import type { Traffic } from './traffic.ts';
 import type { NbdRequest } from './wire.ts';
 
 /** Requests of one connection that may be under way at once; the reference's limit. */
@@ -37,6 +38,9 @@ const SEND_FROM = 128 * 1024;
 
 /** What one connection may do before others get their turn: a request costs 1 and another 1 for each 4 KiB of data. */
 const TURN = 2048;
+
+/** What is answered once the export goes; ours, as the reference knows no such state. */
+const RETIRED = 'Export is being removed';
 
 const UNFINISHED = 'Request handling failed in intermediate state';
 
@@ -56,6 +60,7 @@ export interface TransmissionOptions {
   readonly trace: Trace;
   readonly structuredReply: boolean;
   readonly extendedHeaders: boolean;
+  readonly traffic: Traffic;
   /** Bytes that the client said its requests would be aligned to. */
   readonly alignment: number;
   readonly contexts: readonly MetaContext[];
@@ -78,6 +83,7 @@ export class Transmission implements Session {
   readonly dataRange: DataRange;
   readonly #options: TransmissionOptions;
   readonly #channel: ByteChannel;
+  readonly #traffic: Traffic;
   /** `ending`: takes no more requests, but finishes and answers those that it has. */
   #state: 'serving' | 'ending' | 'ended' = 'serving';
   #endReason: string | undefined;
@@ -87,6 +93,7 @@ export class Transmission implements Session {
   #inFlight = 0;
   #bytesInFlight = 0;
   #drained = false;
+  #refusing = false;
   #blocked = false;
   #readable = true;
   #awake = false;
@@ -95,6 +102,7 @@ export class Transmission implements Session {
   constructor(options: TransmissionOptions) {
     this.#options = options;
     this.#channel = options.channel;
+    this.#traffic = options.traffic;
     this.#reader = new RequestReader(options);
     this.output = options.output;
     this.trace = options.trace;
@@ -155,6 +163,15 @@ export class Transmission implements Session {
   setDrained(drained: boolean): void {
     this.#drained = drained;
     if (!drained) this.#wake();
+  }
+
+  get requestsInFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Carries out no more requests than are under way. */
+  refuseRequests(): void {
+    this.#refusing = true;
   }
 
   /** Ends without an answer to anything; onIdle follows. */
@@ -255,9 +272,9 @@ export class Transmission implements Session {
   /** Carries out a request that is there completely. */
   #serve(request: NbdRequest): void {
     const { row } = this.#reader;
-    const text = refusal(row, request, this);
+    const text = this.#refusing ? RETIRED : refusal(row, request, this);
     if (text !== undefined || row === undefined) {
-      this.#refuse(request, text ?? '');
+      this.#refuse(request, text ?? '', this.#refusing ? NBD_ESHUTDOWN : NBD_EINVAL);
       this.#reader.done();
       return;
     }
@@ -268,6 +285,7 @@ export class Transmission implements Session {
         return;
       }
       if (row.reply === 'done') replyDone(this, request);
+      this.#traffic.succeeded(request.type, request.length);
     } catch (error) {
       this.#fail(row, request, error);
     }
@@ -288,6 +306,7 @@ export class Transmission implements Session {
     later.then(
       () => {
         if (row.reply === 'done' && this.#state !== 'ended') replyDone(this, request);
+        this.#traffic.succeeded(request.type, request.length);
         finish();
       },
       (error: unknown) => {
@@ -302,9 +321,10 @@ export class Transmission implements Session {
   }
 
   /** Answers a request that must not be carried out. */
-  #refuse(request: NbdRequest, text: string): void {
+  #refuse(request: NbdRequest, text: string, wireError = NBD_EINVAL): void {
     const structured = this.structuredReply;
-    replyError(this, request, { wireError: NBD_EINVAL, text, structured });
+    this.#traffic.failed();
+    replyError(this, request, { wireError, text, structured });
   }
 
   /** Answers a request that failed. What is no failure of a request is thrown on. */
@@ -313,6 +333,7 @@ export class Transmission implements Session {
     if (error instanceof CommandError) text = error.message;
     else if (!(error instanceof IoError)) throw error;
     const structured = this.structuredReply;
+    this.#traffic.failed();
     replyError(this, request, { wireError: wireErrorOf(error.errno), text, structured });
   }
 

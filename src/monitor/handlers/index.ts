@@ -8,6 +8,7 @@ import { charHandlers } from './char.ts';
 import { controlHandlers } from './control.ts';
 import { dirtyBitmapHandlers } from './dirty-bitmap.ts';
 import { qomHandlers } from './qom.ts';
+import { ownNbdServerHandlers } from './x-nbd-server.ts';
 
 export const handlers = {
   ...controlHandlers,
@@ -16,4 +17,5 @@ export const handlers = {
   ...blockCoreHandlers,
   ...dirtyBitmapHandlers,
   ...blockExportHandlers,
+  ...ownNbdServerHandlers,
 } satisfies CommandHandlers<DaemonServices>;

@@ -30,7 +30,8 @@ describe('Dispatcher.execute', () => {
 
   it('lists commands as the reference does, the last of the schema first', async () => {
     const { dispatcher } = monitorFixture();
-    const names = (await dispatcher.execute('query-commands', {})).map(({ name }) => name);
+    const listed = (await dispatcher.execute('query-commands', {})).map(({ name }) => name);
+    const names = listed.filter((name) => !name.startsWith('x-'));
     expect(names.slice(0, 3)).toEqual(['object-del', 'object-add', 'qom-list-properties']);
     expect(names.at(-1)).toBe('query-block');
   });
