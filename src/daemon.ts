@@ -181,6 +181,8 @@ export class Daemon implements DaemonServices {
   }
 
   async #closeMonitors(): Promise<void> {
+    // The command that runs may be waiting for one.
+    this.chardevs.abandonOpening();
     await this.#queue.close();
     for (const monitor of this.#monitors) monitor.close();
     await this.chardevs.close();

@@ -107,6 +107,24 @@ describe('signals', () => {
     child.kill('SIGTERM');
     expect(await outcome).toMatchObject({ code: 0, signal: null });
   });
+
+  it('ends it although a command waits for a peer that does not come', async () => {
+    const daemon = await startDaemon();
+    const listening = fileThere(daemon.path('peer'));
+    const command = daemon.qmp.execute('chardev-add', {
+      id: 'w',
+      backend: {
+        type: 'socket',
+        data: { addr: { type: 'unix', data: { path: daemon.path('peer') } }, wait: true },
+      },
+    });
+    const failed = expect(command).rejects.toThrow();
+    await listening;
+    daemon.child.kill('SIGTERM');
+    expect(await daemon.outcome).toMatchObject({ code: 0, signal: null });
+    await failed;
+    expect(existsSync(daemon.path('peer'))).toBe(false);
+  });
 });
 
 describe('quit', () => {

@@ -141,12 +141,14 @@ export class ChardevRegistry {
     return port;
   }
 
-  /**
-   * Closes every chardev, removes sockets' files, gives up on those that are being opened. Peers that read slowly are given a
-   * moment for what they have not read.
-   */
-  async close(): Promise<void> {
+  /** Gives up on those that are being opened: a server may wait for its first peer for ever. */
+  abandonOpening(): void {
     for (const abort of this.#opening) abort.abort(new QmpError('The daemon is ending'));
+  }
+
+  /** Closes every chardev, removes sockets' files. Peers that read slowly are given a moment for what they have not read. */
+  async close(): Promise<void> {
+    this.abandonOpening();
     await this.#lastOutput();
     for (const slot of this.#slots.values()) slot.close();
     this.#slots.clear();
