@@ -52,6 +52,12 @@ const PACKS: readonly Pack[] = [
       'ringbuf',
       'telnet',
       'websocket',
+      'tls',
+      'tls-creds-files',
+      'tls-creds-x509-files',
+      'file-watch',
+      'keyring',
+      'validation-error',
     ],
   },
 ];
