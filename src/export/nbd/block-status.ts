@@ -3,11 +3,24 @@
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
+import { whenDone } from '../../block/maybe-promise.ts';
 import { Extents, MAX_EXTENTS, type MetaContext } from './meta-context.ts';
 import { NBD_CMD_FLAG_REQ_ONE } from './protocol.ts';
 import { replyExtents } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
 import type { NbdRequest } from './wire.ts';
+
+/** Bytes of memory for one extent: as it is collected, and on the wire. */
+const EXTENT_MEMORY = 64;
+
+/** Bytes that the shortest extent of any size worth counting covers. */
+const SHORTEST_EXTENT = 512;
+
+/** Bytes of memory that a status request may take at a time: those of one context's extents. */
+export function statusMemory(request: NbdRequest): number {
+  if ((request.flags & NBD_CMD_FLAG_REQ_ONE) !== 0) return EXTENT_MEMORY;
+  return EXTENT_MEMORY * Math.min(MAX_EXTENTS, Math.ceil(request.length / SHORTEST_EXTENT));
+}
 
 /** Replies to a status request. Throws or rejects CommandError. */
 export function blockStatus(session: Session, request: NbdRequest): MaybePromise<void> {
@@ -48,7 +61,8 @@ function replyContexts(
   const finish = (): MaybePromise<void> => {
     const done = index === contexts.length - 1;
     replyExtents(session, request, { contextId: context.id, extents: extents.list, done });
-    return replyContexts(session, request, contexts, index + 1);
+    if (done) return undefined;
+    return whenDone(session.room(), () => replyContexts(session, request, contexts, index + 1));
   };
   const { offset, length } = request;
   let later: MaybePromise<void>;

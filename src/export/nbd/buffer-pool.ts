@@ -8,19 +8,31 @@ import { NBD_MAX_BUFFER_SIZE } from './protocol.ts';
 /** Room beside the data of one request: its header, and what aligns the data to a page. */
 const SLACK = 8192;
 
-/** Sizes of buffers, in bytes; the first serves small requests in batches, the last the largest request there is. */
-const sizes = [256 * 1024, 1024 * 1024, 4 * 1024 * 1024, NBD_MAX_BUFFER_SIZE].map(
-  (size) => size + SLACK,
-);
-
 /** The usual size of a buffer. */
 export const BATCH_SIZE = 256 * 1024 + SLACK;
+
+/** The largest buffer there is. */
+export const LARGEST_SIZE = NBD_MAX_BUFFER_SIZE + SLACK;
+
+/**
+ * Sizes of buffers, in bytes; the first serves small requests in batches, the last the largest request there is. The powers of
+ * two that clients like to ask for fit without waste.
+ */
+const sizes: readonly number[] = Array.from(
+  { length: Math.log2((LARGEST_SIZE - SLACK) / (BATCH_SIZE - SLACK)) + 1 },
+  (_, index) => (BATCH_SIZE - SLACK) * 2 ** index + SLACK,
+);
 
 /** Bytes of free buffers that a pool keeps while it is busy; beyond that they go back to the kernel at once. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 
 /** Milliseconds after which the pages of free buffers go back to the kernel. */
 const IDLE_TIME = 1000;
+
+/** Bytes of the buffer that the data of a request of this length occupy. */
+export function footprint(dataLength: number): number {
+  return sizes.find((size) => size - SLACK >= dataLength) ?? LARGEST_SIZE;
+}
 
 export interface BufferPoolOptions {
   /** Page-aligned, zeroed on demand (sys/memory.ts). */

@@ -2,7 +2,8 @@
 
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { FUA, MAY_UNMAP, NO_FALLBACK } from '../../block/block-driver.ts';
-import { blockStatus } from './block-status.ts';
+import { blockStatus, statusMemory } from './block-status.ts';
+import { footprint } from './buffer-pool.ts';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -26,6 +27,8 @@ import type { NbdRequest } from './wire.ts';
 export interface CommandRow extends RequestRules {
   /** `own`: run() writes the reply; `done`: it is a success without data once run() has ended. */
   readonly reply: 'done' | 'own';
+  /** Bytes of memory that a request takes while it is under way, at most about. */
+  memory(request: NbdRequest): number;
   /** The text of an error reply. */
   readonly failure: string;
   /** Carries a checked request out. Throws or rejects IoError or CommandError. */
@@ -35,6 +38,9 @@ export interface CommandRow extends RequestRules {
 /** FUA is let pass on every command; only where it means something does a row act on it. */
 const ANY = NBD_CMD_FLAG_FUA;
 
+const none = (): number => 0;
+const dataMemory = ({ length }: NbdRequest): number => footprint(length);
+
 export const commands = {
   [NBD_CMD_READ]: {
     flags: ANY,
@@ -42,6 +48,7 @@ export const commands = {
     limited: true,
     payload: 'none',
     reply: 'own',
+    memory: dataMemory,
     failure: 'reading from file failed',
     run: read,
   },
@@ -51,6 +58,7 @@ export const commands = {
     limited: true,
     payload: 'request',
     reply: 'done',
+    memory: dataMemory,
     failure: 'writing to file failed',
     run: write,
   },
@@ -61,6 +69,7 @@ export const commands = {
     limited: false,
     payload: 'none',
     reply: 'own',
+    memory: none,
     failure: '',
     run() {},
   },
@@ -70,6 +79,7 @@ export const commands = {
     limited: false,
     payload: 'none',
     reply: 'done',
+    memory: none,
     failure: 'flush failed',
     run: (session) => session.backend.flush(),
   },
@@ -79,6 +89,7 @@ export const commands = {
     limited: false,
     payload: 'none',
     reply: 'done',
+    memory: none,
     failure: 'discard failed',
     run: trim,
   },
@@ -88,6 +99,7 @@ export const commands = {
     limited: true,
     payload: 'none',
     reply: 'done',
+    memory: dataMemory,
     failure: 'caching data failed',
     run: ({ backend }, { offset, length }) =>
       length === 0 ? undefined : backend.prefetch(offset, length),
@@ -98,6 +110,7 @@ export const commands = {
     limited: false,
     payload: 'none',
     reply: 'done',
+    memory: none,
     failure: 'writing to file failed',
     run: writeZeroes,
   },
@@ -107,6 +120,7 @@ export const commands = {
     limited: false,
     payload: 'filter',
     reply: 'own',
+    memory: statusMemory,
     failure: "can't get block status",
     run: blockStatus,
   },

@@ -25,9 +25,10 @@ const DIRECT_FROM = 64 * 1024;
 
 /**
  * What next() found. `complete`: `request` is there, with its data. `refused`: `reason` says why it may not even be received;
- * the next one can. `broken`: likewise, but what follows cannot be understood. `disconnect`: the client is done.
+ * the next one can. `broken`: likewise, but what follows cannot be understood. `disconnect`: the client is done. `waiting`:
+ * there is no memory for `request` as long as others are under way.
  */
-export type Frame = 'incomplete' | 'complete' | 'refused' | 'broken' | 'disconnect';
+export type Frame = 'incomplete' | 'waiting' | 'complete' | 'refused' | 'broken' | 'disconnect';
 
 export interface RequestReaderOptions {
   readonly channel: ByteChannel;
@@ -38,6 +39,8 @@ export interface RequestReaderOptions {
   readonly contexts: readonly MetaContext[];
   /** Bytes that the client said its requests would be aligned to. */
   readonly alignment: number;
+  /** Whether there is memory for a request, its data included. */
+  readonly mayBegin: (row: CommandRow | undefined, request: NbdRequest) => boolean;
 }
 
 export class RequestReader {
@@ -52,8 +55,8 @@ export class RequestReader {
   readonly #headerSize: number;
   readonly #decodeHeader: typeof decodeRequest;
   readonly #spare: NbdRequest[] = [];
-  /** The header of `request` has been taken, its data not yet. */
-  #decoded = false;
+  /** The header of `request` has been taken; it waits for memory, or for its data. */
+  #stage: 'header' | 'memory' | 'data' = 'header';
   /** Where large data are being received, and how many there are. */
   #direct: IoBuffer | undefined;
   #directLength = 0;
@@ -69,20 +72,28 @@ export class RequestReader {
 
   /** In the middle of the data of a write. */
   get inData(): boolean {
-    return this.#decoded;
+    return this.#stage === 'data';
   }
 
   next(): Frame {
-    if (!this.#decoded) {
+    if (this.#stage === 'header') {
       if (this.#input.length < this.#headerSize) return 'incomplete';
       const frame = this.#decode(this.request);
       if (frame !== 'complete') return frame;
     }
-    const { request } = this;
-    if (!hasPayload(this.row, request)) return 'complete';
-    this.#decoded = request.length > 0 && !this.#haveData(request);
-    if (this.#decoded) return 'incomplete';
-    if (this.row?.payload !== 'request') this.#applyPayload(request);
+    const { request, row } = this;
+    if (this.#stage !== 'data' && !this.#options.mayBegin(row, request)) {
+      this.#stage = 'memory';
+      return 'waiting';
+    }
+    if (!hasPayload(row, request)) {
+      this.#stage = 'header';
+      return 'complete';
+    }
+    const ready = request.length === 0 || this.#haveData(request);
+    this.#stage = ready ? 'header' : 'data';
+    if (!ready) return 'incomplete';
+    if (row?.payload !== 'request') this.#applyPayload(request);
     return 'complete';
   }
 

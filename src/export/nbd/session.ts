@@ -1,5 +1,6 @@
 // What a command works on: one connection's negotiated view of an export.
 
+import type { MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import type { DataRange } from './data-range.ts';
@@ -19,8 +20,8 @@ export interface Session {
   readonly dataRange: DataRange;
   /** Zeroes or holes have come where data may have been, in any export. */
   forgetData(): void;
-  /** Resolves when the output has room: for commands whose reply has many parts. */
-  room(): Promise<void>;
+  /** Done or resolves when the output has room: for commands whose reply has many parts. */
+  room(): MaybePromise<void>;
 }
 
 /** A command failed with a text of its own, not that of its row. */

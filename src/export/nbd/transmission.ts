@@ -4,6 +4,7 @@
 
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
+import type { MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import {
@@ -12,7 +13,7 @@ import {
   socketFailures,
   WOULD_BLOCK,
 } from '../../net/byte-channel.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
 import type { DataRange } from './data-range.ts';
 import { wireErrorOf } from './errno.ts';
@@ -21,7 +22,7 @@ import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
 import { NBD_EINVAL, NBD_ESHUTDOWN } from './protocol.ts';
 import { replyDone, replyError } from './reply.ts';
-import { refusal } from './request.ts';
+import { hasPayload, refusal } from './request.ts';
 import { type Frame, RequestReader } from './request-reader.ts';
 import { CommandError, type Session } from './session.ts';
 import type { Traffic } from './traffic.ts';
@@ -30,8 +31,12 @@ import type { NbdRequest } from './wire.ts';
 /** Requests of one connection that may be under way at once; the reference's limit. */
 const MAX_REQUESTS_IN_FLIGHT = 16;
 
-/** Bytes of data of requests under way beyond which no more are taken on. */
-const MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024;
+/**
+ * Bytes of memory for the requests of one connection that are under way, the one being received included: a request of the
+ * largest size, or as many smaller ones. Replies that the peer does not take count too, since nothing is begun before they are
+ * sent. This is what a peer can make the server hold, beside a buffer for each direction.
+ */
+const MAX_BYTES_IN_FLIGHT = LARGEST_SIZE;
 
 /** Bytes of replies that are sent before the next request is carried out. */
 const SEND_FROM = 128 * 1024;
@@ -103,7 +108,10 @@ export class Transmission implements Session {
     this.#options = options;
     this.#channel = options.channel;
     this.#traffic = options.traffic;
-    this.#reader = new RequestReader(options);
+    this.#reader = new RequestReader({
+      ...options,
+      mayBegin: (row, request) => this.#hasMemoryFor(row, request),
+    });
     this.output = options.output;
     this.trace = options.trace;
     this.backend = options.target.backend;
@@ -128,9 +136,10 @@ export class Transmission implements Session {
     if (!this.#flush()) return;
     let left = TURN;
     while (this.#state === 'serving') {
+      let frame: Frame = 'incomplete';
       while (left > 0 && !this.#full()) {
-        const frame = this.#reader.next();
-        if (frame === 'incomplete') break;
+        frame = this.#reader.next();
+        if (frame === 'incomplete' || frame === 'waiting') break;
         left -= 1 + (this.#reader.request.length >>> 12);
         this.#take(frame);
         if (this.#state !== 'serving') break;
@@ -142,7 +151,7 @@ export class Transmission implements Session {
         setImmediate(() => this.pump());
         return;
       }
-      if (this.#full()) {
+      if (frame === 'waiting' || this.#full()) {
         this.#wantReadable(false);
         return;
       }
@@ -186,7 +195,11 @@ export class Transmission implements Session {
     this.#options.target.forgetData();
   }
 
-  async room(): Promise<void> {
+  room(): MaybePromise<void> {
+    return this.output.length < SEND_FROM ? undefined : this.#waitForRoom();
+  }
+
+  async #waitForRoom(): Promise<void> {
     while (this.#state !== 'ended' && this.output.length >= SEND_FROM) {
       if (!this.#blocked && this.#flush()) break;
       if (this.#endedNow()) break;
@@ -206,14 +219,17 @@ export class Transmission implements Session {
   }
 
   #full(): boolean {
-    return (
-      this.#inFlight >= MAX_REQUESTS_IN_FLIGHT ||
-      this.#bytesInFlight >= MAX_BYTES_IN_FLIGHT ||
-      this.#drained
-    );
+    return this.#inFlight >= MAX_REQUESTS_IN_FLIGHT || this.#drained;
   }
 
-  #take(frame: Exclude<Frame, 'incomplete'>): void {
+  #hasMemoryFor(row: CommandRow | undefined, request: NbdRequest): boolean {
+    if (this.#bytesInFlight === 0) return true;
+    const payload = hasPayload(row, request) ? footprint(request.length) : 0;
+    const bytes = Math.max(payload, row?.memory(request) ?? 0);
+    return this.#bytesInFlight + bytes <= MAX_BYTES_IN_FLIGHT;
+  }
+
+  #take(frame: Exclude<Frame, 'incomplete' | 'waiting'>): void {
     const { request, reason } = this.#reader;
     switch (frame) {
       case 'complete':
@@ -294,7 +310,7 @@ export class Transmission implements Session {
 
   #finishLater(row: CommandRow, request: NbdRequest, later: Promise<void>): void {
     const release = this.#reader.keep();
-    const bytes = row.limited ? request.length : 0;
+    const bytes = row.memory(request);
     this.#inFlight++;
     this.#bytesInFlight += bytes;
     const finish = (): void => {
