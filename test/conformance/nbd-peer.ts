@@ -70,6 +70,11 @@ export class NbdPeer {
     this.#socket.pause();
   }
 
+  /** Says that nothing more will come; what is sent back still arrives. */
+  endSending(): void {
+    this.#socket.end();
+  }
+
   close(): void {
     this.#socket.destroy();
   }

@@ -23,6 +23,7 @@ import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from './protocol.ts';
 import type { NbdTls } from './tls.ts';
 import { Traffic } from './traffic.ts';
 import { Transmission } from './transmission.ts';
+import type { Turns } from './turns.ts';
 import { encodeGreeting } from './wire.ts';
 
 /** Bytes of replies beyond which a handshake waits until the peer has taken them. */
@@ -31,14 +32,12 @@ const MAX_UNSENT = 64 * 1024;
 /** What is logged of a client that does not come to an end with the handshake of TLS. */
 const INTERRUPTED_TLS = 'TLS handshake failed: The TLS connection was non-properly terminated.';
 
-/** Steps of a handshake before others get their turn. */
-const STEPS_PER_TURN = 1000;
-
 const greeting = encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 
 /** What a connection needs of its server. */
 export interface ClientHost extends ExportDirectory {
   readonly pool: BufferPool;
+  readonly turns: Turns;
   readonly log: Logger;
   readonly trace: Trace;
   /** 0: no limit. */
@@ -67,6 +66,8 @@ export class NbdClient implements ExportClient, InventoryClient {
   #handshake: Steps<Negotiated | undefined> | undefined;
   #step: Step = { length: 0, what: undefined };
   #timer: NodeJS.Timeout | undefined;
+  /** The turn is over; the next one is under way. */
+  #resting = false;
   #export: NbdExport | undefined;
   #transmission: Transmission | undefined;
 
@@ -157,10 +158,12 @@ export class NbdClient implements ExportClient, InventoryClient {
 
   /** Takes the handshake as far as what was received goes. */
   #negotiate(): void {
+    if (this.#resting) return;
+    const turn = this.#options.server.turns.next(this.#channel);
     for (let steps = 0; this.#state === 'handshake'; steps++) {
       if (this.#output.length >= MAX_UNSENT && !this.#flush()) return;
-      if (steps === STEPS_PER_TURN) {
-        setImmediate(() => this.#guarded(() => this.#negotiate()));
+      if (steps === turn) {
+        this.#rest();
         return;
       }
       const { length, startTls } = this.#step;
@@ -207,6 +210,14 @@ export class NbdClient implements ExportClient, InventoryClient {
     this.#channel.wantReadable(true);
     this.#advance(Buffer.alloc(0));
     this.#negotiate();
+  }
+
+  #rest(): void {
+    this.#resting = true;
+    setImmediate(() => {
+      this.#resting = false;
+      this.#guarded(() => this.#negotiate());
+    });
   }
 
   #takeInput(length: number): Buffer {
@@ -318,6 +329,7 @@ export class NbdClient implements ExportClient, InventoryClient {
       input: this.#input,
       output: this.#output,
       pool: this.#options.server.pool,
+      turns: this.#options.server.turns,
       target: chosen,
       trace: this.#options.server.trace,
       alignment: negotiated.alignment,
@@ -349,6 +361,7 @@ export class NbdClient implements ExportClient, InventoryClient {
       }
       this.#channel.close();
       this.#options.server.inventory.disconnected(this);
+      this.#options.server.turns.forget(this.#channel);
       this.#export?.removeClient(this);
       this.#options.onClosed();
     });

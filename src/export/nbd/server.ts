@@ -15,6 +15,7 @@ import type { ClientInventory } from './client-inventory.ts';
 import type { ExportRegistry, NbdExport } from './nbd-export.ts';
 import type { ExportDirectory } from './negotiation.ts';
 import type { NbdTls } from './tls.ts';
+import { Turns } from './turns.ts';
 
 /** Connections at once, unless the user says otherwise. */
 export const DEFAULT_MAX_CONNECTIONS = 100;
@@ -47,6 +48,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   readonly trace: Trace;
   readonly inventory: ClientInventory;
   readonly pool = new BufferPool({ allocate, release });
+  readonly turns = new Turns();
   /** Those that clients can find. */
   readonly #exports: NbdExport[] = [];
   /** Those that there are. */

@@ -26,6 +26,7 @@ import { hasPayload, refusal } from './request.ts';
 import { type Frame, RequestReader } from './request-reader.ts';
 import { CommandError, type Session } from './session.ts';
 import type { Traffic } from './traffic.ts';
+import type { Turns } from './turns.ts';
 import type { NbdRequest } from './wire.ts';
 
 /** Requests of one connection that may be under way at once; the reference's limit. */
@@ -41,9 +42,6 @@ const MAX_BYTES_IN_FLIGHT = LARGEST_SIZE;
 /** Bytes of replies that are sent before the next request is carried out. */
 const SEND_FROM = 128 * 1024;
 
-/** What one connection may do before others get their turn: a request costs 1 and another 1 for each 4 KiB of data. */
-const TURN = 2048;
-
 /** What is answered once the export goes; ours, as the reference knows no such state. */
 const RETIRED = 'Export is being removed';
 
@@ -54,6 +52,7 @@ export interface TransmissionOptions {
   readonly input: Input;
   readonly output: Output;
   readonly pool: BufferPool;
+  readonly turns: Turns;
   /** The export: what a command needs of it. */
   readonly target: {
     readonly backend: BlockBackend;
@@ -102,6 +101,8 @@ export class Transmission implements Session {
   #blocked = false;
   #readable = true;
   #awake = false;
+  /** The turn is over; the next one is under way. */
+  #resting = false;
   readonly #waitingForRoom: (() => void)[] = [];
 
   constructor(options: TransmissionOptions) {
@@ -124,6 +125,7 @@ export class Transmission implements Session {
 
   /** Serves until the peer has nothing more, a limit is reached or its turn is over. */
   pump(): void {
+    if (this.#resting) return;
     try {
       this.#work();
     } catch (error) {
@@ -134,13 +136,13 @@ export class Transmission implements Session {
   #work(): void {
     if (this.#state === 'ended') return;
     if (!this.#flush()) return;
-    let left = TURN;
+    let left = this.#options.turns.next(this.#channel);
     while (this.#state === 'serving') {
       let frame: Frame = 'incomplete';
       while (left > 0 && !this.#full()) {
         frame = this.#reader.next();
         if (frame === 'incomplete' || frame === 'waiting') break;
-        left -= 1 + (this.#reader.request.length >>> 12);
+        left -= 1 + Math.floor(this.#reader.request.length / 4096);
         this.#take(frame);
         if (this.#state !== 'serving') break;
         if (this.output.length >= SEND_FROM && !this.#flush()) return;
@@ -148,7 +150,7 @@ export class Transmission implements Session {
       if (!this.#flush()) return;
       if (this.#state !== 'serving') break;
       if (left <= 0) {
-        setImmediate(() => this.pump());
+        this.#rest();
         return;
       }
       if (frame === 'waiting' || this.#full()) {
@@ -158,6 +160,14 @@ export class Transmission implements Session {
       if (!this.#receive()) return;
     }
     this.#windDown();
+  }
+
+  #rest(): void {
+    this.#resting = true;
+    setImmediate(() => {
+      this.#resting = false;
+      this.pump();
+    });
   }
 
   /** The peer takes more replies. */
