@@ -29,26 +29,26 @@ const times = (count: number, bytes: Uint8Array): Buffer =>
 
 /** What is sent once, and what is sent for ever after it. */
 const floods = {
-  'unknown options': { first: none, then: times(2000, option(99, none)) },
-  'options with data': { first: none, then: option(99, Buffer.alloc(1024 * KIB)) },
-  NBD_OPT_LIST: { first: none, then: times(2000, option(3, none)) },
+  'unknown options': { first: none, again: times(2000, option(99, none)) },
+  'options with data': { first: none, again: option(99, Buffer.alloc(1024 * KIB)) },
+  NBD_OPT_LIST: { first: none, again: times(2000, option(3, none)) },
   reads: {
     first: option(NBD_OPT_GO, goPayload('ex', [])),
-    then: times(1000, encodeRequest({ type: NBD_CMD_READ, length: 4 * KIB }, 1n)),
+    again: times(1000, encodeRequest({ type: NBD_CMD_READ, length: 4 * KIB }, 1n)),
   },
   'large reads': {
     first: option(NBD_OPT_GO, goPayload('ex', [])),
-    then: times(100, encodeRequest({ type: NBD_CMD_READ, length: 32 * KIB * KIB }, 1n)),
+    again: times(100, encodeRequest({ type: NBD_CMD_READ, length: 32 * KIB * KIB }, 1n)),
   },
   'large writes': {
     first: option(NBD_OPT_GO, goPayload('ex', [])),
-    then: Buffer.from(
+    again: Buffer.from(
       encodeRequest({ type: NBD_CMD_WRITE, payload: Buffer.alloc(KIB * KIB, 7) }, 1n),
     ),
   },
   flushes: {
     first: option(NBD_OPT_GO, goPayload('ex', [])),
-    then: times(1000, encodeRequest({ type: NBD_CMD_FLUSH }, 1n)),
+    again: times(1000, encodeRequest({ type: NBD_CMD_FLUSH }, 1n)),
   },
   'status requests': {
     first: Buffer.concat([
@@ -56,14 +56,14 @@ const floods = {
       option(NBD_OPT_SET_META_CONTEXT, metaPayload('ex', ['base:allocation'])),
       option(NBD_OPT_GO, goPayload('ex', [])),
     ]),
-    then: times(1000, encodeRequest({ type: NBD_CMD_BLOCK_STATUS, length: 2 ** 26 }, 1n)),
+    again: times(1000, encodeRequest({ type: NBD_CMD_BLOCK_STATUS, length: 2 ** 26 }, 1n)),
   },
   errors: {
     first: Buffer.concat([
       option(NBD_OPT_STRUCTURED_REPLY, none),
       option(NBD_OPT_GO, goPayload('ex', [])),
     ]),
-    then: times(1000, encodeRequest({ type: NBD_CMD_READ, offset: 2 ** 40, length: 512 }, 1n)),
+    again: times(1000, encodeRequest({ type: NBD_CMD_READ, offset: 2 ** 40, length: 512 }, 1n)),
   },
 } as const;
 
@@ -85,13 +85,13 @@ function comeAndGo(path: string): void {
 }
 
 function flood(path: string, kind: keyof typeof floods): void {
-  const { first, then } = floods[kind];
+  const { first, again } = floods[kind];
   const socket = connect(path);
   socket.on('error', () => process.exit(1));
   socket.write(u32(3));
   socket.write(first);
   const send = (): void => {
-    while (socket.write(then)) {
+    while (socket.write(again)) {
       // As much as the socket takes.
     }
   };
