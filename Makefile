@@ -4,7 +4,7 @@ BIN := node_modules/.bin
 .DEFAULT_GOAL := build
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 node_modules: package.json package-lock.json
 	npm ci --no-audit --no-fund
@@ -29,6 +29,12 @@ test: build reference ## the whole suite
 
 bench: build reference ## ours beside the reference and nbdkit, in one run
 	node --import tsx test/bench/main.ts
+
+nbd-conformance: generate ## what the NBD specification asks of a server, and what ours does
+	@node --import tsx test/protocol/conformance/main.ts
+
+soak: build ## random clients, good and hostile, for SOAK_SECONDS (600)
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/vitest run -c test/config/daemon.config.ts test/fault/soak.test.ts
 
 reference: ## install the reference and the real clients, where that may be done
 	@test/config/install-reference.sh
@@ -55,4 +61,4 @@ unit: generate ## fast tests
 clean: ## remove what the targets above made
 	rm -rf dist src/qapi/generated coverage
 
-.PHONY: help generate build run test bench reference check check-static format format-check lint types unit clean
+.PHONY: help generate build run test bench nbd-conformance soak reference check check-static format format-check lint types unit clean
