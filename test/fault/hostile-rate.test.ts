@@ -13,6 +13,9 @@ import { type HostileServer, MIB, Reader, startHostileServer } from './hostile-s
 const WINDOW = 300;
 const ATTEMPTS = 5;
 
+/** Milliseconds between the begin of a disturbance and the measurement. */
+const SETTLING = 150;
+
 /** The least part of its undisturbed rate that a client keeps. */
 const KEPT = 0.5;
 
@@ -36,6 +39,8 @@ async function kept(
   for (let attempt = 0; attempt < ATTEMPTS && best < least; attempt++) {
     const alone = await reader.rate(WINDOW);
     const stop = await disturb();
+    // Not the first moment, in which each of them is given what the server can hold for it.
+    await reader.rate(SETTLING);
     const disturbed = await reader.rate(WINDOW);
     stop();
     server.leave();
