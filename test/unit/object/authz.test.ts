@@ -4,9 +4,9 @@ import { ObjectRegistry } from '../../../src/object/object-registry.ts';
 
 function objects(): ObjectRegistry {
   const registry = new ObjectRegistry();
-  registry.add({ 'qom-type': 'authz-simple', id: 'simple', identity: 'CN=joe' });
-  registry.add({ 'qom-type': 'authz-list', id: 'empty' });
-  registry.add({
+  void registry.add({ 'qom-type': 'authz-simple', id: 'simple', identity: 'CN=joe' });
+  void registry.add({ 'qom-type': 'authz-list', id: 'empty' });
+  void registry.add({
     'qom-type': 'authz-list',
     id: 'list',
     policy: 'allow',
@@ -16,7 +16,7 @@ function objects(): ObjectRegistry {
       { match: 'CN=*', policy: 'deny' },
     ],
   });
-  registry.add({ 'qom-type': 'secret', id: 'secret', data: 'x' });
+  void registry.add({ 'qom-type': 'secret', id: 'secret', data: 'x' });
   return registry;
 }
 

@@ -7,7 +7,7 @@ const registry = () => new ObjectRegistry();
 describe('ObjectRegistry', () => {
   it('adds, finds and removes objects', () => {
     const objects = registry();
-    objects.add({ 'qom-type': 'secret', id: 's0', data: 'x' });
+    void objects.add({ 'qom-type': 'secret', id: 's0', data: 'x' });
     expect(objects.find('s0')).toMatchObject({ id: 's0', type: { name: 'secret' } });
     objects.remove('s0');
     expect(objects.find('s0')).toBeUndefined();
@@ -27,7 +27,7 @@ describe('ObjectRegistry', () => {
     const add = () => registry().add({ 'qom-type': 'secret', id, data: 'x' });
     expect(add).toThrow(`Parameter 'id' expects an identifier`);
     try {
-      add();
+      void add();
     } catch (error) {
       expect((error as QmpError).hint).toMatch(/^Identifiers consist of letters, digits/);
     }
@@ -42,7 +42,7 @@ describe('ObjectRegistry', () => {
     const objects = registry();
     expect(() => objects.add({ 'qom-type': 'secret', id: 's0' })).toThrow(QmpError);
     expect(objects.ids()).toEqual([]);
-    objects.add({ 'qom-type': 'secret', id: 's0', data: 'x' });
+    void objects.add({ 'qom-type': 'secret', id: 's0', data: 'x' });
     expect(objects.ids()).toEqual(['s0']);
   });
 });

@@ -10,8 +10,8 @@ import {
 
 function tree() {
   const objects = new ObjectRegistry();
-  objects.add({ 'qom-type': 'secret', id: 's0', data: 'hello' });
-  objects.add({ 'qom-type': 'authz-list', id: 'both', policy: 'allow' });
+  void objects.add({ 'qom-type': 'secret', id: 's0', data: 'hello' });
+  void objects.add({ 'qom-type': 'authz-list', id: 'both', policy: 'allow' });
   const socket = {
     id: 'both',
     type: 'chardev-socket',

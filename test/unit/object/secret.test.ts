@@ -12,15 +12,20 @@ const IV = Buffer.from('0123456789abcdef');
 
 function withKey(): ObjectRegistry {
   const objects = new ObjectRegistry();
-  objects.add({ 'qom-type': 'secret', id: 'key', format: 'base64', data: KEY.toString('base64') });
-  objects.add({ 'qom-type': 'authz-simple', id: 'other', identity: 'me' });
-  objects.add({ 'qom-type': 'secret', id: 'short', data: 'x' });
+  void objects.add({
+    'qom-type': 'secret',
+    id: 'key',
+    format: 'base64',
+    data: KEY.toString('base64'),
+  });
+  void objects.add({ 'qom-type': 'authz-simple', id: 'other', identity: 'me' });
+  void objects.add({ 'qom-type': 'secret', id: 'short', data: 'x' });
   return objects;
 }
 
 function secretOf(options: SecretProperties): string {
   const objects = withKey();
-  objects.add({ 'qom-type': 'secret', id: 's', ...options });
+  void objects.add({ 'qom-type': 'secret', id: 's', ...options });
   return secretBytes('s', objects).toString('latin1');
 }
 
@@ -86,8 +91,8 @@ describe('secret', () => {
 describe('secretText', () => {
   it('refuses what is not UTF-8', () => {
     const objects = new ObjectRegistry();
-    objects.add({ 'qom-type': 'secret', id: 'good', data: 'grün' });
-    objects.add({ 'qom-type': 'secret', id: 'bad', data: '/w==', format: 'base64' });
+    void objects.add({ 'qom-type': 'secret', id: 'good', data: 'grün' });
+    void objects.add({ 'qom-type': 'secret', id: 'bad', data: '/w==', format: 'base64' });
     expect(secretText('good', objects)).toBe('grün');
     expect(() => secretText('bad', objects)).toThrow('Data from secret bad is not valid UTF-8');
   });
