@@ -5,15 +5,7 @@ import { SchemaError } from './errors.ts';
 import type { Token } from './lexer.ts';
 import type { SourceInfo } from './source-info.ts';
 
-export const SECTION_TAGS = [
-  'Returns',
-  'Since',
-  'Note',
-  'Notes',
-  'Example',
-  'Examples',
-  'TODO',
-] as const;
+const SECTION_TAGS = ['Returns', 'Since', 'Note', 'Notes', 'Example', 'Examples', 'TODO'] as const;
 export type SectionTag = (typeof SECTION_TAGS)[number];
 
 export interface DocSection {

@@ -14,7 +14,7 @@ export interface Entry {
 }
 
 /** The entries: commands and events in schema order, then the types in the order of first use. */
-export function introspect(schema: Schema): Entry[] {
+function introspect(schema: Schema): Entry[] {
   const emitter = new Introspector(schema);
   for (const definition of definitionsByModule(schema)) {
     if (definition.kind === 'command') emitter.command(definition);

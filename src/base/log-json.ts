@@ -3,7 +3,7 @@
 import type { LogFields, ProcessLogger } from './log.ts';
 import { locationText } from './log.ts';
 
-export const jsonLogLevels = ['error', 'warn', 'debug', 'trace'] as const;
+const jsonLogLevels = ['error', 'warn', 'debug', 'trace'] as const;
 export type JsonLogLevel = (typeof jsonLogLevels)[number];
 
 export interface JsonLoggerOptions {

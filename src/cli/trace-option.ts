@@ -7,7 +7,7 @@ import type { ProcessLogger } from '../base/log.ts';
 import { type Trace, type TracePoint, tracePointNames } from '../base/trace.ts';
 import { parseQemuOpts, type QemuOptsList, qemuOptsHelp } from './qemu-opts.ts';
 
-export const traceOptions: QemuOptsList = {
+const traceOptions: QemuOptsList = {
   name: 'trace',
   impliedKey: 'enable',
   options: { enable: 'str', events: 'str', file: 'str' },
@@ -49,7 +49,7 @@ export function traceHelp(): string {
 }
 
 /** Switches the points that match `pattern` on, or off when it starts with `-`. */
-export function enableMatching(pattern: string, trace: Trace, log: ProcessLogger): void {
+function enableMatching(pattern: string, trace: Trace, log: ProcessLogger): void {
   const enable = !pattern.startsWith('-');
   const name = enable ? pattern : pattern.slice(1);
   const points: TracePoint[] = Object.values(trace).filter((point) =>

@@ -14,7 +14,7 @@ export interface EventListener {
 /** Milliseconds between two events of a name; the reference limits only events that do not exist here yet. */
 export type EventIntervals = { readonly [Name in EventName]?: number };
 
-export const eventIntervals: EventIntervals = {};
+const eventIntervals: EventIntervals = {};
 
 interface Pending {
   message: QmpMessage | undefined;

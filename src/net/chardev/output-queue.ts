@@ -5,7 +5,7 @@ import type { IoBuffer } from '../../base/io-buffer.ts';
 /** Above this, write() says that it is enough. What it was given is kept all the same. */
 export const HIGH_WATER_BYTES = 1024 * 1024;
 /** Below this, a writer that was told to wait is told to go on. */
-export const LOW_WATER_BYTES = 64 * 1024;
+const LOW_WATER_BYTES = 64 * 1024;
 
 export interface OutputQueueOptions {
   /** System calls read from here; may be shared, for nothing stays in it. */
