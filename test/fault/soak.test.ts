@@ -2,7 +2,7 @@
 // by hand: `make soak`, SOAK_SECONDS; SOAK_SEED for what happened before.
 
 import { randomInt } from 'node:crypto';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { waitUntil } from '../conformance/daemon-process.ts';
 import { numbersFrom } from '../fuzz/budget.ts';
 import { exported, type Served, serve } from '../interop/serve.ts';
@@ -88,6 +88,9 @@ it(`stays well for ${seconds} s`, { timeout: (seconds + 90) * 1000 }, async () =
   const served = await serve({
     files: [{ name: 'a.img', length: IMAGE_SIZE }],
     arguments: exported('a.img'),
+  });
+  onTestFinished(async () => {
+    await served.daemon.stop();
   });
   const { daemon, qmp, socket } = served;
   const operator = new Operator(served);
