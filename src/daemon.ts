@@ -11,8 +11,10 @@ import { EventBroadcast } from './monitor/event-broadcast.ts';
 import { QmpMonitor } from './monitor/qmp-monitor.ts';
 import type { QmpMessage } from './monitor/request.ts';
 import { ChardevRegistry } from './net/chardev/chardev-registry.ts';
+import { isAuthorized } from './object/authz.ts';
 import { ObjectRegistry } from './object/object-registry.ts';
 import { type QomNode, qomTree } from './object/qom-tree.ts';
+import { tlsCredentials } from './object/tls-creds.ts';
 import { QmpError } from './qapi/errors.ts';
 import type { CommandName, Commands } from './qapi/generated/commands.ts';
 import type { MonitorOptions } from './qapi/generated/types.ts';
@@ -77,7 +79,10 @@ export class Daemon implements DaemonServices {
       log,
       daemonized,
       print,
-      hasObject: (id) => this.objects.find(id) !== undefined,
+      objects: {
+        tlsCredentials: (id, endpoint) => tlsCredentials(id, endpoint, this.objects),
+        isAuthorized: (id, name) => isAuthorized(id, name, this.objects),
+      },
     });
   }
 
@@ -187,6 +192,7 @@ export class Daemon implements DaemonServices {
     for (const monitor of this.#monitors) monitor.close();
     await this.chardevs.close();
     this.events.close();
+    this.objects.close();
     this.#poller.close();
     this.#end();
   }

@@ -23,6 +23,15 @@ export const PURPOSE_TLS_SERVER = '1.3.6.1.5.5.7.3.1';
 export const PURPOSE_TLS_CLIENT = '1.3.6.1.5.5.7.3.2';
 export const PURPOSE_ANY = '2.5.29.37.0';
 
+/** Algorithms of signatures that are no longer trusted: those with MD5 or SHA-1. */
+export const insecureSignatures: ReadonlySet<string> = new Set([
+  '1.2.840.113549.1.1.4',
+  '1.2.840.113549.1.1.5',
+  '1.3.14.3.2.29',
+  '1.2.840.10040.4.3',
+  '1.2.840.10045.4.1',
+]);
+
 const BOOLEAN = 0x01;
 const BMP_STRING = 0x1e;
 const UNIVERSAL_STRING = 0x1c;

@@ -8,7 +8,7 @@ import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 import { type ByteChannel, WOULD_BLOCK } from './byte-channel.ts';
 import type { ChunkPool } from './chunk-pool.ts';
-import { handshakeFailure, TlsError } from './tls-failure.ts';
+import { type FailureContext, handshakeFailure, TlsError } from './tls-failure.ts';
 
 /** Bytes received and not yet taken beyond which no more are decrypted. */
 const MAX_RECEIVED = 256 * 1024;
@@ -24,6 +24,7 @@ export interface TlsChannelOptions {
   readonly pool: ChunkPool;
   /** Checks the peer after the handshake and answers who it is, where that is known. Throws TlsError. */
   readonly check: (socket: TLSSocket) => string | undefined;
+  readonly kind: FailureContext['kind'];
   /** Milliseconds for the handshake; 0 for any. */
   readonly handshakeMs: number;
 }
@@ -41,6 +42,7 @@ export class TlsChannel implements ByteChannel {
   #state: 'handshake' | 'open' | 'closed' = 'handshake';
   #tls: TLSSocket | undefined;
   #identity: string | undefined;
+  #named = false;
   #settle: { resolve: () => void; reject: (error: Error) => void } = {
     resolve: () => {},
     reject: () => {},
@@ -98,6 +100,8 @@ export class TlsChannel implements ByteChannel {
     }
     clearTimeout(this.#timer);
     this.#state = 'open';
+    // A peer that sends no more may still want its answers.
+    tls.allowHalfOpen = true;
     tls.on('data', (bytes: Buffer) => this.#arrived(bytes));
     tls.on('end', () => this.#over(undefined));
     tls.on('close', () => this.#over(undefined));
@@ -105,9 +109,15 @@ export class TlsChannel implements ByteChannel {
     this.#settle.resolve();
   }
 
+  /** The peer has said which user it is. */
+  peerNamed(): void {
+    this.#named = true;
+  }
+
   /** The handshake cannot be done. */
   failed(error: unknown): void {
-    if (this.#state === 'handshake') this.#giveUp(handshakeFailure(error));
+    if (this.#state !== 'handshake') return;
+    this.#giveUp(handshakeFailure(error, { kind: this.#options.kind, named: this.#named }));
   }
 
   wantReadable(want: boolean): void {

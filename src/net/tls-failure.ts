@@ -1,12 +1,17 @@
 // Why a TLS session does not come about, in the words of the reference, which are GnuTLS's; OpenSSL, which does the work here,
 // has its own.
 
+import type { TlsMaterial } from '../base/tls-credentials.ts';
+
 /** A handshake or the check of the peer failed. */
 export class TlsError extends Error {
   override readonly name = 'TlsError';
 }
 
 const UNEXPECTED_PACKET = 'An unexpected TLS packet was received.';
+const DECRYPTION = 'Decryption has failed.';
+const WRONG_KEY = 'An illegal parameter has been received.';
+const NO_CREDENTIALS = 'Insufficient credentials for that request.';
 const NO_CIPHERS = 'No supported cipher suites have been found.';
 const ALERT = 'A TLS fatal alert has been received.';
 
@@ -20,20 +25,28 @@ const handshakeReasons: Readonly<Record<string, string>> = {
   ERR_SSL_UNEXPECTED_MESSAGE: UNEXPECTED_PACKET,
   ERR_SSL_BAD_RECORD_TYPE: UNEXPECTED_PACKET,
   ERR_SSL_PACKET_LENGTH_TOO_LONG: 'A TLS record packet with invalid length was received.',
-  ERR_SSL_UNSUPPORTED_PROTOCOL: 'A packet with illegal or unsupported version was received.',
-  ERR_SSL_VERSION_TOO_LOW: 'A packet with illegal or unsupported version was received.',
+  ERR_SSL_UNSUPPORTED_PROTOCOL: NO_CIPHERS,
+  ERR_SSL_VERSION_TOO_LOW: NO_CIPHERS,
   ERR_SSL_NO_SHARED_CIPHER: NO_CIPHERS,
   ERR_SSL_NO_SUITABLE_KEY_SHARE: NO_CIPHERS,
   ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM: NO_CIPHERS,
-  ERR_SSL_PSK_IDENTITY_NOT_FOUND: 'The requested PSK username is unknown.',
-  ERR_SSL_BINDER_DOES_NOT_VERIFY: 'Error decrypting TLS PSK binder.',
-  ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC: 'Decryption has failed.',
+  // Whether the user or the key is wrong is not to be learnt.
+  ERR_SSL_PSK_IDENTITY_NOT_FOUND: DECRYPTION,
+  ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC: DECRYPTION,
+  ERR_SSL_BINDER_DOES_NOT_VERIFY: WRONG_KEY,
   ERR_SSL_BAD_SIGNATURE: 'Public key signature verification has failed.',
   ERR_TLS_HANDSHAKE_TIMEOUT: 'The operation timed out',
 };
 
+/** What a failure may depend on. */
+export interface FailureContext {
+  readonly kind: TlsMaterial['kind'];
+  /** The peer has named a user. */
+  readonly named: boolean;
+}
+
 /** What is logged of a handshake that failed. */
-export function handshakeFailure(error: unknown): TlsError {
+export function handshakeFailure(error: unknown, { kind, named }: FailureContext): TlsError {
   const {
     code = '',
     message = '',
@@ -43,7 +56,9 @@ export function handshakeFailure(error: unknown): TlsError {
     message?: string;
     reason?: string;
   };
-  const known = /_ALERT_/.test(code) ? ALERT : handshakeReasons[code];
+  let known = /_ALERT_/.test(code) ? ALERT : handshakeReasons[code];
+  // OpenSSL goes on without the key that it does not have, and then has nothing to agree on.
+  if (known === NO_CIPHERS && kind !== 'x509') known = named ? WRONG_KEY : NO_CREDENTIALS;
   return new TlsError(`TLS handshake failed: ${known ?? reason}`, { cause: error });
 }
 

@@ -1,11 +1,15 @@
 // Who is at the other end of a TLS session, and whether that is good enough: the checks that follow a handshake, in the
 // reference's order and words.
 
+import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { certificateFields } from '../base/certificate.ts';
-import type { TlsCredentials } from '../base/tls-credentials.ts';
+import { certificateFields, insecureSignatures } from '../base/certificate.ts';
+import type { TlsCredentials, X509Material } from '../base/tls-credentials.ts';
 import { TlsError, untrusted } from './tls-failure.ts';
+
+/** OpenSSL's name for a certificate that is not meant for this end of a connection. The reference does not look at that. */
+const WRONG_PURPOSE = 'INVALID_PURPOSE';
 
 export interface PeerCheck {
   readonly credentials: TlsCredentials;
@@ -18,11 +22,15 @@ export interface PeerCheck {
 /** The distinguished name of the peer's certificate, if it has shown one that counts. Throws TlsError. */
 export function checkPeer(socket: TLSSocket, check: PeerCheck): string | undefined {
   const { credentials, authorize, hostname } = check;
+  const { material } = credentials;
   // Only certificates say who somebody is.
-  if (credentials.material.kind !== 'x509' || !credentials.verifyPeer) return undefined;
+  if (material.kind !== 'x509' || !credentials.verifyPeer) return undefined;
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) throw new TlsError('Verify failed: No certificate was found.');
-  if (!socket.authorized) throw untrusted(String(socket.authorizationError));
+  const problem = socket.authorized ? undefined : String(socket.authorizationError);
+  if (problem !== undefined && !(problem === WRONG_PURPOSE && isIssued(certificate, material))) {
+    throw untrusted(problem);
+  }
   const { subject } = certificateFields(certificate.raw);
   if (authorize !== undefined && !authorize(subject)) {
     throw new TlsError(`TLS x509 authz check for ${subject} is denied`);
@@ -36,4 +44,31 @@ export function checkPeer(socket: TLSSocket, check: PeerCheck): string | undefin
     }
   }
   return subject;
+}
+
+/**
+ * Whether one of the authorities has issued the certificate itself. Asked where OpenSSL complains of the purpose, which may hide
+ * other complaints; what cannot be told here is not accepted.
+ */
+function isIssued(certificate: X509Certificate, { ca, crl }: X509Material): boolean {
+  const authorities = ca.match(/-----BEGIN [^-]+-----[^-]+-----END [^-]+-----/g) ?? [];
+  return (
+    crl === undefined &&
+    isCurrent(certificate) &&
+    authorities.some((pem) => {
+      const authority = new X509Certificate(pem);
+      return (
+        authority.ca &&
+        isCurrent(authority) &&
+        certificate.checkIssued(authority) &&
+        certificate.verify(authority.publicKey)
+      );
+    })
+  );
+}
+
+function isCurrent({ raw }: X509Certificate): boolean {
+  const { notBefore, notAfter, signatureAlgorithm } = certificateFields(raw);
+  const now = Date.now();
+  return notBefore <= now && now <= notAfter && !insecureSignatures.has(signatureAlgorithm);
 }

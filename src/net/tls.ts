@@ -43,6 +43,7 @@ export class TlsAcceptor {
       peer: plain.peer,
       socket,
       pool: this.#pool,
+      kind: credentials.material.kind,
       check: (tls) => checkPeer(tls, { credentials, ...optional('authorize', start.authorize) }),
       handshakeMs: start.handshakeMs,
     });
@@ -69,12 +70,16 @@ export class TlsAcceptor {
     try {
       server = createServer({
         ...contextOptions(credentials),
-        allowHalfOpen: true,
         requestCert: material.kind === 'x509',
         // Peers are checked afterwards, by checkPeer.
         rejectUnauthorized: false,
         ...(material.kind === 'psk'
-          ? { pskCallback: (_socket: TLSSocket, user: string) => keyOf(material, user) }
+          ? {
+              pskCallback: (tls: TLSSocket, user: string) => {
+                this.#channelOf(tls)?.peerNamed();
+                return keyOf(material, user);
+              },
+            }
           : {}),
       });
     } catch (error) {
@@ -106,6 +111,7 @@ export function tlsConnect(
     peer: plain.peer,
     socket,
     pool: new ChunkPool(),
+    kind: material.kind,
     check: (tls) => checkPeer(tls, { credentials, ...optional('hostname', start.hostname) }),
     handshakeMs: start.handshakeMs,
   });
@@ -145,8 +151,7 @@ function identityOf(material: Psk): { psk: Buffer; identity: string } | null {
 
 /** The connection as node's socket. */
 function socketOf(plain: SocketChannel, received: Uint8Array | undefined): Socket {
-  const options = { readable: true, writable: true, allowHalfOpen: true };
-  const socket = new Socket({ fd: plain.detach(), ...options });
+  const socket = new Socket({ fd: plain.detach(), readable: true, writable: true });
   if (received !== undefined && received.length > 0) socket.unshift(received);
   return socket;
 }

@@ -76,16 +76,25 @@ export function tlsCredentials(
   endpoint: TlsEndpoint,
   objects: ObjectLookup,
 ): TlsCredentials {
+  const credentials = findCreds(id, objects);
+  if (credentials.endpoint !== endpoint) {
+    throw new QmpError(`Expected TLS credentials for a ${endpoint} endpoint`);
+  }
+  return credentials;
+}
+
+/** x-tls-creds-reload. Throws QmpError, and what was read before stays in use. */
+export function reloadTlsCredentials(id: string, objects: ObjectLookup): void {
+  findCreds(id, objects).reload();
+}
+
+function findCreds(id: string, objects: ObjectLookup): TlsCreds {
   const object = objects.find(id);
   if (object === undefined) throw new QmpError(`No TLS credentials with id '${id}'`);
   if (object.type.parent !== 'tls-creds') {
     throw new QmpError(`Object with id '${id}' is not TLS credentials`);
   }
-  const credentials = object.state as TlsCreds;
-  if (credentials.endpoint !== endpoint) {
-    throw new QmpError(`Expected TLS credentials for a ${endpoint} endpoint`);
-  }
-  return credentials;
+  return object.state as TlsCreds;
 }
 
 /** The path of a file of the credentials; undefined for an optional one that is not there. Throws QmpError. */

@@ -4,6 +4,7 @@
 import {
   type CertificateFields,
   certificateFields,
+  insecureSignatures,
   KEY_USAGE_CERTIFICATE_SIGN,
   KEY_USAGE_DIGITAL_SIGNATURE,
   PURPOSE_ANY,
@@ -28,15 +29,6 @@ export interface SanityOptions {
 
 /** CA certificates that the reference reads at most. */
 const MAX_CA_CERTIFICATES = 16;
-
-/** Signature algorithms that are no longer trusted: those with MD5 or SHA-1. */
-const insecureAlgorithms: ReadonlySet<string> = new Set([
-  '1.2.840.113549.1.1.4',
-  '1.2.840.113549.1.1.5',
-  '1.3.14.3.2.29',
-  '1.2.840.10040.4.3',
-  '1.2.840.10045.4.1',
-]);
 
 interface Certificate {
   readonly der: Buffer;
@@ -137,7 +129,7 @@ function mistrust(own: Certificate, authorities: readonly Certificate[]): string
     return certificate.checkIssued(authority) && certificate.verify(authority.publicKey);
   });
   if (!vouchedFor) return "The certificate hasn't got a known issuer";
-  if (insecureAlgorithms.has(own.fields.signatureAlgorithm)) {
+  if (insecureSignatures.has(own.fields.signatureAlgorithm)) {
     return 'The certificate uses an insecure algorithm';
   }
   return undefined;

@@ -29,6 +29,7 @@ export const ownEntries: readonly string[] = [
   'X_NBD_CLIENT_CONNECTED',
   'X_NBD_CLIENT_DISCONNECTED',
   'x-block-export-del',
+  'x-tls-creds-reload',
 ];
 
 /** Not listed, because it does not work yet. */

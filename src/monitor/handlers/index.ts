@@ -9,6 +9,7 @@ import { controlHandlers } from './control.ts';
 import { dirtyBitmapHandlers } from './dirty-bitmap.ts';
 import { qomHandlers } from './qom.ts';
 import { ownNbdServerHandlers } from './x-nbd-server.ts';
+import { ownTlsCredsHandlers } from './x-tls-creds.ts';
 
 export const handlers = {
   ...controlHandlers,
@@ -18,4 +19,5 @@ export const handlers = {
   ...dirtyBitmapHandlers,
   ...blockExportHandlers,
   ...ownNbdServerHandlers,
+  ...ownTlsCredsHandlers,
 } satisfies CommandHandlers<DaemonServices>;

@@ -13,10 +13,19 @@ import type {
 import { allocate } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
 import { backendKinds, backends } from './backends.ts';
-import type { Chardev, ChardevPort, PortContext } from './chardev.ts';
+import type { Chardev, ChardevPort, PortContext, PortObjects } from './chardev.ts';
 import { ChardevSlot } from './chardev-slot.ts';
 import { backendFromOptions, type ChardevOptions } from './command-line.ts';
 import type { RingbufPort } from './ringbuf.ts';
+
+const noObjects: PortObjects = {
+  tlsCredentials(id) {
+    throw new QmpError(`No TLS credentials with id '${id}'`);
+  },
+  isAuthorized(id) {
+    throw new QmpError(`Cannot find QAuthZ object ID ${id}`);
+  },
+};
 
 const TRANSFER_BYTES = 64 * 1024;
 // How long the end waits for peers that read slowly.
@@ -27,8 +36,8 @@ export interface ChardevRegistryOptions {
   readonly log: Logger;
   /** Whether stdin and stdout will be, or are, given up. */
   readonly daemonized?: boolean;
-  /** Whether there is a user-created object with this id. */
-  readonly hasObject?: (id: string) => boolean;
+  /** Default: there are none. */
+  readonly objects?: PortObjects;
   /** Lines for the person who started the daemon: which pseudo-terminal a chardev got. Standard output in the reference. */
   readonly print?: (text: string) => void;
 }
@@ -197,7 +206,7 @@ export class ChardevRegistry {
   }
 
   #context(slot: ChardevSlot, origin: PortContext['origin'], signal: AbortSignal): PortContext {
-    const { poller, log, daemonized = false, hasObject = () => false } = this.#options;
+    const { poller, log, daemonized = false, objects = noObjects } = this.#options;
     this.#input ??= allocate(TRANSFER_BYTES);
     this.#output ??= allocate(TRANSFER_BYTES);
     return {
@@ -209,7 +218,7 @@ export class ChardevRegistry {
       outputMemory: this.#output,
       origin,
       daemonized,
-      hasObject,
+      objects,
       hasStdio: () => [...this.#slots.values()].some((other) => other.filename() === 'stdio'),
       signal,
     };

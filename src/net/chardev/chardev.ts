@@ -3,6 +3,7 @@
 
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { Logger } from '../../base/log.ts';
+import type { TlsCredentials, TlsEndpoint } from '../../base/tls-credentials.ts';
 import type { Poller } from '../../sys/poller.ts';
 
 /** A chardev as its user sees it. */
@@ -68,6 +69,14 @@ export interface PortEvents {
 }
 
 /** What a backend may use to open a port. */
+/** What ports use of the objects that users make. */
+export interface PortObjects {
+  /** Throws QmpError when there are no such credentials for this end. */
+  tlsCredentials(id: string, endpoint: TlsEndpoint): TlsCredentials;
+  /** Whether the authz object `id` lets somebody of this name in. Throws QmpError when there is no such object. */
+  isAuthorized(id: string, name: string): boolean;
+}
+
 export interface PortContext {
   readonly id: string;
   readonly events: PortEvents;
@@ -79,8 +88,7 @@ export interface PortContext {
   readonly outputMemory: IoBuffer;
   readonly origin: 'command-line' | 'qmp';
   readonly daemonized: boolean;
-  /** Whether there is a user-created object with this id. */
-  readonly hasObject: (id: string) => boolean;
+  readonly objects: PortObjects;
   /** Whether another chardev has stdin and stdout. */
   readonly hasStdio: () => boolean;
   /** Aborted when the chardev is given up while it opens. */

@@ -4,12 +4,14 @@
 //   disconnected --peer--> connecting --WebSocket upgrade, if any--> connected --end of stream, error--> disconnected
 
 import { sayWithoutLocation } from '../../base/log.ts';
+import type { TlsCredentials } from '../../base/tls-credentials.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { ChardevSocket } from '../../qapi/generated/types.ts';
 import { connect } from '../connect.ts';
 import { type Listener, listen } from '../listener.ts';
 import type { SocketAddress } from '../socket-address.ts';
 import type { SocketChannel } from '../socket-channel.ts';
+import type { TlsChannel } from '../tls-channel.ts';
 import type { ChardevPort, PortContext } from './chardev.ts';
 import { OutputQueue } from './output-queue.ts';
 import {
@@ -30,16 +32,16 @@ export async function openSocket(
   options: ChardevSocket,
   context: PortContext,
 ): Promise<ChardevPort> {
-  const tlsCreds = options['tls-creds'];
-  if (tlsCreds !== undefined) {
-    throw new QmpError(
-      context.hasObject(tlsCreds)
-        ? `Object with id '${tlsCreds}' is not TLS credentials`
-        : `No TLS credentials with id '${tlsCreds}'`,
-    );
-  }
+  const id = options['tls-creds'];
+  const endpoint = (options.server ?? true) ? 'server' : 'client';
+  const credentials = id === undefined ? undefined : context.objects.tlsCredentials(id, endpoint);
   checkCombination(options);
-  const port = new SocketPort(settingsOf(options), context);
+  const settings = settingsOf(options);
+  const layers = await loadLayers(settings);
+  const port = new SocketPort(settings, context, {
+    ...layers,
+    ...(credentials === undefined ? {} : { tls: await tlsLayer(options, credentials, context) }),
+  });
   try {
     await port.open();
   } catch (error) {
@@ -49,8 +51,9 @@ export async function openSocket(
   return port;
 }
 
-/** Makes what interprets one connection's bytes; their code is loaded when first needed. */
-interface Codecs {
+/** Makes what lies between a connection and the user; their code is loaded when first needed. */
+interface Layers {
+  readonly tls?: (plain: SocketChannel) => TlsChannel;
   readonly telnet?: () => TelnetDecoder;
   readonly websocket?: () => WebSocketServer;
 }
@@ -60,10 +63,12 @@ class SocketPort implements ChardevPort {
   readonly #context: PortContext;
   readonly #queue: OutputQueue;
   readonly #abort = new AbortController();
-  #codecs: Codecs = {};
+  readonly #layers: Layers;
   #address: SocketAddress;
   #listener: Listener | undefined;
-  #channel: SocketChannel | undefined;
+  /** The connection, for its names; `#channel` is what is said on it. */
+  #socket: SocketChannel | undefined;
+  #channel: SocketChannel | TlsChannel | undefined;
   #telnet: TelnetDecoder | undefined;
   #websocket: WebSocketServer | undefined;
   #connected = false;
@@ -78,10 +83,12 @@ class SocketPort implements ChardevPort {
   #failureReported = false;
   #closed = false;
 
-  constructor(settings: SocketSettings, context: PortContext) {
+  constructor(settings: SocketSettings, context: PortContext, layers: Layers) {
     this.#settings = settings;
+    this.#layers = layers;
     this.#context = context;
     this.#address = settings.address;
+    if (context.signal.aborted) this.#abort.abort(context.signal.reason);
     context.signal.addEventListener('abort', () => this.#abort.abort(context.signal.reason));
     this.#queue = new OutputQueue({
       memory: context.outputMemory,
@@ -94,7 +101,6 @@ class SocketPort implements ChardevPort {
   async open(): Promise<void> {
     const settings = this.#settings;
     const context = this.#context;
-    this.#codecs = await loadCodecs(settings);
     if (settings.server) {
       await this.#listen();
       return;
@@ -112,10 +118,10 @@ class SocketPort implements ChardevPort {
   }
 
   filename(): string {
-    const channel = this.#connected ? this.#channel : undefined;
-    return channel === undefined
+    const socket = this.#connected ? this.#socket : undefined;
+    return socket === undefined
       ? disconnectedName(this.#settings, this.#address)
-      : connectedName(this.#settings, channel.local, channel.remote);
+      : connectedName(this.#settings, socket.local, socket.remote);
   }
 
   write(bytes: Uint8Array): boolean {
@@ -212,19 +218,53 @@ class SocketPort implements ChardevPort {
   }
 
   /** A peer is there. */
-  #adopt(channel: SocketChannel): void {
-    this.#channel = channel;
+  #adopt(socket: SocketChannel): void {
+    this.#socket = socket;
+    this.#channel = socket;
     this.#ended = false;
     this.#watching = false;
-    if (this.#settings.noDelay) channel.setNoDelay();
+    if (this.#settings.noDelay) socket.setNoDelay();
+    if (this.#layers.tls === undefined) {
+      socket.onHangup = () => this.#disconnect();
+      this.#begin(socket);
+    } else {
+      this.#secure(socket, this.#layers.tls);
+    }
+    this.#onFirstPeer?.();
+  }
+
+  /** The peer counts when it has come through TLS; until then the user hears nothing of it. */
+  #secure(socket: SocketChannel, tls: (plain: SocketChannel) => TlsChannel): void {
+    const refused = (error: unknown): void => {
+      const reason = error instanceof Error ? error.message : String(error);
+      // As the reference, which is silent about it.
+      this.#context.log.debug(`chardev ${this.#context.id}: ${reason}`, { peer: socket.peer });
+      this.#disconnectSoon();
+    };
+    try {
+      const channel = tls(socket);
+      this.#channel = channel;
+      const current = (): boolean => this.#channel === channel;
+      channel.ready.then(
+        () => {
+          if (current()) this.#begin(channel);
+        },
+        (error: unknown) => {
+          if (current()) refused(error);
+        },
+      );
+    } catch (error) {
+      refused(error);
+    }
+  }
+
+  #begin(channel: SocketChannel | TlsChannel): void {
     channel.onReadable = () => this.#readable();
-    channel.onHangup = () => this.#disconnect();
     channel.onWritable = () => this.#writable();
-    this.#telnet = this.#codecs.telnet?.();
-    this.#websocket = this.#codecs.websocket?.();
+    this.#telnet = this.#layers.telnet?.();
+    this.#websocket = this.#layers.websocket?.();
     if (this.#websocket === undefined) this.#opened();
     else this.#watch(true);
-    this.#onFirstPeer?.();
   }
 
   #opened(): void {
@@ -241,7 +281,7 @@ class SocketPort implements ChardevPort {
    */
   #watchHangup(): void {
     const alone = this.#connected && !this.#attached && this.#context.origin === 'qmp';
-    this.#channel?.wantHangup(alone);
+    if (this.#channel === this.#socket) this.#socket?.wantHangup(alone);
   }
 
   #watch(watch: boolean): void {
@@ -329,21 +369,31 @@ class SocketPort implements ChardevPort {
     this.#queue.clear();
     this.#channel?.close();
     this.#channel = undefined;
+    this.#socket = undefined;
     this.#telnet = undefined;
     this.#websocket = undefined;
   }
 }
 
-async function loadCodecs(settings: SocketSettings): Promise<Codecs> {
-  const codecs: { -readonly [Name in keyof Codecs]: Codecs[Name] } = {};
+async function tlsLayer(
+  options: ChardevSocket,
+  credentials: TlsCredentials,
+  context: PortContext,
+): Promise<(plain: SocketChannel) => TlsChannel> {
+  const { tlsOfSocket } = await import('./socket-tls.ts');
+  return tlsOfSocket(options, credentials, context);
+}
+
+async function loadLayers(settings: SocketSettings): Promise<Layers> {
+  const layers: { -readonly [Name in keyof Layers]: Layers[Name] } = {};
   // The reference's client says nothing of telnet.
   if (settings.server && (settings.telnet || settings.tn3270)) {
     const { TelnetDecoder } = await import('./telnet.ts');
-    codecs.telnet = () => new TelnetDecoder({ tn3270: settings.tn3270 });
+    layers.telnet = () => new TelnetDecoder({ tn3270: settings.tn3270 });
   }
   if (settings.websocket) {
     const { WebSocketServer } = await import('./websocket.ts');
-    codecs.websocket = () => new WebSocketServer();
+    layers.websocket = () => new WebSocketServer();
   }
-  return codecs;
+  return layers;
 }

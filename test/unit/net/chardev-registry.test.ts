@@ -7,6 +7,7 @@ import type { Logger } from '../../../src/base/log.ts';
 import type { Chardev, ChardevFrontend } from '../../../src/net/chardev/chardev.ts';
 import { ChardevRegistry } from '../../../src/net/chardev/chardev-registry.ts';
 import type { ChardevOptions } from '../../../src/net/chardev/command-line.ts';
+import { QmpError } from '../../../src/qapi/errors.ts';
 import type { ChardevBackend, ChardevSocket } from '../../../src/qapi/generated/types.ts';
 import { Poller } from '../../../src/sys/poller.ts';
 
@@ -28,7 +29,16 @@ beforeEach(() => {
     poller,
     log,
     print: (text) => printed.push(text),
-    hasObject: (id) => id === 'secret0',
+    objects: {
+      tlsCredentials: (id) => {
+        const what =
+          id === 'secret0'
+            ? `Object with id '${id}' is not TLS credentials`
+            : `No TLS credentials with id '${id}'`;
+        throw new QmpError(what);
+      },
+      isAuthorized: () => false,
+    },
   });
 });
 
