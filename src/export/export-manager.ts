@@ -50,6 +50,8 @@ export class ExportManager {
   readonly #inventory: ClientInventory;
   /** Newest first. */
   readonly #exports: BlockExport[] = [];
+  /** Those that end together, each announced when it is its turn. */
+  readonly #closing = new Set<BlockExport>();
   #nbdServer: NbdServer | undefined;
   /** From the check that none is running until there is one, or not. */
   #starting = false;
@@ -243,14 +245,23 @@ export class ExportManager {
   #deleted(deleted: BlockExport): void {
     const index = this.#exports.indexOf(deleted);
     if (index >= 0) this.#exports.splice(index, 1);
-    this.#options.events.emit('BLOCK_EXPORT_DELETED', { id: deleted.id });
+    if (!this.#closing.has(deleted)) this.#announceEnd(deleted);
+  }
+
+  #announceEnd({ id }: BlockExport): void {
+    this.#options.events.emit('BLOCK_EXPORT_DELETED', { id });
   }
 
   async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
-    // The reference asks the newest first, and what it has asked last is gone first.
+    // The oldest is announced first, whichever ends first: the reference's order, but where several clients are connected
+    // its order comes from theirs.
     const closing = this.#exports.filter((known) => matches(known.type)).reverse();
+    for (const closed of closing) this.#closing.add(closed);
     for (const closed of closing) closed.requestShutdown();
-    await Promise.all(closing.map((closed) => closed.deleted));
+    for (const closed of closing) {
+      await closed.deleted;
+      if (this.#closing.delete(closed)) this.#announceEnd(closed);
+    }
   }
 
   /** What makes TLS of `tls-creds` and `tls-authz`; loaded now, so that no client can be there before it. */
