@@ -96,7 +96,13 @@ const adding: Case[] = [
   look('socket', listening({ nodelay: true })),
   look('socket', listening({ reconnect: 1 })),
   look('socket', listening({ reconnect: 0 })),
-  look('socket', { addr: unix('/nonexistent/x'), server: false, reconnect: 1 }),
+  // An id of its own: the reference cannot use it again until its attempt in the background is over.
+  scene(
+    'reconnecting',
+    add('socket', { addr: unix('/nonexistent/x'), server: false, reconnect: 1 }, 'again'),
+    'query-chardev',
+    remove('again'),
+  ),
   look('socket', { addr: unix('/nonexistent/x'), server: false, wait: true }),
   look('socket', { addr: unix('/nonexistent/x'), server: false, wait: false }),
   look('socket', listening({ wait: 'x' })),

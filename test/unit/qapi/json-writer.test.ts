@@ -83,7 +83,7 @@ describe('writeJson', () => {
 
   it('writes nothing that the parser reads differently', () => {
     const value = jsonValue({ maxDepth: 3 }).filter(
-      (json) => !/:null|e\+|\d\.\d/.test(JSON.stringify(json)),
+      (json) => !/:null|e\+|\d\.\d|\d{17}/.test(JSON.stringify(json)),
     );
     assertProperty(
       property(value, boolean(), (json, pretty) => {
