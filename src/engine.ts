@@ -1,10 +1,11 @@
-// One thread's block graph and exports: validated commands go in, results and events come out. Nothing here knows of
+// One thread's block graph, exports and jobs: validated commands go in, results and events come out. Nothing here knows of
 // monitors or the command line, so that an engine can run in another thread.
 
 import type { Logger } from './base/log.ts';
 import type { Trace } from './base/trace.ts';
 import { BlockGraph } from './block/block-graph.ts';
 import { ExportManager } from './export/export-manager.ts';
+import { JobRegistry } from './job/job-registry.ts';
 import type { ObjectLookup } from './object/user-object.ts';
 import type { EventSink } from './qapi/event-sink.ts';
 import { allocate } from './sys/memory.ts';
@@ -21,14 +22,16 @@ export interface EngineOptions {
 export class Engine {
   readonly graph: BlockGraph;
   readonly exports: ExportManager;
+  readonly jobs: JobRegistry;
   #closing: Promise<void> | undefined;
 
   constructor(options: EngineOptions) {
     this.graph = new BlockGraph({ ...options, allocate });
     this.exports = new ExportManager({ ...options, graph: this.graph });
+    this.jobs = new JobRegistry(options);
   }
 
-  /** Ends exports, then nodes; the events of it are out when this resolves. Repeated calls share one end. */
+  /** Ends exports, then jobs, then nodes; the events of it are out when this resolves. Repeated calls share one end. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -36,6 +39,7 @@ export class Engine {
 
   async #close(): Promise<void> {
     await this.exports.close();
+    await this.jobs.close();
     await this.graph.close();
   }
 }

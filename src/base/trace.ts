@@ -16,6 +16,9 @@ export const tracePointNames = {
   qauthz_list_file_load: 'An authz-list-file object reads its file',
   qauthz_list_file_refresh: 'The file of an authz-list-file object has changed',
   qcrypto_tls_creds_x509_load: 'The files of TLS credentials are read',
+  // Jobs
+  job_state_transition: 'A job has a new status',
+  job_apply_verb: 'Something is asked of a job',
   // NBD server
   nbd_server_client_connected: 'A peer connected to the NBD server',
   nbd_negotiate_begin: 'A handshake begins',

@@ -11,6 +11,7 @@ import type {
   BlockStatsSpecific,
   PreallocMode,
 } from '../qapi/generated/types.ts';
+import type { BlockBackend } from './block-backend.ts';
 import type { BlockChild } from './block-child.ts';
 import type { BlockNode } from './block-node.ts';
 
@@ -120,6 +121,16 @@ export interface TruncateOptions {
   readonly flags: RequestFlags;
 }
 
+/** What a driver may use while it makes an image. */
+export interface CreateContext {
+  readonly log: Logger;
+  /**
+   * Opens or finds what `reference` names and takes hold of it; the caller releases the handle, and with it a node that was
+   * made for it. Throws QmpError.
+   */
+  openBackend(reference: BlockdevRef, pair: PermissionPair): Promise<BlockBackend>;
+}
+
 export interface ImageState {
   readonly clusterSize: number;
   readonly isDirty: boolean;
@@ -128,9 +139,9 @@ export interface ImageState {
 /**
  * A driver. `State` is what open answers; the graph keeps it in `node.state`. `Options` is the driver's branch of
  * BlockdevOptions. Request functions throw or reject IoError; open may throw IoError (said as `Could not open 'FILE':
- * reason`) or a QmpError with its own text.
+ * reason`) or a QmpError with its own text. `CreateOptions` is its branch of BlockdevCreateOptions.
  */
-export interface BlockDriver<State = unknown, Options = never> {
+export interface BlockDriver<State = unknown, Options = never, CreateOptions = never> {
   readonly name: BlockdevDriver;
   readonly kind: 'format' | 'protocol' | 'filter';
   /** `length` may change at any time (raw follows its file): ask it for each request. */
@@ -154,6 +165,12 @@ export interface BlockDriver<State = unknown, Options = never> {
   open(node: BlockNode<State>, options: Options, context: OpenContext): MaybePromise<State>;
   /** Releases all but the children. Never called with requests in flight; flushed before. */
   close?(node: BlockNode<State>): MaybePromise<void>;
+
+  /**
+   * Makes an image, for blockdev-create; without it the driver's images cannot be made. What fails before the answer is
+   * known before the command is answered. Throws or rejects QmpError, or IoError for its text alone.
+   */
+  create?(options: CreateOptions, context: CreateContext): MaybePromise<void>;
 
   /** Length in bytes; the graph rounds it up to 512. Throws IoError. */
   length(node: BlockNode<State>): number;

@@ -1,17 +1,23 @@
 // The block graph of one engine: all nodes, by name and in order, and the ways in and out of it. Everything of the block
 // layer hangs off it; there is no state elsewhere.
 
-import type { IoBuffer } from '../base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
-import type { BlockdevDriver, BlockdevOptions } from '../qapi/generated/types.ts';
+import type {
+  BlockdevCreateOptions,
+  BlockdevDriver,
+  BlockdevOptions,
+  BlockdevRef,
+} from '../qapi/generated/types.ts';
 import { BlockBackend } from './block-backend.ts';
 import { BlockChild } from './block-child.ts';
 import type {
   BlockDriver,
   ChildRole,
+  CreateContext,
   DescriptorPoller,
   PermissionPair,
   Permissions,
@@ -132,6 +138,17 @@ export class BlockGraph {
     });
   }
 
+  /** What makes an image, for blockdev-create. Throws QmpError when the driver's images cannot be made. */
+  imageMaker(options: BlockdevCreateOptions): () => MaybePromise<void> {
+    const driver = this.#driver(options.driver);
+    if (driver.create === undefined) throw new QmpError('Driver does not support blockdev-create');
+    const context: CreateContext = {
+      log: this.#log,
+      openBackend: (reference, pair) => this.#openBackend(reference, pair),
+    };
+    return () => driver.create?.(options as never, context);
+  }
+
   /** All nodes, implicit ones included, newest first. */
   nodes(): Iterable<BlockNode> {
     return [...this.#nodes.values()].filter((node) => node.phase === 'open').reverse();
@@ -149,6 +166,21 @@ export class BlockGraph {
       for (const node of [...this.#nodes.values()].filter((one) => one.monitorOwned)) {
         node.monitorOwned = false;
         await this.#closeUnused(node);
+      }
+    });
+  }
+
+  #openBackend(reference: BlockdevRef, pair: PermissionPair): Promise<BlockBackend> {
+    return this.#change(async () => {
+      const node =
+        typeof reference === 'string'
+          ? this.find(reference, reference)
+          : await openNode(this.#environment, reference, rootDefaults);
+      try {
+        return this.backend(node, pair);
+      } catch (error) {
+        await this.#closeUnused(node);
+        throw error;
       }
     });
   }

@@ -7,7 +7,7 @@ import type { ObjectRegistry } from '../object/object-registry.ts';
 import type { QomNode } from '../object/qom-tree.ts';
 
 export interface DaemonServices {
-  /** The block graph and the exports. */
+  /** The block graph, the exports and the jobs. */
   readonly engine: Engine;
   readonly chardevs: ChardevRegistry;
   readonly objects: ObjectRegistry;

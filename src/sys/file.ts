@@ -3,7 +3,16 @@
 // whose queueing is several times cheaper than koffi's when many are in flight; the rest goes through koffi.
 // The pool has 4 threads unless UV_THREADPOOL_SIZE says otherwise before it is first used.
 
-import { fdatasync, fstatSync, ftruncateSync, read, type Stats, statfsSync, write } from 'node:fs';
+import {
+  fdatasync,
+  fstatSync,
+  fsync,
+  ftruncate,
+  read,
+  type Stats,
+  statfsSync,
+  write,
+} from 'node:fs';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { addressOf, errnoNow, libc, MAX_ASYNC_CALLS } from './libc.ts';
@@ -54,15 +63,6 @@ export function fileStatus(fd: number): Stats {
     return fstatSync(fd);
   } catch (error) {
     throw ioErrorFrom(error, 'fstat');
-  }
-}
-
-/** Sets the length. Throws IoError. */
-export function setFileLength(fd: number, length: number): void {
-  try {
-    ftruncateSync(fd, length);
-  } catch (error) {
-    throw ioErrorFrom(error, 'ftruncate');
   }
 }
 
@@ -150,6 +150,26 @@ export function fdatasyncLater(fd: number): Promise<void> {
   return new Promise((fulfil, reject) => {
     fdatasync(fd, (error) => {
       if (error) reject(ioErrorFrom(error, 'fdatasync'));
+      else fulfil();
+    });
+  });
+}
+
+/** As fdatasync, with the times and other attributes. Rejects IoError. */
+export function fsyncLater(fd: number): Promise<void> {
+  return new Promise((fulfil, reject) => {
+    fsync(fd, (error) => {
+      if (error) reject(ioErrorFrom(error, 'fsync'));
+      else fulfil();
+    });
+  });
+}
+
+/** Sets the length. Rejects IoError. */
+export function ftruncateLater(fd: number, length: number): Promise<void> {
+  return new Promise((fulfil, reject) => {
+    ftruncate(fd, length, (error) => {
+      if (error) reject(ioErrorFrom(error, 'ftruncate'));
       else fulfil();
     });
   });

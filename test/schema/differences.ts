@@ -84,6 +84,20 @@ export const notYet: readonly DifferenceRow[] = [
     names: ['pr-manager', 'aio-max-batch', 'drop-cache', 'x-check-cache-dropped'],
   },
   { at: 'blockdev-add.file.aio', what: 'value', names: ['native', 'io_uring'] },
+  {
+    at: 'query-jobs()[].type',
+    what: 'value',
+    names: [
+      'commit',
+      'stream',
+      'mirror',
+      'backup',
+      'amend',
+      'snapshot-load',
+      'snapshot-save',
+      'snapshot-delete',
+    ],
+  },
   { at: 'block-export-add', what: 'member', names: ['fixed-iothread', 'iothread'] },
   { at: 'block-export-add.type', what: 'value', names: ['vhost-user-blk', 'fuse', 'vduse-blk'] },
   {

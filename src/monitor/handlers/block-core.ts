@@ -3,6 +3,7 @@
 import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
 import { whileDrained } from '../../block/drain.ts';
 import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
+import { createJob } from '../../job/drivers/create.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { CommandHandlers } from '../../qapi/generated/commands.ts';
 import type { DaemonServices } from '../daemon-services.ts';
@@ -13,6 +14,10 @@ export const blockCoreHandlers = {
   },
   'blockdev-del': async (args, daemon) => {
     await daemon.engine.graph.remove(args['node-name']);
+  },
+  'blockdev-create': ({ 'job-id': id, options }, { engine }) => {
+    const driver = createJob(engine.graph, options);
+    engine.jobs.start({ id, driver, autoFinalize: true, autoDismiss: false });
   },
   'query-named-block-nodes': (args, daemon) =>
     [...daemon.engine.graph.nodes()].map((node) =>

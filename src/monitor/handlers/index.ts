@@ -7,6 +7,7 @@ import { blockExportHandlers } from './block-export.ts';
 import { charHandlers } from './char.ts';
 import { controlHandlers } from './control.ts';
 import { dirtyBitmapHandlers } from './dirty-bitmap.ts';
+import { jobHandlers } from './job.ts';
 import { qomHandlers } from './qom.ts';
 import { ownNbdServerHandlers } from './x-nbd-server.ts';
 import { ownTlsCredsHandlers } from './x-tls-creds.ts';
@@ -17,6 +18,7 @@ export const handlers = {
   ...qomHandlers,
   ...blockCoreHandlers,
   ...dirtyBitmapHandlers,
+  ...jobHandlers,
   ...blockExportHandlers,
   ...ownNbdServerHandlers,
   ...ownTlsCredsHandlers,

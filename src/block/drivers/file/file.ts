@@ -2,7 +2,10 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
-import type { BlockdevOptionsFile } from '../../../qapi/generated/types.ts';
+import type {
+  BlockdevCreateOptionsFile,
+  BlockdevOptionsFile,
+} from '../../../qapi/generated/types.ts';
 import { fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
 import {
   BLOCK_DATA,
@@ -13,6 +16,7 @@ import {
   ZERO_WRITE,
 } from '../../block-driver.ts';
 import type { BlockNode } from '../../block-node.ts';
+import { createFile } from './create.ts';
 import { extentAt } from './extents.ts';
 import { ImageFile, type ImageFileOptions, openFlagsFor } from './image-file.ts';
 import { abortPermissions, checkPermissions, setPermissions } from './permissions.ts';
@@ -22,10 +26,10 @@ import { discardRange, zeroRange } from './zeroes.ts';
 
 type FileNode = BlockNode<ImageFile>;
 
-export const file: BlockDriver<ImageFile, BlockdevOptionsFile> = imageDriver(
-  'file',
-  'regular file',
-);
+export const file: BlockDriver<ImageFile, BlockdevOptionsFile, BlockdevCreateOptionsFile> = {
+  ...imageDriver('file', 'regular file'),
+  create: createFile,
+};
 export const hostDevice: BlockDriver<ImageFile, BlockdevOptionsFile> = imageDriver(
   'host_device',
   'device',

@@ -156,7 +156,7 @@ export function openFlagsFor(options: { write: boolean; direct: boolean }): numb
   return (options.write ? O_RDWR : O_RDONLY) | (options.direct ? O_DIRECT : 0);
 }
 
-const FDSET = '/dev/fdset/';
+export const FDSET = '/dev/fdset/';
 
 function openDescriptor(path: string, flags: number): number {
   if (path.startsWith(FDSET)) throw noSuchFdset(path, flags);
@@ -194,7 +194,7 @@ function opensBuffered(path: string, flags: number): boolean {
 }
 
 /** There are no descriptor sets without add-fd, which a storage daemon does not have. */
-function noSuchFdset(path: string, flags: number): QmpError {
+export function noSuchFdset(path: string, flags: number): QmpError {
   if (!/^\s*\+?\d+$/.test(path.slice(FDSET.length))) {
     return new QmpError(`Could not parse fdset ${path}`);
   }

@@ -393,9 +393,52 @@ describe('file: resizing', () => {
       { filename: imageOf(4096) },
       { settings: { readOnly: true } },
     );
-    expect(() => file.truncate?.(node, 0, { exact: true, prealloc: 'off', flags: 0 })).toThrow(
+    const options = { exact: true, prealloc: 'off', flags: 0 } as const;
+    await expect(file.truncate?.(node, 0, options)).rejects.toThrow(
       'Could not resize file: Invalid argument',
     );
+  });
+
+  it.each(['falloc', 'full'] as const)('reserves what it grows by with %s', async (prealloc) => {
+    const path = imageOf(pattern(5000));
+    const before = readFileSync(path);
+    const node = await openNode(file, { filename: path });
+    await file.truncate?.(node, 3 * MiB + 100, { exact: true, prealloc, flags: 0 });
+    const status = statSync(path);
+    expect(status.size).toBe(3 * MiB + 100);
+    expect(status.blocks * 512).toBeGreaterThanOrEqual(status.size);
+    const after = readFileSync(path);
+    expect(after.subarray(0, 5000).equals(before)).toBe(true);
+    expect(after.subarray(5000).every((byte) => byte === 0)).toBe(true);
+    await file.truncate?.(node, 3 * MiB + 100, { exact: true, prealloc, flags: 0 });
+  });
+
+  it('refuses a preallocation that there is not, and one for shrinking', async () => {
+    const path = imageOf(8192);
+    const node = await openNode(file, { filename: path });
+    const to = (length: number, prealloc: 'metadata' | 'falloc' | 'full') =>
+      file.truncate?.(node, length, { exact: true, prealloc, flags: 0 });
+    await expect(to(MiB, 'metadata')).rejects.toThrow('Unsupported preallocation mode: metadata');
+    for (const prealloc of ['metadata', 'falloc', 'full'] as const) {
+      await expect(to(4096, prealloc)).rejects.toThrow(
+        'Cannot use preallocation for shrinking files',
+      );
+    }
+    expect(statSync(path).size).toBe(8192);
+  });
+
+  it('has the old length again when there is no room', async () => {
+    const path = imageOf(8192);
+    const node = await openNode(file, { filename: path });
+    const huge = 2 ** 52;
+    for (const [prealloc, text] of [
+      ['falloc', 'Could not preallocate new data: '],
+      ['full', 'Could not resize file: '],
+    ] as const) {
+      const resized = file.truncate?.(node, huge, { exact: true, prealloc, flags: 0 });
+      await expect(resized).rejects.toThrow(text);
+    }
+    expect(statSync(path).size).toBe(8192);
   });
 });
 
@@ -414,6 +457,9 @@ describe('host_device', () => {
     expect(() =>
       hostDevice.truncate?.(node, 512, { exact: true, prealloc: 'off', flags: 0 }),
     ).toThrow('Cannot resize device files');
+    expect(() =>
+      hostDevice.truncate?.(node, 0, { exact: true, prealloc: 'falloc', flags: 0 }),
+    ).toThrow("Preallocation mode 'falloc' unsupported for this non-regular file");
   });
 });
 
