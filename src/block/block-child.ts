@@ -32,7 +32,8 @@ export interface ChildParent {
 /** Requests through an edge; offsets and lengths in bytes, errors as in io.ts. */
 export class BlockChild {
   readonly name: string;
-  readonly node: BlockNode;
+  /** Reopening the parent may put another one here. */
+  node: BlockNode;
   readonly role: ChildRole;
   readonly parent: ChildParent;
   perm: Permissions;

@@ -131,6 +131,13 @@ export interface CreateContext {
   openBackend(reference: BlockdevRef, pair: PermissionPair): Promise<BlockBackend>;
 }
 
+/** A reopening that a driver has prepared. Exactly one of the two is called. */
+export interface ReopenStep {
+  /** It happens; settings, permissions and children are the new ones. Must not fail. */
+  commit(): void;
+  abort?(): void;
+}
+
 export interface ImageState {
   readonly clusterSize: number;
   readonly isDirty: boolean;
@@ -171,6 +178,14 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
    * known before the command is answered. Throws or rejects QmpError, or IoError for its text alone.
    */
   create?(options: CreateOptions, context: CreateContext): MaybePromise<void>;
+
+  /**
+   * Prepares new options of an open node, for blockdev-reopen; without it the node cannot be reopened. Settings of the node
+   * (`readOnly` and so on) are still the old ones, requests are held back. Throws or rejects QmpError to refuse.
+   */
+  reopen?(node: BlockNode<State>, options: Options): MaybePromise<ReopenStep>;
+  /** Options that reopening may change or leave out: all that `reopen` heeds, as flat names (`overlap-check.template`). */
+  readonly mutableOptions?: readonly string[];
 
   /** Length in bytes; the graph rounds it up to 512. Throws IoError. */
   length(node: BlockNode<State>): number;

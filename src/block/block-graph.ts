@@ -11,6 +11,7 @@ import type {
   BlockdevDriver,
   BlockdevOptions,
   BlockdevRef,
+  XDbgBlockGraph,
 } from '../qapi/generated/types.ts';
 import { BlockBackend } from './block-backend.ts';
 import { BlockChild } from './block-child.ts';
@@ -24,6 +25,7 @@ import type {
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { BouncePool } from './bounce-pool.ts';
+import { describeGraph } from './describe-graph.ts';
 import { drainBegin } from './drain.ts';
 import { blockDrivers } from './drivers/index.ts';
 import { attachEdge, attachRoot, detachEdge, nodeAsParent, reaches } from './edges.ts';
@@ -32,6 +34,7 @@ import { checkNodeName, NodeNameGenerator } from './node-names.ts';
 import type { OpenEnvironment } from './open.ts';
 import { openNode, rootDefaults } from './open.ts';
 import { childPermissions, cumulativePermissions } from './permissions.ts';
+import { reopen } from './reopen.ts';
 
 /** Drivers by name: all that a schema lists, or for a test some of them and its own. */
 export type BlockDrivers = { readonly [Name in BlockdevDriver]?: BlockDriver };
@@ -60,6 +63,8 @@ export class BlockGraph {
   readonly #log: Logger;
   /** In the order in which they were made. */
   readonly #nodes = new Map<string, BlockNode>();
+  /** The edges of owners' handles, by the handles' names. */
+  readonly #owners = new Map<BlockChild, string>();
   readonly #names = new NodeNameGenerator();
   readonly #drivers: BlockDrivers;
   readonly #environment: OpenEnvironment;
@@ -116,6 +121,20 @@ export class BlockGraph {
     });
   }
 
+  /** blockdev-reopen: all nodes of the list take their new options, or none. Throws QmpError with the reference's text. */
+  reopen(list: readonly BlockdevOptions[]): Promise<void> {
+    return this.#change(() =>
+      reopen(
+        {
+          find: (reference) => this.find(undefined, reference),
+          lookUp: (name) => this.lookUp(name),
+          closeUnused: (node) => this.#closeUnused(node),
+        },
+        list,
+      ),
+    );
+  }
+
   /** Looks a node up as the reference does; devices do not exist. Throws `Cannot find device='..' nor node-name='..'`. */
   find(device: string | undefined, nodeName: string | undefined): BlockNode {
     const node = nodeName === undefined ? undefined : this.#nodes.get(nodeName);
@@ -133,7 +152,11 @@ export class BlockGraph {
   backend(node: BlockNode, options: BackendOptions): BlockBackend {
     return new BlockBackend(node, {
       ...options,
-      attach: (parent) => attachRoot(node, parent, { perm: options.perm, shared: options.shared }),
+      attach: (parent) => {
+        const edge = attachRoot(node, parent, { perm: options.perm, shared: options.shared });
+        this.#owners.set(edge, options.name ?? '');
+        return edge;
+      },
       detach: (child) => this.#change(() => this.#detach(child)),
     });
   }
@@ -152,6 +175,11 @@ export class BlockGraph {
   /** All nodes, implicit ones included, newest first. */
   nodes(): Iterable<BlockNode> {
     return [...this.#nodes.values()].filter((node) => node.phase === 'open').reverse();
+  }
+
+  /** x-debug-query-block-graph. */
+  describe(): XDbgBlockGraph {
+    return describeGraph(this.#owners, [...this.nodes()].reverse());
   }
 
   /** Waits until no node has a request in flight; holds new ones back meanwhile. */
@@ -219,6 +247,7 @@ export class BlockGraph {
   async #detach(child: BlockChild): Promise<void> {
     const end = await drainBegin(child.node);
     detachEdge(child);
+    this.#owners.delete(child);
     end();
     await this.#closeUnused(child.node);
   }

@@ -36,18 +36,18 @@ export interface NodeSettings {
 export class BlockNode<State = unknown> {
   readonly nodeName: string;
   readonly driver: BlockDriver<State>;
-  /** The options it was opened with, its own only: children appear as given. */
-  readonly options: BlockdevOptions;
+  /** The options it was opened with, its own only: children appear as given, and not at all after a reopening. */
+  options: BlockdevOptions;
   /** What the driver's open answered. */
   state!: State;
 
   readOnly: boolean;
-  readonly autoReadOnly: boolean;
+  autoReadOnly: boolean;
   readonly forceShare: boolean;
-  readonly cacheDirect: boolean;
-  readonly cacheNoFlush: boolean;
-  readonly unmap: boolean;
-  readonly detectZeroes: BlockdevDetectZeroesOptions;
+  cacheDirect: boolean;
+  cacheNoFlush: boolean;
+  unmap: boolean;
+  detectZeroes: BlockdevDetectZeroesOptions;
   readonly pool: BouncePool;
 
   supportedReadFlags: RequestFlags = 0;
@@ -62,6 +62,8 @@ export class BlockNode<State = unknown> {
   file: BlockChild | undefined = undefined;
   backing: BlockChild | undefined = undefined;
 
+  /** The node it was defined inside: settings it was not given come from there. */
+  inheritsFrom: BlockNode | undefined = undefined;
   /** Added by blockdev-add and not yet deleted. */
   monitorOwned = false;
   phase: NodePhase = 'opening';

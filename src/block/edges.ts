@@ -19,26 +19,50 @@ export function attachRoot(node: BlockNode, parent: ChildParent, pair: Permissio
 export function attachEdge(edge: BlockChild): void {
   const { node } = edge;
   const { parentNode } = edge.parent;
-  // Newest first, the order in which messages look for a conflict.
-  node.parents.unshift(edge);
-  if (node.drained > 0) edge.parent.drainBegin();
-  if (parentNode !== undefined) linkChild(parentNode, edge);
+  linkEdge(edge);
   try {
-    refreshPermissions(parentNode ?? node);
+    refreshPermissions([parentNode ?? node]);
   } catch (error) {
-    unlink(edge);
+    unlinkEdge(edge);
     throw error;
   }
 }
 
 /** Takes an edge out; what the node's other users hold and share then counts alone. */
 export function detachEdge(edge: BlockChild): void {
-  unlink(edge);
+  unlinkEdge(edge);
   try {
-    refreshPermissions(edge.node);
+    refreshPermissions([edge.node]);
   } catch {
     // Giving something up cannot conflict; a driver that fails to loosen a lock keeps the stricter one.
   }
+}
+
+/** Puts an edge in its place, whatever permissions say. */
+export function linkEdge(edge: BlockChild): void {
+  const { parentNode } = edge.parent;
+  use(edge);
+  if (parentNode !== undefined) linkChild(parentNode, edge);
+}
+
+/** Lets an edge lead to another node, whatever permissions say; the answer takes it back. */
+export function moveEdge(edge: BlockChild, next: BlockNode): () => void {
+  const { node } = edge;
+  const { parentNode } = edge.parent;
+  const places = [node.parents, next.parents, parentNode?.children ?? []].map((list) => ({
+    list,
+    before: [...list],
+  }));
+  lead(edge, next);
+  // It is the youngest child now.
+  if (parentNode !== undefined) {
+    removeFrom(parentNode.children, edge);
+    parentNode.children.push(edge);
+  }
+  return () => {
+    lead(edge, node);
+    for (const { list, before } of places) list.splice(0, list.length, ...before);
+  };
 }
 
 /** True when `target` is `from` or below it. */
@@ -66,15 +90,37 @@ function linkChild(parent: BlockNode, edge: BlockChild): void {
   else if ((edge.role & CHILD_PRIMARY) !== 0) parent.file = edge;
 }
 
-function unlink(edge: BlockChild): void {
-  const { node } = edge;
+/** Takes an edge out of its place, whatever permissions say. */
+export function unlinkEdge(edge: BlockChild): void {
   const { parentNode } = edge.parent;
-  removeFrom(node.parents, edge);
-  if (node.drained > 0) edge.parent.drainEnd();
+  leave(edge);
   if (parentNode === undefined) return;
   removeFrom(parentNode.children, edge);
   if (parentNode.file === edge) parentNode.file = undefined;
   if (parentNode.backing === edge) parentNode.backing = undefined;
+}
+
+function lead(edge: BlockChild, next: BlockNode): void {
+  const { node } = edge;
+  // A user of both stays drained as long as one of them is.
+  edge.node = next;
+  use(edge);
+  edge.node = node;
+  leave(edge);
+  edge.node = next;
+}
+
+function use(edge: BlockChild): void {
+  const { node } = edge;
+  // Newest first, the order in which messages look for a conflict.
+  node.parents.unshift(edge);
+  if (node.drained > 0) edge.parent.drainBegin();
+}
+
+function leave(edge: BlockChild): void {
+  const { node } = edge;
+  removeFrom(node.parents, edge);
+  if (node.drained > 0) edge.parent.drainEnd();
 }
 
 function removeFrom(list: BlockChild[], edge: BlockChild): void {

@@ -87,14 +87,15 @@ export async function openNode(
 }
 
 /** What a child in `role` takes over from its parent's settings. */
-function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
+export function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
   // Discards are filtered where they enter, so layers below may have them on.
   const all = { ...parent, unmap: true };
   if ((role & CHILD_COW) === 0) return all;
   return { ...all, readOnly: true, autoReadOnly: false };
 }
 
-function settingsOf(options: BlockdevOptions, inherited: Inherited): Inherited {
+/** What a node's options and what it inherits come to. */
+export function settingsOf(options: BlockdevOptions, inherited: Inherited): Inherited {
   return {
     readOnly: options['read-only'] ?? inherited.readOnly,
     autoReadOnly: options['auto-read-only'] ?? inherited.autoReadOnly,
@@ -112,11 +113,15 @@ function checkSettings(driver: BlockDriver, options: BlockdevOptions, settings: 
   if (driver.needsFilename === true && !filenameOption(options)) {
     throw new QmpError(`The '${driver.name}' block driver requires a file name`);
   }
-  if (options['detect-zeroes'] === 'unmap' && !settings.unmap) {
-    throw new QmpError(
-      'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap',
-    );
-  }
+  checkDetectZeroes(options, settings);
+}
+
+/** Throws QmpError. */
+export function checkDetectZeroes(options: BlockdevOptions, { unmap }: Inherited): void {
+  if (options['detect-zeroes'] !== 'unmap' || unmap) return;
+  throw new QmpError(
+    'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap',
+  );
 }
 
 /** A format's or filter's `file`, opened or found. */
@@ -152,12 +157,16 @@ async function openWithDriver(
     reference: BlockdevRef,
     role: ChildRole,
   ): Promise<BlockChild> => {
-    if (name === 'file' && file !== undefined) return environment.attach(node, file, name, role);
-    const child = await resolve(environment, reference, inheritedBy(role, settings));
+    const isFile = name === 'file' && file !== undefined;
+    const child = isFile
+      ? file
+      : await resolve(environment, reference, inheritedBy(role, settings));
     try {
-      return environment.attach(node, child, name, role);
+      const edge = environment.attach(node, child, name, role);
+      if (typeof reference !== 'string') child.inheritsFrom = node;
+      return edge;
     } catch (error) {
-      await environment.closeUnused(child);
+      if (!isFile) await environment.closeUnused(child);
       throw error;
     }
   };

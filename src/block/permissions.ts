@@ -97,7 +97,7 @@ export function setChildPermissions(child: BlockChild, next: PermissionPair): vo
   child.perm = next.perm;
   child.sharedPerm = next.shared;
   try {
-    refreshPermissions(child.node);
+    refreshPermissions([child.node]);
   } catch (error) {
     child.perm = perm;
     child.sharedPerm = sharedPerm;
@@ -105,15 +105,21 @@ export function setChildPermissions(child: BlockChild, next: PermissionPair): vo
   }
 }
 
-/** Works out the permissions of all edges below `root` from those of its users. Throws QmpError, everything as before. */
-export function refreshPermissions(root: BlockNode): void {
+/**
+ * Works out the permissions of all edges below `roots` from those of their users. Throws QmpError, everything as before.
+ * `wereReadOnly`: nodes that are being reopened.
+ */
+export function refreshPermissions(
+  roots: readonly BlockNode[],
+  wereReadOnly?: ReadonlyMap<BlockNode, boolean>,
+): void {
   const undo: (() => void)[] = [];
   const commit: (() => void)[] = [];
   try {
-    for (const node of topDown(root)) {
+    for (const node of topDown(roots)) {
       checkConflicts(node);
       const users = cumulativePermissions(node);
-      checkWritable(node, users.perm);
+      checkWritable(node, users.perm, wereReadOnly?.get(node) ?? true);
       node.driver.checkPermissions?.(node, users.perm, users.shared);
       undo.push(() => node.driver.abortPermissions?.(node));
       commit.push(() => {
@@ -139,8 +145,8 @@ export function refreshPermissions(root: BlockNode): void {
   for (const step of commit) step();
 }
 
-/** Every node below and including `root`, each before its children. */
-function topDown(root: BlockNode): BlockNode[] {
+/** Every node below and including `roots`, each before its children. */
+function topDown(roots: readonly BlockNode[]): BlockNode[] {
   const bottomUp: BlockNode[] = [];
   const seen = new Set<BlockNode>();
   const visit = (node: BlockNode): void => {
@@ -149,7 +155,7 @@ function topDown(root: BlockNode): BlockNode[] {
     for (const child of node.children) visit(child.node);
     bottomUp.push(node);
   };
-  visit(root);
+  for (const root of roots) visit(root);
   return bottomUp.reverse();
 }
 
@@ -179,9 +185,15 @@ function conflict(
   );
 }
 
-function checkWritable(node: BlockNode, perm: Permissions): void {
+function checkWritable(node: BlockNode, perm: Permissions, wasReadOnly: boolean): void {
   if ((perm & WRITES) === 0) return;
-  if (node.readOnly) throw new QmpError('Block node is read-only');
+  if (node.readOnly) {
+    throw new QmpError(
+      wasReadOnly
+        ? 'Block node is read-only'
+        : `Read-only block node '${node.nodeName}' cannot support read-write users`,
+    );
+  }
   // The last block could not be written without making the image longer.
   const { requestAlignment } = node.limits;
   if ((perm & PERM_RESIZE) === 0 && node.phase === 'open' && node.length % requestAlignment !== 0) {

@@ -46,6 +46,9 @@ function nullDriver(
       node.supportedWriteFlags = FUA;
       return { ...sizeAndLatency(options), readZeroes: options['read-zeroes'] === true, deferred };
     },
+    reopen() {
+      return { commit() {} };
+    },
     length(node) {
       return node.state.size;
     },

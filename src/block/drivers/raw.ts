@@ -44,12 +44,19 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     // A window is not the whole of its file, so the node is no filter then.
     const role = windowed ? CHILD_DATA | CHILD_PRIMARY : CHILD_FILTER;
     const file = await context.openChild('file', options.file, role);
-    const below = file.node;
-    node.supportedWriteFlags = WRITE_UNCHANGED | (FUA & below.supportedWriteFlags);
-    node.supportedZeroFlags =
-      WRITE_UNCHANGED | ((FUA | MAY_UNMAP | NO_FALLBACK) & below.supportedZeroFlags);
-    node.supportedTruncateFlags = ZERO_WRITE & below.supportedTruncateFlags;
-    return { file, ...windowFrom(options, below) };
+    takeFlags(node, file.node);
+    return { file, ...windowFrom(options, file.node) };
+  },
+  mutableOptions: ['offset', 'size'],
+  reopen(node, options) {
+    // As in the reference, the window has to fit into the file that is about to go.
+    const window = windowFrom(options, node.state.file.node);
+    return {
+      commit() {
+        node.state = { ...node.state, ...window };
+        takeFlags(node, node.state.file.node);
+      },
+    };
   },
 
   length(node) {
@@ -111,6 +118,14 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     return { perm: (perm & ~writes) | (parent.perm & writes), shared };
   },
 };
+
+/** What the file below understands passes through. */
+function takeFlags(node: RawNode, below: BlockNode): void {
+  node.supportedWriteFlags = WRITE_UNCHANGED | (FUA & below.supportedWriteFlags);
+  node.supportedZeroFlags =
+    WRITE_UNCHANGED | ((FUA | MAY_UNMAP | NO_FALLBACK) & below.supportedZeroFlags);
+  node.supportedTruncateFlags = ZERO_WRITE & below.supportedTruncateFlags;
+}
 
 /** Throws QmpError when the window does not fit into the file. */
 function windowFrom(

@@ -15,6 +15,7 @@ export const blockCoreHandlers = {
   'blockdev-del': async (args, daemon) => {
     await daemon.engine.graph.remove(args['node-name']);
   },
+  'blockdev-reopen': ({ options }, { engine }) => engine.graph.reopen(options),
   'blockdev-create': ({ 'job-id': id, options }, { engine }) => {
     const driver = createJob(engine.graph, options);
     engine.jobs.start({ id, driver, autoFinalize: true, autoDismiss: false });
@@ -23,6 +24,7 @@ export const blockCoreHandlers = {
     [...daemon.engine.graph.nodes()].map((node) =>
       blockDeviceInfo(node, { flat: args.flat === true }),
     ),
+  'x-debug-query-block-graph': (_, { engine }) => engine.graph.describe(),
   // Devices only, and a storage daemon has none.
   'query-block': () => [],
   'query-blockstats': (args, daemon) =>

@@ -48,6 +48,10 @@ function imageDriver(
     open(node, options) {
       return openImage(node, options, expect);
     },
+    // The descriptor changes with the permissions, and no option of its own may.
+    reopen() {
+      return { commit() {} };
+    },
     close(node) {
       node.state.close();
     },

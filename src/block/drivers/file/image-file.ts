@@ -35,6 +35,13 @@ export interface ImageFileOptions {
   readonly bounce: BouncePool;
 }
 
+/** A descriptor of the same file, opened in another way. */
+interface Successor {
+  readonly fd: number;
+  readonly openFlags: number;
+  readonly direct: DirectAlignment | undefined;
+}
+
 export class ImageFile {
   readonly path: string;
   readonly locking: boolean;
@@ -61,7 +68,7 @@ export class ImageFile {
   shared: Permissions = PERM_ALL;
   readonly locks: HeldLocks = noLocks();
   /** The descriptor that takes over if the permission change is carried out. */
-  successor: { readonly fd: number; readonly openFlags: number } | undefined = undefined;
+  successor: Successor | undefined = undefined;
 
   readonly reader = new NowReader();
   readonly pace = new WritePace();
@@ -87,7 +94,7 @@ export class ImageFile {
       // BLKZEROOUT and BLKDISCARD leave stale data in the page cache.
       this.canZero = !this.isBlockDevice || (options.openFlags & O_DIRECT) !== 0;
       this.canAllocate = this.isRegular;
-      this.direct = this.#probe(this.fd);
+      this.direct = probe(this.fd, options.openFlags);
     } catch (error) {
       closeFile(this.fd);
       throw error;
@@ -102,12 +109,12 @@ export class ImageFile {
   prepareSuccessor(openFlags: number): void {
     const fd = openDescriptor(this.path, openFlags);
     try {
-      this.#probe(fd);
+      const direct = probe(fd, openFlags);
+      this.successor = { fd, openFlags, direct };
     } catch (error) {
       closeFile(fd);
       throw error;
     }
-    this.successor = { fd, openFlags };
   }
 
   /** Makes the successor the descriptor; requests under way finish with the old one. */
@@ -118,6 +125,8 @@ export class ImageFile {
     else this.#retired.push(this.fd);
     this.fd = this.successor.fd;
     this.openFlags = this.successor.openFlags;
+    this.direct = this.successor.direct;
+    this.canZero = !this.isBlockDevice || this.isDirect;
     this.successor = undefined;
   }
 
@@ -144,11 +153,11 @@ export class ImageFile {
     closeFile(this.fd);
     this.fd = -1;
   }
+}
 
-  #probe(fd: number): DirectAlignment | undefined {
-    if (!this.isDirect || isOnNfs(fd)) return undefined;
-    return probeDirectAlignment(fd);
-  }
+function probe(fd: number, openFlags: number): DirectAlignment | undefined {
+  if ((openFlags & O_DIRECT) === 0 || isOnNfs(fd)) return undefined;
+  return probeDirectAlignment(fd);
 }
 
 /** The flags for a file that is written to or not. */

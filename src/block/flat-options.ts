@@ -1,0 +1,45 @@
+// Options as one level of names: `{ cache: { direct: true } }` is `cache.direct: true`. Reopening compares old and new
+// options in this form, and says their names so.
+
+export type FlatOptions = Record<string, unknown>;
+
+/** An object without members stays one, under its own name. */
+export function flatten(options: object): FlatOptions {
+  const flat: FlatOptions = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (!isObject(value) || Object.keys(value).length === 0) {
+      flat[name] = value;
+      continue;
+    }
+    for (const [below, leaf] of Object.entries(flatten(value))) flat[`${name}.${below}`] = leaf;
+  }
+  return flat;
+}
+
+export function unflatten(flat: FlatOptions): object {
+  const options: Record<string, unknown> = {};
+  for (const [path, value] of Object.entries(flat)) {
+    const names = path.split('.');
+    const last = names.pop() as string;
+    let at = options;
+    for (const name of names) at = (at[name] ??= {}) as Record<string, unknown>;
+    at[last] = value;
+  }
+  return options;
+}
+
+/** Takes `name` and everything below it out of `flat`; answers what is below. */
+export function takeBelow(flat: FlatOptions, name: string): FlatOptions {
+  const taken: FlatOptions = {};
+  const prefix = `${name}.`;
+  for (const [path, value] of Object.entries(flat)) {
+    if (!path.startsWith(prefix)) continue;
+    taken[path.slice(prefix.length)] = value;
+    delete flat[path];
+  }
+  return taken;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
