@@ -9,6 +9,7 @@ import type { BlockDriver, BlockLimits, Permissions, RequestFlags } from './bloc
 import { PERM_ALL } from './block-driver.ts';
 import type { BouncePool } from './bounce-pool.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
+import { type FlatOptions, flatten } from './flat-options.ts';
 import { RequestTracker } from './tracked-requests.ts';
 
 /** Lengths of nodes are multiples of this; the tail of the last one reads as zeroes. */
@@ -38,6 +39,8 @@ export class BlockNode<State = unknown> {
   readonly driver: BlockDriver<State>;
   /** The options it was opened with, its own only: children appear as given, and not at all after a reopening. */
   options: BlockdevOptions;
+  /** Those and the settings that came from elsewhere, as flat names: what reopening starts from. */
+  effectiveOptions: FlatOptions;
   /** What the driver's open answered. */
   state!: State;
 
@@ -89,6 +92,7 @@ export class BlockNode<State = unknown> {
     this.nodeName = settings.nodeName;
     this.driver = settings.driver as BlockDriver<State>;
     this.options = settings.options;
+    this.effectiveOptions = { ...settingsAsOptions(settings), ...flatten(settings.options) };
     this.readOnly = settings.readOnly;
     this.autoReadOnly = settings.autoReadOnly;
     this.forceShare = settings.forceShare;
@@ -172,6 +176,17 @@ export class BlockNode<State = unknown> {
   get filtered(): BlockChild | undefined {
     return this.driver.kind === 'filter' ? (this.file ?? this.backing) : undefined;
   }
+}
+
+function settingsAsOptions(settings: NodeSettings): FlatOptions {
+  return {
+    'cache.direct': settings.cacheDirect,
+    'cache.no-flush': settings.cacheNoFlush,
+    'read-only': settings.readOnly,
+    'auto-read-only': settings.autoReadOnly,
+    discard: settings.unmap ? 'unmap' : 'ignore',
+    ...(settings.forceShare ? { 'force-share': true } : {}),
+  };
 }
 
 /** Limits of a driver that says nothing. */

@@ -87,7 +87,7 @@ export async function openNode(
 }
 
 /** What a child in `role` takes over from its parent's settings. */
-export function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
+function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
   // Discards are filtered where they enter, so layers below may have them on.
   const all = { ...parent, unmap: true };
   if ((role & CHILD_COW) === 0) return all;

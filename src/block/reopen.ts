@@ -7,19 +7,14 @@ import { QmpError } from '../qapi/errors.ts';
 import type { BlockdevOptions } from '../qapi/generated/types.ts';
 import { membersInOrder } from '../qapi/member-order.ts';
 import type { BlockChild } from './block-child.ts';
-import type { BlockDriver, ReopenStep } from './block-driver.ts';
+import type { BlockDriver, ChildRole, ReopenStep } from './block-driver.ts';
+import { CHILD_COW } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { drainBegin } from './drain.ts';
 import { type FlatOptions, flatten, takeBelow, unflatten } from './flat-options.ts';
 import { flush } from './io-flush.ts';
 import { refreshLimits } from './limits.ts';
-import {
-  checkDetectZeroes,
-  type Inherited,
-  inheritedBy,
-  rootDefaults,
-  settingsOf,
-} from './open.ts';
+import { checkDetectZeroes, type Inherited, rootDefaults, settingsOf } from './open.ts';
 import { refreshPermissions } from './permissions.ts';
 import { type ChildName, replaceChild } from './replace-child.ts';
 
@@ -95,18 +90,22 @@ interface Wish {
   readonly options: FlatOptions | undefined;
   /** Options that are not given stay as they were; else they take their defaults. */
   readonly keepOld: boolean;
-  readonly inherited?: Inherited;
+  readonly parent?: { readonly options: FlatOptions; readonly role: ChildRole };
 }
 
 /** Notes a node and the children that were defined inside it, whose settings may come from it. */
 function enqueue(queue: Map<BlockNode, Entry>, node: BlockNode, wish: Wish): void {
   const before = queue.get(node);
   const options: FlatOptions = { ...wish.options };
-  if (before !== undefined || wish.keepOld) join(options, before?.explicit ?? ownOptions(node));
+  if (before !== undefined || wish.keepOld) {
+    join(options, before?.explicit ?? own(node, flatten(node.options)));
+  }
   const explicit = { ...options };
+  if (wish.parent !== undefined) join(options, inheritedOptions(wish.parent));
+  if (wish.keepOld) join(options, own(node, node.effectiveOptions));
   // What happens to discards stays as it is, unless it is said.
-  const inherited = wish.inherited ?? { ...rootDefaults, unmap: node.unmap };
-  const settings = settingsOf(unflatten(options) as BlockdevOptions, inherited);
+  const defaults = { ...rootDefaults, forceShare: node.forceShare, unmap: node.unmap };
+  const settings = settingsOf(unflatten(options) as BlockdevOptions, defaults);
   const backingMissing =
     !wish.keepOld && options['backing'] === undefined && options['backing.driver'] === undefined;
   queue.set(node, { node, options, explicit, settings, backingMissing });
@@ -122,8 +121,7 @@ function enqueue(queue: Map<BlockNode, Entry>, node: BlockNode, wish: Wish): voi
       takeBelow(explicit, child.name);
       below = takeBelow(options, child.name);
     }
-    const fromParent = inheritedBy(child.role, settings);
-    enqueue(queue, child.node, { options: below, keepOld, inherited: fromParent });
+    enqueue(queue, child.node, { options: below, keepOld, parent: { options, role: child.role } });
   }
 }
 
@@ -133,18 +131,32 @@ function join(options: FlatOptions, old: FlatOptions): void {
   }
 }
 
-/** The options a node was given, without those of its children. */
-function ownOptions(node: BlockNode): FlatOptions {
-  const own = flatten(node.options);
-  dropChildren(own, node);
-  return own;
+/** What a child takes over from the options of its parent. Only what is said there: the rest of its settings stays. */
+function inheritedOptions({
+  options,
+  role,
+}: {
+  options: FlatOptions;
+  role: ChildRole;
+}): FlatOptions {
+  const isBacking = (role & CHILD_COW) !== 0;
+  const names = ['cache.direct', 'cache.no-flush', 'force-share'];
+  if (!isBacking) names.push('read-only', 'auto-read-only');
+  const taken: FlatOptions = isBacking ? { 'read-only': true, 'auto-read-only': false } : {};
+  for (const name of names) {
+    if (name in options) taken[name] = options[name];
+  }
+  return { ...taken, discard: 'unmap' };
 }
 
-function dropChildren(options: FlatOptions, node: BlockNode): void {
+/** Options of a node without those of its children. */
+function own(node: BlockNode, options: FlatOptions): FlatOptions {
+  const kept = { ...options };
   for (const name of new Set(['file', 'backing', ...node.children.map((child) => child.name)])) {
-    delete options[name];
-    takeBelow(options, name);
+    delete kept[name];
+    takeBelow(kept, name);
   }
+  return kept;
 }
 
 async function flushAll(queue: ReadonlyMap<BlockNode, Entry>): Promise<void> {
@@ -249,7 +261,7 @@ function refuseResets(node: BlockNode, left: FlatOptions): void {
     ...commonOptions,
     ...(node.driver.mutableOptions ?? []),
   ];
-  for (const name of membersInOrder(ownOptions(node))) {
+  for (const name of membersInOrder(own(node, node.effectiveOptions))) {
     if (name in left || optional.includes(name)) continue;
     throw new QmpError(`Option '${name}' cannot be reset to its default value`);
   }
@@ -257,7 +269,7 @@ function refuseResets(node: BlockNode, left: FlatOptions): void {
 
 /** What nobody has dealt with must be as it was. A child may be named as long as it is that child. */
 function refuseChanges(node: BlockNode, left: FlatOptions): void {
-  const old = ownOptions(node);
+  const old = own(node, node.effectiveOptions);
   for (const name of membersInOrder(left)) {
     const child: BlockChild | undefined = node.children.find((each) => each.name === name);
     if (child !== undefined && child.node.nodeName === left[name]) continue;
@@ -265,9 +277,9 @@ function refuseChanges(node: BlockNode, left: FlatOptions): void {
   }
 }
 
-function settle({ node, explicit }: Entry): void {
-  dropChildren(explicit, node);
-  node.options = unflatten(explicit) as BlockdevOptions;
+function settle({ node, options, explicit }: Entry): void {
+  node.options = unflatten(own(node, explicit)) as BlockdevOptions;
+  node.effectiveOptions = own(node, options);
   refreshLimitsUp(node);
 }
 

@@ -12,7 +12,7 @@ export type ChildName = 'file' | 'backing';
 export interface ReplacedChild {
   /** Whom it was put in the place of. */
   readonly old: BlockNode | undefined;
-  undo(): void;
+  readonly undo: () => void;
 }
 
 /** Undefined when `next` is the child already. `next` undefined: no child from now on. Throws QmpError. */

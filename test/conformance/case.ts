@@ -60,7 +60,13 @@ export type Step =
   | { readonly do: 'send'; readonly bytes: Uint8Array; readonly on: string }
   | { readonly do: 'monitor'; readonly path: string; readonly as: string }
   | { readonly do: 'hang up'; readonly on: string }
-  | { readonly do: 'event'; readonly name: string; readonly on: string }
+  | {
+      readonly do: 'event';
+      readonly name: string;
+      readonly on: string;
+      /** Part of the event that is waited for. */
+      readonly containing?: string;
+    }
   | { readonly do: 'exit' }
   | { readonly do: 'signal'; readonly signal: NodeJS.Signals }
   | { readonly do: 'listen'; readonly on: string }
@@ -86,7 +92,8 @@ export type Step =
   | { readonly do: 'inspect'; readonly file: string }
   | { readonly do: 'stat'; readonly file: string }
   | { readonly do: 'write file'; readonly file: string; readonly text: string }
-  | { readonly do: 'read file'; readonly file: string };
+  | { readonly do: 'read file'; readonly file: string }
+  | { readonly do: 'remove file'; readonly file: string };
 
 export interface Request {
   readonly type: number;

@@ -76,6 +76,51 @@ const integers: readonly Deviation[] = [
   },
 ];
 
+const noJob = ['{"return": []}', failure('Job not found')];
+
+/** Sizes of an image to make that are no exact numbers. */
+const sizes: readonly Deviation[] = [
+  ['a negative size', "Parameter 'options.size' does not accept the negative value -1"],
+  [
+    'the largest size',
+    "Parameter 'options.size' does not accept the value 9223372036854775807, it must be below 2^53",
+  ],
+  [
+    '2^53 to reserve',
+    "Parameter 'options.size' does not accept the value 9007199254740992, it must be below 2^53",
+  ],
+  ['a negative hint', "Parameter 'options.extent-size-hint' does not accept the negative value -1"],
+].map(([id = '', text = '']) => ({
+  case: `jobs/numbers that do not fit: ${id}`,
+  ours: [failure(text), ...noJob],
+  why: 'the reference starts a job that fails; we refuse what is no exact number at the door',
+}));
+
+const reopening: readonly Deviation[] = [
+  {
+    case: 'reopen/nothing to reopen: blockdev-reopen {"options":[]}',
+    ours: [failure("Parameter 'options' expects at least one node")],
+    why: 'the reference aborts',
+  },
+  {
+    case: 'reopen/nothing to reopen: stderr and end',
+    ours: ['<exit 0>'],
+    why: 'the reference aborts',
+  },
+  {
+    case: 'reopen/reopen: a file that is not there any more, after a reopening that changes nothing',
+    ours: [
+      success,
+      success,
+      failure("Could not open '@DIR@/gone again.img': No such file or directory"),
+      success,
+    ],
+    why:
+      'the reference forgets how the file is open when it is reopened as it was, and goes on with a descriptor that can ' +
+      'write for a node that is read-only; we open the file again whenever the kind of access changes',
+  },
+];
+
 const sha256 = (digest: string): string => `{"return": {"sha256": "${digest}"}}`;
 const busy = failure("Bitmap 'b' is currently in use by another operation and cannot be used");
 
@@ -245,6 +290,8 @@ export const deviations: readonly Deviation[] = [
   ...bitmapAsserts,
   ...unalignedCache,
   ...integers,
+  ...sizes,
+  ...reopening,
   ...floods,
   ...ownTexts,
   ...scope,

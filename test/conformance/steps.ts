@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import type { Step } from './case.ts';
 import type { DaemonProcess } from './daemon-process.ts';
 import { NbdPeer } from './nbd-peer.ts';
@@ -47,7 +47,9 @@ const performers = {
     return [];
   },
   event: (step, stage) =>
-    link(stage, step.on).until((text) => text.includes(`"event": "${step.name}"`)),
+    link(stage, step.on).until(
+      (text) => text.includes(`"event": "${step.name}"`) && text.includes(step.containing ?? ''),
+    ),
   exit: async (_, stage) => {
     const { code, signal } = await stage.daemon.exited;
     return [signal === null ? `<exit ${code}>` : `<${signal}>`];
@@ -95,6 +97,10 @@ const performers = {
   },
   'write file': (step, stage) => {
     writeFileSync(stage.daemon.path(step.file), step.text, { flag: 'a' });
+    return [];
+  },
+  'remove file': (step, stage) => {
+    unlinkSync(stage.daemon.path(step.file));
     return [];
   },
   'read file': (step, stage) => [

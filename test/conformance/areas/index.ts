@@ -8,10 +8,12 @@ import { commandLine } from './command-line.ts';
 import { directIo } from './direct-io.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { exports } from './exports.ts';
+import { jobs } from './jobs.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
 import { objects } from './objects.ts';
 import { parser } from './parser.ts';
+import { reopen } from './reopen.ts';
 import { session } from './session.ts';
 
 export const areas: readonly Area[] = [
@@ -19,6 +21,8 @@ export const areas: readonly Area[] = [
   session,
   exports,
   blockdev,
+  jobs,
+  reopen,
   chardev,
   objects,
   commandLine,

@@ -1,0 +1,33 @@
+import { describe, expect, it } from 'vitest';
+import { flatten, takeBelow, unflatten } from '../../../src/block/flat-options.ts';
+
+describe('flatten', () => {
+  it('joins names with dots', () => {
+    expect(flatten({ a: 1, b: { c: { d: 'x' }, e: true } })).toEqual({
+      a: 1,
+      'b.c.d': 'x',
+      'b.e': true,
+    });
+  });
+
+  it('keeps an empty object, null and lists under their own names', () => {
+    expect(flatten({ cache: {}, backing: null, list: [1] })).toEqual({
+      cache: {},
+      backing: null,
+      list: [1],
+    });
+  });
+
+  it('is undone by unflatten', () => {
+    const options = { driver: 'raw', file: { driver: 'file', cache: { direct: true } }, size: 5 };
+    expect(unflatten(flatten(options))).toEqual(options);
+  });
+});
+
+describe('takeBelow', () => {
+  it('takes out what is below a name, and nothing that only begins like it', () => {
+    const flat = { 'file.driver': 'file', 'file.cache.direct': true, 'file-x': 1, file: 'f' };
+    expect(takeBelow(flat, 'file')).toEqual({ driver: 'file', 'cache.direct': true });
+    expect(flat).toEqual({ 'file-x': 1, file: 'f' });
+  });
+});
