@@ -1,11 +1,20 @@
-import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../../src/block/block-driver.ts';
+import {
+  type BlockDriver,
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_WRITE,
+} from '../../../src/block/block-driver.ts';
 import type { BlockGraph } from '../../../src/block/block-graph.ts';
 import { filenameOf } from '../../../src/block/filename.ts';
-import type { BlockdevOptions } from '../../../src/qapi/generated/types.ts';
+import type {
+  BlockdevCreateOptions,
+  BlockdevOptions,
+  BlockdevRef,
+} from '../../../src/qapi/generated/types.ts';
 import { testGraph } from './graph-fixture.ts';
 import { ioError, later, memoryDisk } from './memory-driver.ts';
 
@@ -37,6 +46,46 @@ async function messageOf(work: () => unknown): Promise<string | undefined> {
 }
 
 const names = (): string[] => [...graph.nodes()].map((node) => node.nodeName);
+
+describe('BlockGraph.imageMaker', () => {
+  it('refuses drivers whose images cannot be made', () => {
+    for (const driver of ['raw', 'null-co', 'host_device'] as const) {
+      expect(() => graph.imageMaker({ driver })).toThrow('Driver does not support blockdev-create');
+    }
+  });
+
+  it('makes a file', async () => {
+    await graph.imageMaker({ driver: 'file', filename: image, size: 4096 })();
+    expect(statSync(image).size).toBe(4096);
+  });
+
+  it('lends a driver a handle on a node, new or there already', async () => {
+    const seen: string[] = [];
+    const driver: BlockDriver = {
+      ...memoryDisk({ size: 512 }).driver,
+      async create(options, context) {
+        const { file } = options as { file: BlockdevRef };
+        const pair = { perm: PERM_WRITE, shared: PERM_CONSISTENT_READ };
+        const backend = await context.openBackend(file, pair);
+        seen.push(...names());
+        await expect(context.openBackend(backend.node.nodeName, pair)).rejects.toThrow('conflict');
+        await backend.release();
+      },
+    };
+    graph = testGraph(driver);
+    const make = (file: BlockdevRef) => {
+      const options: object = { driver: 'null-aio', file };
+      return graph.imageMaker(options as BlockdevCreateOptions)();
+    };
+    await make({ driver: 'null-co', 'node-name': 'made' });
+    expect(seen).toEqual(['made']);
+    expect(names()).toEqual([]);
+    await graph.add({ driver: 'null-co', 'node-name': 'there' });
+    await make('there');
+    expect(names()).toEqual(['there']);
+    await expect(make('nowhere')).rejects.toThrow("Cannot find device='nowhere' nor node-name");
+  });
+});
 
 describe('BlockGraph.add', () => {
   const nullCo: BlockdevOptions = { driver: 'null-co' };

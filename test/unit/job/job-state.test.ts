@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { transitions, verbs } from '../../../src/job/job-state.ts';
-import type { JobStatus } from '../../../src/qapi/generated/types.ts';
+import { mayBeAsked, mayFollow, transitions, verbs } from '../../../src/job/job-state.ts';
+import type { JobStatus, JobVerb } from '../../../src/qapi/generated/types.ts';
 
 const next = transitions as Readonly<Record<JobStatus, readonly JobStatus[]>>;
 
@@ -27,5 +27,42 @@ describe('transitions', () => {
       (status) => ![status, ...next[status]].some((each) => next[each].includes('aborting')),
     );
     expect(stuck).toEqual([]);
+  });
+});
+
+// Seen in the reference, with jobs of several kinds in the states that last long enough to be asked something.
+const seen: readonly (readonly [
+  JobStatus,
+  taken: readonly JobVerb[],
+  refused: readonly JobVerb[],
+])[] = [
+  ['running', ['cancel', 'pause', 'resume', 'set-speed'], ['complete', 'finalize', 'dismiss']],
+  ['paused', ['cancel', 'pause', 'resume', 'set-speed'], ['complete', 'finalize', 'dismiss']],
+  ['ready', ['cancel', 'pause', 'complete'], ['finalize', 'dismiss']],
+  ['standby', ['set-speed', 'complete', 'resume'], ['finalize', 'dismiss']],
+  ['pending', ['cancel', 'finalize'], ['pause', 'resume', 'set-speed', 'complete', 'dismiss']],
+  ['concluded', ['dismiss'], ['cancel', 'pause', 'resume', 'set-speed', 'complete', 'finalize']],
+];
+
+describe('verbs', () => {
+  it.each(seen)(
+    'in status %s are taken and refused as by the reference',
+    (status, taken, refused) => {
+      expect(taken.filter((verb) => !mayBeAsked(status, verb))).toEqual([]);
+      expect(refused.filter((verb) => mayBeAsked(status, verb))).toEqual([]);
+    },
+  );
+});
+
+describe('transitions of the reference', () => {
+  it.each([
+    'undefined created running waiting pending concluded null',
+    'created running aborting concluded null',
+    'running paused running ready standby ready waiting pending concluded',
+    'pending aborting concluded',
+  ])('%s', (path) => {
+    const statuses = path.split(' ') as JobStatus[];
+    const steps = statuses.slice(1).map((to, n) => [statuses[n] as JobStatus, to] as const);
+    expect(steps.filter(([from, to]) => !mayFollow(from, to))).toEqual([]);
   });
 });
