@@ -33,7 +33,8 @@ export interface ChildParent {
 export class BlockChild {
   readonly name: string;
   readonly node: BlockNode;
-  readonly role: ChildRole;
+  /** Changes only while the parent opens: what it holds may not be known before. */
+  role: ChildRole;
   readonly parent: ChildParent;
   perm: Permissions;
   sharedPerm: Permissions;
