@@ -5,6 +5,7 @@ import type { Logger } from '../../../base/log.ts';
 import type { Mutex } from '../../../base/mutex.ts';
 import type { BlockChild } from '../../block-child.ts';
 import type { BlockNode } from '../../block-node.ts';
+import type { Allocation } from './allocation.ts';
 import type { L2Entry } from './l1-l2.ts';
 import type { Mapping } from './mapping.ts';
 import type { MetadataMap } from './overlap.ts';
@@ -79,6 +80,8 @@ export interface Qcow2Image {
 
   /** Held while tables are changed, or loaded into a cache. */
   readonly lock: Mutex;
+  /** Writes to guest clusters that the L2 tables do not show yet. */
+  readonly allocations: Allocation[];
   readonly inPlaceWrites: InPlaceWrite[];
   /** No host cluster below this index is free. */
   freeIndex: number;

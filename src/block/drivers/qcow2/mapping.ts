@@ -25,10 +25,12 @@ export interface Mapping {
   /** Of the asked offset; of the compressed data. */
   hostOffset: number;
   compressedLength: number;
+  /** The host clusters are this image's alone: they may be written. */
+  copied: boolean;
 }
 
 export function emptyMapping(): Mapping {
-  return { kind: UNALLOCATED, length: 0, hostOffset: 0, compressedLength: 0 };
+  return { kind: UNALLOCATED, length: 0, hostOffset: 0, compressedLength: 0, copied: false };
 }
 
 /** Maps into `into`, at most `length` bytes and not beyond an L2 slice; false when the table is not cached. */
@@ -42,6 +44,7 @@ export function mapCached(
   const place = sliceOffset(image, offset);
   if (place === 0) {
     into.kind = UNALLOCATED;
+    into.copied = false;
     into.length = Math.min(length, geometry.l2Coverage - (offset % geometry.l2Coverage));
     return true;
   }
@@ -167,6 +170,7 @@ function mapInSlice(
   const inCluster = offset % clusterSize;
   const kind = kindOf(scratch, Math.floor(inCluster / subclusterSize));
   into.kind = kind;
+  into.copied = scratch.copied;
   if (kind === COMPRESSED) {
     into.hostOffset = scratch.hostOffset;
     into.compressedLength = scratch.compressedLength;
@@ -187,7 +191,8 @@ function mapInSlice(
     if (inNext === 0) {
       entry = image.scratchNext;
       readEntry(image, slice, offset - inCluster + end, entry);
-      if (hasPlace && (!entry.allocated || entry.hostOffset !== hostCluster + end)) break;
+      if (hasPlace && !(entry.allocated && entry.hostOffset === hostCluster + end)) break;
+      if (entry.copied !== into.copied) break;
     }
     const subcluster = subclusters === 1 ? 0 : inNext / subclusterSize;
     if (kindOf(entry, subcluster) !== kind) break;

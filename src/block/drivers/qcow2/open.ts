@@ -7,7 +7,7 @@ import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
 import type { BlockChild } from '../../block-child.ts';
 import type { OpenContext } from '../../block-driver.ts';
-import { CHILD_IMAGE } from '../../block-driver.ts';
+import { CHILD_IMAGE, MAY_UNMAP, NO_FALLBACK } from '../../block-driver.ts';
 import { SECTOR } from '../../block-node.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { openBacking, openDataFile } from './children.ts';
@@ -17,6 +17,7 @@ import {
   AUTOCLEAR_DATA_FILE_RAW,
   INCOMPAT_CORRUPT,
   INCOMPAT_DATA_FILE,
+  INCOMPAT_DIRTY,
   INCOMPAT_EXTL2,
   unknownFeatures,
   unsupportedFeatures,
@@ -30,6 +31,7 @@ import {
   type Header,
 } from './header.ts';
 import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
+import { writeAutoclear } from './header-update.ts';
 import type { Geometry, Qcow2Image, Qcow2Node } from './image.ts';
 import { emptyEntry } from './l1-l2.ts';
 import { emptyMapping } from './mapping.ts';
@@ -130,6 +132,7 @@ export async function openImage(
     dataFilename: extensions.dataFile,
     automaticBacking: backingFilename,
     lock: new Mutex(),
+    allocations: [],
     inPlaceWrites: [],
     freeIndex: 0,
     unsettled: new Set(),
@@ -142,6 +145,8 @@ export async function openImage(
     scratchNext: emptyEntry(),
     scratchMapping: emptyMapping(),
   };
+  if (header.version >= 3) node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
+  await prepareToWrite(image);
   await openBacking(image, options.backing, context);
   if (sizes.cleanInterval > 0) image.cleanTimer = cleanEvery(image, sizes.cleanInterval);
   return image;
@@ -303,7 +308,22 @@ async function readAt(
 }
 
 /** Autoclear features that stay when somebody writes who knows what we know. */
-export const KNOWN_AUTOCLEAR = AUTOCLEAR_DATA_FILE_RAW | AUTOCLEAR_BITMAPS;
+const KNOWN_AUTOCLEAR = AUTOCLEAR_DATA_FILE_RAW | AUTOCLEAR_BITMAPS;
+
+/** What must be done to an image that is opened for writing. Throws QmpError. */
+async function prepareToWrite(image: Qcow2Image): Promise<void> {
+  if (image.node.readOnly) return;
+  const kept = image.autoclear & KNOWN_AUTOCLEAR;
+  try {
+    if (kept !== image.autoclear) await writeAutoclear(image, kept);
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`Could not update qcow2 header: ${error.reason}`, { cause: error });
+  }
+  if ((image.incompatible & INCOMPAT_DIRTY) !== 0n) {
+    throw new QmpError('Could not repair dirty image: Operation not supported');
+  }
+}
 
 function cleanEvery(image: Qcow2Image, seconds: number): NodeJS.Timeout {
   const clean = (): void => {
