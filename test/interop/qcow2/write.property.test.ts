@@ -1,22 +1,19 @@
 // Random requests to an image, compared with a buffer; qemu-img finds the image sound and the same in it.
 
 import { describe, expect, it } from 'vitest';
-import { MAY_UNMAP } from '../../../../../src/block/block-driver.ts';
+import { MAY_UNMAP } from '../../../src/block/block-driver.ts';
+import { bufferOf, type Opened, random, someContent } from '../../helpers/qcow2-disk.ts';
 import {
-  bufferOf,
   checkImage,
   contents,
   contentsByQemu,
   createImage,
   noQemuImg,
-  type Opened,
   openImage,
   qemuImg,
-  random,
   rawFile,
   scratch,
-  someContent,
-} from './images.ts';
+} from '../../helpers/qcow2-images.ts';
 
 const LENGTH = 4 * 2 ** 20 + 512 * 3;
 const LONGEST = 150_000;

@@ -1,28 +1,27 @@
 // Images that qemu-img made, read by us.
 
 import { describe, expect, it } from 'vitest';
-import { IoError } from '../../../../../src/base/errors.ts';
+import { IoError } from '../../../src/base/errors.ts';
 import {
   BLOCK_ALLOCATED,
   BLOCK_DATA,
   BLOCK_OFFSET_VALID,
   BLOCK_ZERO,
-} from '../../../../../src/block/block-driver.ts';
-import { allocationDepth, blockStatus } from '../../../../../src/block/block-status.ts';
-import { blockDeviceInfo } from '../../../../../src/block/query.ts';
+} from '../../../src/block/block-driver.ts';
+import { allocationDepth, blockStatus } from '../../../src/block/block-status.ts';
+import { blockDeviceInfo } from '../../../src/block/query.ts';
+import { type Opened, someContent } from '../../helpers/qcow2-disk.ts';
 import {
   contents,
   createImage,
   type MapEntry,
   mapByQemu,
   noQemuImg,
-  type Opened,
   openImage,
   qemuImg,
   rawFile,
   scratch,
-  someContent,
-} from './images.ts';
+} from '../../helpers/qcow2-images.ts';
 
 const LENGTH = 3 * 2 ** 20 + 512 * 7;
 
