@@ -142,11 +142,13 @@ function mutated(image: Buffer, next: () => number): Buffer {
 async function tryEverything(path: string, next: () => number): Promise<void> {
   const buffer = allocate(65536);
   await ours(async () => {
-    const { backend, close } = await openImage(path, { 'read-only': next() < 0.3, backing: null });
+    const opened = await openImage(path, { 'read-only': next() < 0.3, backing: null });
+    const { backend } = opened;
     try {
       const end = Math.min(backend.length, LENGTH);
       const place = (): number => Math.floor(next() * Math.max(1, end - 4096));
-      for (let times = 0; times < 12 && end >= 4096; times++) {
+      const requests = end < 4096 ? 0 : 12;
+      for (let times = 0; times < requests; times++) {
         const kind = next();
         const length = Math.min(end, 4096);
         await ours(async () => {
@@ -160,7 +162,7 @@ async function tryEverything(path: string, next: () => number): Promise<void> {
         });
       }
     } finally {
-      await close();
+      await opened.close();
     }
   });
 }
