@@ -66,6 +66,9 @@ export async function openBacking(
   given: BlockdevRefOrNull | undefined,
   context: OpenContext,
 ): Promise<void> {
+  if (given === '') {
+    context.log.warn('Use of "backing": "" is deprecated; use "backing": null instead');
+  }
   if (given === null || given === '') return;
   if (given === undefined && image.backingFilename === undefined) return;
   try {

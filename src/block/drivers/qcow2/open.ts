@@ -245,7 +245,8 @@ function checkTables(header: Header, geometry: Geometry): void {
     throw new QmpError(
       header.cryptMethod > 2
         ? `Unsupported encryption method ${header.cryptMethod}`
-        : 'Encrypted images are not supported',
+        : // Nobody can give a key here.
+          "Parameter 'encrypt.key-secret' is required for cipher",
     );
   }
 }
