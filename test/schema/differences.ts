@@ -46,11 +46,6 @@ export const notYet: readonly DifferenceRow[] = [
     names: ['bitmaps', 'encrypt'],
   },
   {
-    at: 'query-block()[].inserted.image.format-specific.qcow2.data.compression-type',
-    what: 'value',
-    names: ['zstd'],
-  },
-  {
     at: 'blockdev-add.qcow2',
     what: 'member',
     names: [

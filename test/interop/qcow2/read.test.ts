@@ -46,7 +46,7 @@ describe.skipIf(noQemuImg !== undefined)('read of images that qemu-img made', ()
     expect((await contents(backend)).equals(content)).toBe(true);
   });
 
-  it.each(['cluster_size=4096', 'cluster_size=65536', 'cluster_size=2M'])(
+  it.each(['cluster_size=4096', 'cluster_size=65536', 'cluster_size=2M', 'compression_type=zstd'])(
     'compressed, with %s',
     async (options) => {
       const dir = scratch();

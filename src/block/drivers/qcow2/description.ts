@@ -10,6 +10,7 @@ import {
   INCOMPAT_CORRUPT,
   INCOMPAT_DIRTY,
 } from './features.ts';
+import { COMPRESSION_ZSTD } from './header.ts';
 import type { Qcow2Image } from './image.ts';
 
 export function imageState(image: Qcow2Image): ImageState {
@@ -34,7 +35,10 @@ export function describeImage(image: Qcow2Image): ImageDescription {
 
 function specific(image: Qcow2Image): ImageInfoSpecificQCow2 {
   const { version, refcountBits, subclusters, hasDataFile } = image.geometry;
-  const always = { 'refcount-bits': refcountBits, 'compression-type': 'zlib' } as const;
+  const always = {
+    'refcount-bits': refcountBits,
+    'compression-type': image.compressionType === COMPRESSION_ZSTD ? 'zstd' : 'zlib',
+  } as const;
   if (version === 2) return { compat: '0.10', ...always };
   return {
     compat: '1.1',

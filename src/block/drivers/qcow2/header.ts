@@ -96,12 +96,9 @@ export function decodeHeader(view: DataView): Header {
   };
 }
 
-/** Throws QmpError when the compression type is unknown, or not what the features say. */
-export function checkCompressionType(header: Header, known: readonly number[]): void {
+/** Throws QmpError when the compression type is not what the features say. */
+export function checkCompressionType(header: Header): void {
   const { compressionType, incompatible } = header;
-  if (!known.includes(compressionType)) {
-    throw new QmpError(`qcow2: unknown compression type: ${compressionType}`);
-  }
   const flagged = (incompatible & INCOMPAT_COMPRESSION) !== 0n;
   if (compressionType === COMPRESSION_ZLIB && flagged) {
     throw new QmpError('qcow2: Compression type incompatible feature bit must not be set');

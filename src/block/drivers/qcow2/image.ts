@@ -6,6 +6,7 @@ import type { Mutex } from '../../../base/mutex.ts';
 import type { BlockChild } from '../../block-child.ts';
 import type { BlockNode } from '../../block-node.ts';
 import type { Allocation } from './allocation.ts';
+import type { Decompress } from './compression.ts';
 import type { L2Entry } from './l1-l2.ts';
 import type { Mapping } from './mapping.ts';
 import type { MetadataMap } from './overlap.ts';
@@ -71,6 +72,7 @@ export interface Qcow2Image {
   readonly compatible: bigint;
   autoclear: bigint;
   readonly compressionType: number;
+  readonly decompress: Decompress;
   /** As the header has them; undefined for none. */
   readonly backingFilename: string | undefined;
   readonly backingFormat: string | undefined;

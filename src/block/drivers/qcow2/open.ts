@@ -11,7 +11,7 @@ import { CHILD_IMAGE, MAY_UNMAP, NO_FALLBACK } from '../../block-driver.ts';
 import { SECTOR } from '../../block-node.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { openBacking, openDataFile } from './children.ts';
-import { knownCompressionTypes } from './compression.ts';
+import { type Decompress, decompressor } from './compression.ts';
 import {
   AUTOCLEAR_BITMAPS,
   AUTOCLEAR_DATA_FILE_RAW,
@@ -56,7 +56,7 @@ export async function openImage(
   const start = context.allocate(HEADER_LENGTH);
   await readAt(file, { offset: 0, length: HEADER_LENGTH, into: start, what: 'qcow2 header' });
   const header = decodeHeader(start.view);
-  checkCompressionType(header, knownCompressionTypes);
+  const decompress = knownDecompressor(header);
   const firstCluster = await readFirstCluster(file, header, context);
   checkFeatures(node, header, firstCluster);
   checkHeader(header);
@@ -127,6 +127,7 @@ export async function openImage(
     compatible: header.compatible,
     autoclear: header.autoclear,
     compressionType: header.compressionType,
+    decompress,
     backingFilename,
     backingFormat: extensions.backingFormat,
     dataFilename: extensions.dataFile,
@@ -150,6 +151,17 @@ export async function openImage(
   await openBacking(image, options.backing, context);
   if (sizes.cleanInterval > 0) image.cleanTimer = cleanEvery(image, sizes.cleanInterval);
   return image;
+}
+
+/** Throws QmpError when the compression type is unknown, or not what the features say. */
+function knownDecompressor(header: Header): Decompress {
+  const { compressionType } = header;
+  const decompress = decompressor(compressionType);
+  if (decompress === undefined) {
+    throw new QmpError(`qcow2: unknown compression type: ${compressionType}`);
+  }
+  checkCompressionType(header);
+  return decompress;
 }
 
 function layoutOf(header: Header): Omit<Geometry, 'sliceSize'> {

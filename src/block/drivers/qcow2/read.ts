@@ -3,7 +3,7 @@
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
-import { decompress } from './compression.ts';
+import { checkDecompressed } from './compression.ts';
 import { checkUsable } from './corruption.ts';
 import type { Qcow2Image } from './image.ts';
 import {
@@ -115,8 +115,18 @@ async function readCompressed(
   }
   const buffer = image.node.pool.take(compressedLength);
   await image.file.read(hostOffset, compressedLength, buffer, 0);
-  const content = await decompress(buffer.bytes.subarray(0, compressedLength), clusterSize);
+  const compressed = buffer.bytes.subarray(0, compressedLength);
+  const found = await image.decompress(compressed, clusterSize);
   image.node.pool.give(buffer);
+  if (found === undefined) {
+    // A write may have replaced the cluster meanwhile, and another one its sectors.
+    const now = emptyMapping();
+    await map(image, offset, length, now);
+    if (now.kind !== COMPRESSED || now.hostOffset !== hostOffset) {
+      return read(image, offset, length, into, at);
+    }
+  }
+  const content = checkDecompressed(found);
   const from = offset % clusterSize;
   content.copy(into.bytes, at, from, from + length);
 }
