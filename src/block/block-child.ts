@@ -34,7 +34,8 @@ export class BlockChild {
   readonly name: string;
   /** Reopening the parent may put another one here. */
   node: BlockNode;
-  readonly role: ChildRole;
+  /** Changes only while the parent opens: what it holds may not be known before. */
+  role: ChildRole;
   readonly parent: ChildParent;
   perm: Permissions;
   sharedPerm: Permissions;

@@ -9,6 +9,7 @@ import type {
   BlockdevDriver,
   BlockdevRef,
   BlockStatsSpecific,
+  ImageInfo,
   PreallocMode,
 } from '../qapi/generated/types.ts';
 import type { BlockBackend } from './block-backend.ts';
@@ -138,6 +139,12 @@ export interface ReopenStep {
   abort?(): void;
 }
 
+/** What a format tells of an image in query-named-block-nodes, besides its state. */
+export type ImageDescription = Pick<
+  ImageInfo,
+  'backing-filename' | 'full-backing-filename' | 'backing-filename-format' | 'format-specific'
+>;
+
 export interface ImageState {
   readonly clusterSize: number;
   readonly isDirty: boolean;
@@ -253,6 +260,10 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   allocatedSize?(node: BlockNode<State>): number | undefined;
   /** `cluster-size` (0: none) and `dirty-flag` of query-named-block-nodes, absent for null-co; raw passes on its file's. */
   imageInfo?(node: BlockNode<State>): ImageState | undefined;
+  /** What else a format tells of an image. */
+  describeImage?(node: BlockNode<State>): ImageDescription;
+  /** True when the node's backing file is not the one that a user who names only the image gets. */
+  backingOverridden?(node: BlockNode<State>): boolean;
   /** `driver-specific` of query-blockstats, for drivers that have any (null-co and raw have none). */
   specificStats?(node: BlockNode<State>): BlockStatsSpecific;
 }

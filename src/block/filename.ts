@@ -22,7 +22,7 @@ function exactFilenameOf(node: BlockNode): string | undefined {
   if (driver.exactFilename !== undefined) return driver.exactFilename(node);
   if (driver.kind === 'protocol') return option(node, 'filename');
   const file = node.file?.node;
-  const plain = driver.kind === 'format' && !hasStrongOptions(node);
+  const plain = driver.kind === 'format' && !hasStrongOptions(node) && !isBackingOverridden(node);
   if (!plain || file === undefined || file.driver.kind !== 'protocol') return undefined;
   return exactFilenameOf(file);
 }
@@ -38,7 +38,15 @@ function fullOptions(node: BlockNode): Record<string, unknown> {
   for (const child of node.children.toReversed()) {
     if (child !== node.backing) all[child.name] = fullOptions(child.node);
   }
+  if (isBackingOverridden(node)) {
+    const { backing } = node;
+    all['backing'] = backing === undefined ? null : fullOptions(backing.node);
+  }
   return all;
+}
+
+function isBackingOverridden(node: BlockNode): boolean {
+  return node.driver.backingOverridden?.(node) === true;
 }
 
 function hasStrongOptions(node: BlockNode): boolean {

@@ -42,7 +42,12 @@ export interface Inherited {
   readonly cacheDirect: boolean;
   readonly cacheNoFlush: boolean;
   readonly unmap: boolean;
+  /** How many nodes are being opened for each other above this one. */
+  readonly depth: number;
 }
+
+/** Deeper, an image is taken to be its own backing file. */
+const DEEPEST = 200;
 
 /** What a node that was added by the user inherits. */
 export const rootDefaults: Inherited = {
@@ -52,6 +57,7 @@ export const rootDefaults: Inherited = {
   cacheDirect: false,
   cacheNoFlush: false,
   unmap: false,
+  depth: 0,
 };
 
 /** Opens a node and its inline children. Throws QmpError with the reference's text; nothing stays open then. */
@@ -60,6 +66,7 @@ export async function openNode(
   options: BlockdevOptions,
   inherited: Inherited,
 ): Promise<BlockNode> {
+  if (inherited.depth > DEEPEST) throw new QmpError('Too many nodes below each other');
   const driver = environment.driver(options.driver);
   const settings = settingsOf(options, inherited);
   // Formats open their file before anything about themselves is looked at.
@@ -89,7 +96,7 @@ export async function openNode(
 /** What a child in `role` takes over from its parent's settings. */
 function inheritedBy(role: ChildRole, parent: Inherited): Inherited {
   // Discards are filtered where they enter, so layers below may have them on.
-  const all = { ...parent, unmap: true };
+  const all = { ...parent, unmap: true, depth: parent.depth + 1 };
   if ((role & CHILD_COW) === 0) return all;
   return { ...all, readOnly: true, autoReadOnly: false };
 }
@@ -103,6 +110,7 @@ export function settingsOf(options: BlockdevOptions, inherited: Inherited): Inhe
     cacheDirect: options.cache?.direct ?? inherited.cacheDirect,
     cacheNoFlush: options.cache?.['no-flush'] ?? inherited.cacheNoFlush,
     unmap: options.discard === undefined ? inherited.unmap : options.discard === 'unmap',
+    depth: inherited.depth,
   };
 }
 

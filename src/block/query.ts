@@ -97,6 +97,7 @@ function imageInfo(node: BlockNode): ImageInfo {
     ...(state === undefined || state.clusterSize === 0
       ? {}
       : { 'cluster-size': state.clusterSize }),
+    ...node.driver.describeImage?.(node),
   };
 }
 

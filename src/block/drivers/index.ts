@@ -4,6 +4,7 @@ import type { BlockdevDriver } from '../../qapi/generated/types.ts';
 import type { BlockDriver } from '../block-driver.ts';
 import { file, hostDevice } from './file/file.ts';
 import { nullAio, nullCo } from './null.ts';
+import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
@@ -11,5 +12,6 @@ export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = 
   host_device: hostDevice,
   'null-aio': nullAio,
   'null-co': nullCo,
+  qcow2,
   raw,
 };

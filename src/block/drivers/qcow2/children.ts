@@ -1,0 +1,134 @@
+// The nodes that an image names in its header or that options give instead: the external data file and the backing file.
+
+import { statSync } from 'node:fs';
+import { QmpError } from '../../../qapi/errors.ts';
+import type {
+  BlockdevDriver,
+  BlockdevOptions,
+  BlockdevRef,
+  BlockdevRefOrNull,
+} from '../../../qapi/generated/types.ts';
+import type { BlockChild } from '../../block-child.ts';
+import {
+  CHILD_COW,
+  CHILD_DATA,
+  CHILD_METADATA,
+  CHILD_PRIMARY,
+  type OpenContext,
+} from '../../block-driver.ts';
+import { filenameOf } from '../../filename.ts';
+import { refreshPermissions } from '../../permissions.ts';
+import { AUTOCLEAR_DATA_FILE_RAW, INCOMPAT_DATA_FILE } from './features.ts';
+import type { Header } from './header.ts';
+import type { Qcow2Image, Qcow2Node } from './image.ts';
+import { readProbe } from './probe.ts';
+
+/** Answers the child that holds the data: `file` unless there is an external data file. Throws QmpError. */
+export async function openDataFile(options: {
+  readonly node: Qcow2Node;
+  readonly file: BlockChild;
+  readonly option: BlockdevRef | undefined;
+  readonly context: OpenContext;
+  readonly header: Header;
+  /** As the header has it. */
+  readonly name: string | undefined;
+}): Promise<BlockChild> {
+  const { node, file, option, context, header, name } = options;
+  const external = (header.incompatible & INCOMPAT_DATA_FILE) !== 0n;
+  const named: BlockdevRef | undefined =
+    external && name !== undefined ? { driver: protocolFor(name), filename: name } : undefined;
+  const reference = option ?? named;
+  const dataFile =
+    reference === undefined
+      ? undefined
+      : await context.openChild('data-file', reference, CHILD_DATA);
+  if (external) {
+    if (dataFile === undefined) throw new QmpError("'data-file' is required for this image");
+    // No data here: its users may do more with it.
+    file.role = CHILD_METADATA | CHILD_PRIMARY;
+    refreshPermissions([node]);
+    return dataFile;
+  }
+  if (dataFile !== undefined) {
+    throw new QmpError("'data-file' can only be set for images with an external data file");
+  }
+  if ((header.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n) {
+    throw new QmpError('data-file-raw requires a data file');
+  }
+  return file;
+}
+
+/**
+ * Attaches the backing file: the one that is given, none for null, or else the one in the header. Throws QmpError.
+ */
+export async function openBacking(
+  image: Qcow2Image,
+  given: BlockdevRefOrNull | undefined,
+  context: OpenContext,
+): Promise<void> {
+  if (given === '') {
+    context.log.warn('Use of "backing": "" is deprecated; use "backing": null instead');
+  }
+  if (given === null || given === '') return;
+  if (given === undefined && image.backingFilename === undefined) return;
+  try {
+    const reference = given ?? backingOptions(image, context);
+    const child = await context.openChild('backing', reference, CHILD_COW);
+    if (given === undefined) image.automaticBacking = filenameOf(child.node);
+  } catch (error) {
+    if (!(error instanceof QmpError)) throw error;
+    throw new QmpError(`Could not open backing file: ${error.message}`, {
+      class: error.class,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+      cause: error,
+    });
+  }
+}
+
+/** Where the header's backing file is, seen from here; undefined without one. Throws QmpError. */
+export function fullBackingFilename(image: Qcow2Image): string | undefined {
+  const { backingFilename } = image;
+  if (backingFilename === undefined) return undefined;
+  if (backingFilename.startsWith('/') || hasProtocol(backingFilename)) return backingFilename;
+  const own = filenameOf(image.file.node);
+  if (own.startsWith('json:')) {
+    throw new QmpError(`Cannot generate a base directory with the extended filename: ${own}`);
+  }
+  return own.slice(0, own.lastIndexOf('/') + 1) + backingFilename;
+}
+
+/** True when the node has another backing file than its header says, or none. */
+export function backingOverridden(image: Qcow2Image): boolean {
+  const { backing } = image.node;
+  return (backing === undefined ? undefined : filenameOf(backing.node)) !== image.automaticBacking;
+}
+
+function backingOptions(image: Qcow2Image, context: OpenContext): BlockdevOptions {
+  const filename = fullBackingFilename(image);
+  if (filename === undefined) throw new Error('No backing file');
+  const path = localPath(filename);
+  const protocol: BlockdevOptions = { driver: protocolFor(path), filename: path };
+  const format = image.backingFormat;
+  if (format === protocol.driver) return protocol;
+  if (format !== undefined && format !== '') {
+    return { driver: format as BlockdevDriver, file: protocol } as BlockdevOptions;
+  }
+  return { driver: readProbe(path, context), file: protocol };
+}
+
+function protocolFor(path: string): 'file' | 'host_device' {
+  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === true
+    ? 'host_device'
+    : 'file';
+}
+
+/** Throws QmpError when it is not a file's name. */
+function localPath(filename: string): string {
+  if (filename.startsWith('file:')) return filename.slice('file:'.length);
+  if (!hasProtocol(filename)) return filename;
+  throw new QmpError(`Unknown protocol '${filename.slice(0, filename.indexOf(':'))}'`);
+}
+
+function hasProtocol(filename: string): boolean {
+  return /^[^:/]*:/.test(filename);
+}

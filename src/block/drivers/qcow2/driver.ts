@@ -1,0 +1,70 @@
+// The qcow2 format, https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.txt: the table of its functions.
+
+import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
+import { type BlockDriver, ZERO_WRITE } from '../../block-driver.ts';
+import { backingOverridden } from './children.ts';
+import { describeImage, imageState } from './description.ts';
+import type { Qcow2Image } from './image.ts';
+import { openImage } from './open.ts';
+import { read } from './read.ts';
+import { writeCaches } from './refcount.ts';
+import { truncate } from './resize.ts';
+import { imageStatus } from './status.ts';
+import { write } from './write.ts';
+import { discard, writeZeroes } from './zero.ts';
+
+export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2> = {
+  name: 'qcow2',
+  kind: 'format',
+  supportsBacking: true,
+  strongOptions: [],
+
+  open(node, options, context) {
+    node.supportedTruncateFlags = ZERO_WRITE;
+    return openImage(node, options, context);
+  },
+  close(node) {
+    clearInterval(node.state.cleanTimer);
+  },
+
+  length(node) {
+    return node.state.size;
+  },
+  refreshLimits(node, limits) {
+    const { geometry } = node.state;
+    limits.zeroAlignment = geometry.subclusterSize;
+    limits.discardAlignment = geometry.clusterSize;
+  },
+
+  read(node, offset, length, into, at) {
+    return read(node.state, offset, length, into, at);
+  },
+  write(node, offset, length, from, at) {
+    return write(node.state, offset, length, from, at);
+  },
+  writeZeroes(node, offset, length, flags) {
+    return writeZeroes(node.state, offset, length, flags);
+  },
+  discard(node, offset, length) {
+    return discard(node.state, offset, length);
+  },
+  flushToOs(node) {
+    return writeCaches(node.state);
+  },
+  truncate(node, length, options) {
+    return truncate(node.state, length, options);
+  },
+  blockStatus(node, offset, length) {
+    return imageStatus(node.state, offset, length);
+  },
+
+  imageInfo(node) {
+    return imageState(node.state);
+  },
+  describeImage(node) {
+    return describeImage(node.state);
+  },
+  backingOverridden(node) {
+    return backingOverridden(node.state);
+  },
+};

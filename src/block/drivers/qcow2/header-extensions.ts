@@ -1,0 +1,111 @@
+// Header extensions: the list between the header and the backing file's name. Those that nobody knows are kept by not being
+// touched.
+//
+//   [0 .. 3]  type    [4 .. 7]  length    [8 ..]  data, padded to 8 bytes
+
+import { QmpError } from '../../../qapi/errors.ts';
+
+const EXT_END = 0;
+const EXT_BACKING_FORMAT = 0xe2792aca;
+const EXT_FEATURE_TABLE = 0x6803f857;
+const EXT_CRYPTO_HEADER = 0x0537be77;
+const EXT_BITMAPS = 0x23852875;
+const EXT_DATA_FILE = 0x44415441;
+
+/** Bytes, with a terminating NUL in the reference. */
+const MAX_FORMAT_NAME = 16;
+const BITMAPS_LENGTH = 24;
+const MAX_BITMAPS = 65535;
+const MAX_BITMAP_DIRECTORY = 1024 * MAX_BITMAPS;
+const CRYPT_LUKS = 2;
+
+export interface HeaderExtensions {
+  readonly backingFormat: string | undefined;
+  readonly featureTable: Buffer | undefined;
+  readonly dataFile: string | undefined;
+  readonly hasBitmaps: boolean;
+}
+
+/**
+ * Decodes the extensions in `bytes`, the image from its start, between `start` and `end`. Throws QmpError. `hasBitmaps` counts
+ * only where the header says that the bitmaps are consistent.
+ */
+export function decodeExtensions(
+  bytes: Buffer,
+  area: { start: number; end: number },
+  header: { clusterBits: number; cryptMethod: number; bitmapsValid: boolean },
+): HeaderExtensions {
+  let backingFormat: string | undefined;
+  let featureTable: Buffer | undefined;
+  let dataFile: string | undefined;
+  let hasBitmaps = false;
+  for (let at = area.start; at < area.end; ) {
+    if (at + 8 > area.end) throw new QmpError('Header extension too large');
+    const type = bytes.readUInt32BE(at);
+    const length = bytes.readUInt32BE(at + 4);
+    at += 8;
+    if (length > area.end - at) throw new QmpError('Header extension too large');
+    if (type === EXT_END) break;
+    const content = bytes.subarray(at, at + length);
+    if (type === EXT_BACKING_FORMAT) {
+      if (length >= MAX_FORMAT_NAME) {
+        throw new QmpError(
+          `ERROR: ext_backing_format: len=${length} too large (>=${MAX_FORMAT_NAME})`,
+        );
+      }
+      backingFormat = textUpToNul(content);
+    } else if (type === EXT_FEATURE_TABLE) {
+      featureTable = content;
+    } else if (type === EXT_CRYPTO_HEADER) {
+      checkCryptoHeader(header.cryptMethod);
+    } else if (type === EXT_BITMAPS) {
+      hasBitmaps = checkBitmaps(content, header);
+    } else if (type === EXT_DATA_FILE) {
+      dataFile = textUpToNul(content);
+    }
+    at += Math.ceil(length / 8) * 8;
+  }
+  return { backingFormat, featureTable, dataFile, hasBitmaps };
+}
+
+export function textUpToNul(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  return bytes.subarray(0, end === -1 ? bytes.length : end).toString();
+}
+
+function checkCryptoHeader(cryptMethod: number): void {
+  if (cryptMethod !== CRYPT_LUKS) {
+    throw new QmpError('CRYPTO header extension only expected with LUKS encryption method');
+  }
+}
+
+/** Answers whether the bitmaps it describes are to be believed. */
+function checkBitmaps(
+  content: Buffer,
+  { clusterBits, bitmapsValid }: { clusterBits: number; bitmapsValid: boolean },
+): boolean {
+  if (content.length !== BITMAPS_LENGTH) {
+    throw new QmpError('bitmaps_ext: Invalid extension length: Invalid argument');
+  }
+  if (!bitmapsValid) return false;
+  if (content.readUInt32BE(4) !== 0) {
+    throw new QmpError('bitmaps_ext: Reserved field is not zero: Invalid argument');
+  }
+  const count = content.readUInt32BE(0);
+  if (count > MAX_BITMAPS) {
+    throw new QmpError(
+      `bitmaps_ext: Image has ${count} bitmaps, exceeding the QEMU supported maximum of ${MAX_BITMAPS}`,
+    );
+  }
+  if (count === 0) throw new QmpError('found bitmaps extension with zero bitmaps');
+  if ((content.readUInt32BE(20) & (2 ** clusterBits - 1)) !== 0) {
+    throw new QmpError('bitmaps_ext: invalid bitmap directory offset');
+  }
+  const size = content.readBigUInt64BE(8);
+  if (size > BigInt(MAX_BITMAP_DIRECTORY)) {
+    throw new QmpError(
+      `bitmaps_ext: bitmap directory size (${size}) exceeds the maximum supported size (${MAX_BITMAP_DIRECTORY})`,
+    );
+  }
+  return true;
+}

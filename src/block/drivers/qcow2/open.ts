@@ -1,0 +1,350 @@
+// Opening an image: header, tables, caches, then the nodes that it names. The checks come in the reference's order.
+
+import { IoError } from '../../../base/errors.ts';
+import type { IoBuffer } from '../../../base/io-buffer.ts';
+import { Mutex } from '../../../base/mutex.ts';
+import { QmpError } from '../../../qapi/errors.ts';
+import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
+import type { BlockChild } from '../../block-child.ts';
+import type { OpenContext } from '../../block-driver.ts';
+import { CHILD_IMAGE, MAY_UNMAP, NO_FALLBACK } from '../../block-driver.ts';
+import { SECTOR } from '../../block-node.ts';
+import { cacheSizes } from './cache-sizes.ts';
+import { openBacking, openDataFile } from './children.ts';
+import { type Decompress, decompressor } from './compression.ts';
+import {
+  AUTOCLEAR_BITMAPS,
+  AUTOCLEAR_DATA_FILE_RAW,
+  INCOMPAT_CORRUPT,
+  INCOMPAT_DATA_FILE,
+  INCOMPAT_DIRTY,
+  INCOMPAT_EXTL2,
+  unknownFeatures,
+  unsupportedFeatures,
+} from './features.ts';
+import {
+  checkCompressionType,
+  checkRefcountOrder,
+  checkTable,
+  decodeHeader,
+  HEADER_LENGTH,
+  type Header,
+} from './header.ts';
+import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
+import { writeAutoclear } from './header-update.ts';
+import type { Geometry, Qcow2Image, Qcow2Node } from './image.ts';
+import { emptyEntry } from './l1-l2.ts';
+import { emptyMapping } from './mapping.ts';
+import { checkOverlap } from './overlap.ts';
+import { MAX_SNAPSHOTS, readSnapshots, SNAPSHOT_HEADER } from './snapshot.ts';
+import { TableCache } from './table-cache.ts';
+
+const MAX_L1 = 32 * 1024 * 1024;
+const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
+const MAX_BACKING_NAME = 1023;
+/** Subclusters of a cluster with extended L2 entries. */
+const SUBCLUSTERS = 32;
+const SMALLEST_SUBCLUSTER = 512;
+
+/** Opens the image that `options.file` holds. Throws QmpError with the reference's text. */
+export async function openImage(
+  node: Qcow2Node,
+  options: BlockdevOptionsQcow2,
+  context: OpenContext,
+): Promise<Qcow2Image> {
+  const file = await context.openChild('file', options.file, CHILD_IMAGE);
+  const start = context.allocate(HEADER_LENGTH);
+  await readAt(file, { offset: 0, length: HEADER_LENGTH, into: start, what: 'qcow2 header' });
+  const header = decodeHeader(start.view);
+  const decompress = knownDecompressor(header);
+  const firstCluster = await readFirstCluster(file, header, context);
+  checkFeatures(node, header, firstCluster);
+  checkHeader(header);
+  const sizes = cacheSizes(options, header, layoutOf(header));
+  const geometry: Geometry = { ...layoutOf(header), sliceSize: sizes.l2EntrySize };
+  checkTables(header, geometry);
+
+  const l1 = await readTable(file, context, {
+    offset: header.l1TableOffset,
+    length: header.l1Size * 8,
+    what: 'L1 table',
+  });
+  const refcountTableLength = header.refcountTableClusters * geometry.clusterSize;
+  const refcountTable = await readTable(file, context, {
+    offset: header.refcountTableOffset,
+    length: refcountTableLength,
+    what: 'refcount table',
+  });
+  const extensions = extensionsOf(header, firstCluster);
+  const dataFile = await openDataFile({
+    node,
+    file,
+    option: options['data-file'],
+    context,
+    header,
+    name: extensions.dataFile,
+  });
+  const backingFilename = backingName(header, firstCluster);
+  const { snapshots, length: snapshotsLength } = await readSnapshots(
+    file,
+    { offset: header.snapshotsOffset, count: header.snapshotCount },
+    context.allocate,
+  );
+
+  const flushFiles = async (): Promise<void> => {
+    if (dataFile !== file) await dataFile.flush();
+    await file.flush();
+  };
+  const cache = (tableSize: number, capacity: number, kind: 'active L2 table' | 'refcount block') =>
+    new TableCache({
+      file,
+      flushFiles,
+      tableSize,
+      capacity,
+      allocate: context.allocate,
+      checkPlace: (offset, length) => checkOverlap(image, offset, length, kind),
+    });
+  const image: Qcow2Image = {
+    node,
+    log: context.log,
+    allocate: context.allocate,
+    geometry,
+    file,
+    dataFile,
+    size: header.size - (header.size % SECTOR),
+    l1,
+    l1Entries: header.l1Size,
+    l1Offset: header.l1TableOffset,
+    refcountTable,
+    refcountTableEntries: refcountTableLength / 8,
+    refcountTableOffset: header.refcountTableOffset,
+    l2Cache: cache(geometry.sliceSize, sizes.l2Capacity, 'active L2 table'),
+    refcountCache: cache(geometry.clusterSize, sizes.refcountCapacity, 'refcount block'),
+    snapshots,
+    snapshotsOffset: header.snapshotsOffset,
+    snapshotsLength,
+    incompatible: header.incompatible,
+    compatible: header.compatible,
+    autoclear: header.autoclear,
+    compressionType: header.compressionType,
+    decompress,
+    backingFilename,
+    backingFormat: extensions.backingFormat,
+    dataFilename: extensions.dataFile,
+    automaticBacking: backingFilename,
+    lock: new Mutex(),
+    allocations: [],
+    inPlaceWrites: [],
+    freeIndex: 0,
+    unsettled: new Set(),
+    metadata: undefined,
+    clearsBitmaps: extensions.hasBitmaps,
+    unusable: false,
+    corruptionReported: false,
+    cleanTimer: undefined,
+    scratch: emptyEntry(),
+    scratchNext: emptyEntry(),
+    scratchMapping: emptyMapping(),
+  };
+  if (header.version >= 3) node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
+  await prepareToWrite(image);
+  await openBacking(image, options.backing, context);
+  if (sizes.cleanInterval > 0) image.cleanTimer = cleanEvery(image, sizes.cleanInterval);
+  return image;
+}
+
+/** Throws QmpError when the compression type is unknown, or not what the features say. */
+function knownDecompressor(header: Header): Decompress {
+  const { compressionType } = header;
+  const decompress = decompressor(compressionType);
+  if (decompress === undefined) {
+    throw new QmpError(`qcow2: unknown compression type: ${compressionType}`);
+  }
+  checkCompressionType(header);
+  return decompress;
+}
+
+function layoutOf(header: Header): Omit<Geometry, 'sliceSize'> {
+  const clusterSize = 2 ** header.clusterBits;
+  const extended = (header.incompatible & INCOMPAT_EXTL2) !== 0n;
+  const subclusters = extended ? SUBCLUSTERS : 1;
+  const l2EntrySize = extended ? 16 : 8;
+  const l2Entries = clusterSize / l2EntrySize;
+  const refcountBits = 2 ** header.refcountOrder;
+  return {
+    version: header.version,
+    clusterBits: header.clusterBits,
+    clusterSize,
+    subclusters,
+    subclusterSize: clusterSize / subclusters,
+    l2EntrySize,
+    l2Entries,
+    l2Coverage: l2Entries * clusterSize,
+    refcountOrder: header.refcountOrder,
+    refcountBits,
+    refcountsPerBlock: (clusterSize * 8) / refcountBits,
+    hasDataFile: (header.incompatible & INCOMPAT_DATA_FILE) !== 0n,
+  };
+}
+
+function checkFeatures(node: Qcow2Node, header: Header, firstCluster: Buffer): void {
+  const unknown = unknownFeatures(header.incompatible);
+  if (unknown !== 0n) throw unsupportedFeatures(unknown, featureTableOf(header, firstCluster));
+  if ((header.incompatible & INCOMPAT_CORRUPT) !== 0n && !node.readOnly) {
+    throw new QmpError('qcow2: Image is corrupt; cannot be opened read/write');
+  }
+}
+
+/** Without it where the extensions make no sense: the features are what is complained about. */
+function featureTableOf(header: Header, firstCluster: Buffer): Buffer | undefined {
+  try {
+    return extensionsOf(header, firstCluster).featureTable;
+  } catch {
+    return undefined;
+  }
+}
+
+function checkHeader(header: Header): void {
+  const { subclusterSize } = layoutOf(header);
+  if (subclusterSize < SMALLEST_SUBCLUSTER) {
+    throw new QmpError(`Unsupported subcluster size: ${subclusterSize}`);
+  }
+  checkRefcountOrder(header.refcountOrder);
+  if (header.refcountTableClusters === 0) {
+    throw new QmpError('Image does not contain a reference count table');
+  }
+}
+
+function checkTables(header: Header, geometry: Geometry): void {
+  const { clusterSize } = geometry;
+  checkTable(
+    {
+      name: 'Reference count table',
+      offset: header.refcountTableOffset,
+      entries: header.refcountTableClusters,
+      entryLength: clusterSize,
+      maxBytes: MAX_REFCOUNT_TABLE,
+    },
+    clusterSize,
+  );
+  checkTable(
+    {
+      name: 'Snapshot table',
+      offset: header.snapshotsOffset,
+      entries: header.snapshotCount,
+      entryLength: SNAPSHOT_HEADER,
+      maxBytes: SNAPSHOT_HEADER * MAX_SNAPSHOTS,
+    },
+    clusterSize,
+  );
+  checkTable(
+    {
+      name: 'Active L1 table',
+      offset: header.l1TableOffset,
+      entries: header.l1Size,
+      entryLength: 8,
+      maxBytes: MAX_L1,
+    },
+    clusterSize,
+  );
+  const needed = Math.ceil(header.size / geometry.l2Coverage);
+  // A length that numbers cannot tell apart is too big here, too.
+  if (needed > 2 ** 31 - 1 || header.size > Number.MAX_SAFE_INTEGER) {
+    throw new QmpError('Image is too big');
+  }
+  if (header.l1Size < needed) throw new QmpError('L1 table is too small');
+  if (header.cryptMethod !== 0) {
+    throw new QmpError(
+      header.cryptMethod > 2
+        ? `Unsupported encryption method ${header.cryptMethod}`
+        : // Nobody can give a key here.
+          "Parameter 'encrypt.key-secret' is required for cipher",
+    );
+  }
+}
+
+function extensionsOf(header: Header, firstCluster: Buffer): HeaderExtensions {
+  const end = header.backingFileOffset === 0 ? firstCluster.length : header.backingFileOffset;
+  return decodeExtensions(
+    firstCluster,
+    { start: header.headerLength, end },
+    {
+      clusterBits: header.clusterBits,
+      cryptMethod: header.cryptMethod,
+      bitmapsValid: (header.autoclear & AUTOCLEAR_BITMAPS) !== 0n,
+    },
+  );
+}
+
+function backingName(header: Header, firstCluster: Buffer): string | undefined {
+  const { backingFileOffset: offset, backingFileSize: length } = header;
+  if (offset === 0) return undefined;
+  if (length > Math.min(MAX_BACKING_NAME, firstCluster.length - offset)) {
+    throw new QmpError('Backing file name too long');
+  }
+  const name = textUpToNul(firstCluster.subarray(offset, offset + length));
+  return name === '' ? undefined : name;
+}
+
+async function readFirstCluster(
+  file: BlockChild,
+  header: Header,
+  context: OpenContext,
+): Promise<Buffer> {
+  const length = 2 ** header.clusterBits;
+  const into = context.allocate(length);
+  await readAt(file, { offset: 0, length, into, what: 'unknown qcow2 header fields' });
+  return into.bytes;
+}
+
+async function readTable(
+  file: BlockChild,
+  context: OpenContext,
+  place: { offset: number; length: number; what: string },
+): Promise<IoBuffer> {
+  const into = context.allocate(place.length);
+  if (place.length > 0) await readAt(file, { ...place, into });
+  return into;
+}
+
+async function readAt(
+  file: BlockChild,
+  { offset, length, into, what }: { offset: number; length: number; into: IoBuffer; what: string },
+): Promise<void> {
+  try {
+    await file.read(offset, length, into, 0);
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    const text = what === 'refcount table' ? 'initialize refcount handling' : `read ${what}`;
+    throw new QmpError(`Could not ${text}: ${error.reason}`, { cause: error });
+  }
+}
+
+/** Autoclear features that stay when somebody writes who knows what we know. */
+const KNOWN_AUTOCLEAR = AUTOCLEAR_DATA_FILE_RAW | AUTOCLEAR_BITMAPS;
+
+/** What must be done to an image that is opened for writing. Throws QmpError. */
+async function prepareToWrite(image: Qcow2Image): Promise<void> {
+  if (image.node.readOnly) return;
+  const kept = image.autoclear & KNOWN_AUTOCLEAR;
+  try {
+    if (kept !== image.autoclear) await writeAutoclear(image, kept);
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`Could not update qcow2 header: ${error.reason}`, { cause: error });
+  }
+  if ((image.incompatible & INCOMPAT_DIRTY) !== 0n) {
+    throw new QmpError('Could not repair dirty image: Operation not supported');
+  }
+}
+
+function cleanEvery(image: Qcow2Image, seconds: number): NodeJS.Timeout {
+  const clean = (): void => {
+    // Who holds the lock may be about to use a table.
+    if (image.lock.held) return;
+    image.l2Cache.clean();
+    image.refcountCache.clean();
+  };
+  // Longer than a timer can wait is as good as never.
+  return setInterval(clean, Math.min(seconds * 1000, 2 ** 31 - 1)).unref();
+}

@@ -1,0 +1,140 @@
+// Where an image's metadata lie, so that nothing else is written there: in a sound image nothing ever would be.
+
+import { corruption } from './corruption.ts';
+import { HEADER_LENGTH } from './header.ts';
+import type { Qcow2Image } from './image.ts';
+import { tableOffset } from './l1-l2.ts';
+
+/** What a write to metadata leaves out of the check: its own kind. */
+export type MetadataKind =
+  | 'header'
+  | 'active L1 table'
+  | 'active L2 table'
+  | 'refcount table'
+  | 'refcount block'
+  | 'snapshot table'
+  | 'inactive L1 table';
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly kind: MetadataKind;
+}
+
+/** Kinds of single clusters, by the bit that tells them apart in the sorted list. */
+const clusterKinds = ['active L2 table', 'refcount block'] as const;
+export type ClusterKind = (typeof clusterKinds)[number];
+
+export class MetadataMap {
+  readonly #clusterSize: number;
+  /** Tables that are few and large. */
+  #ranges: Range[];
+  /** Twice the cluster's index, and the kind: 8 bytes for each table, whatever an image claims. */
+  readonly #sorted: Float64Array;
+  readonly #added = new Set<number>();
+
+  constructor(image: Qcow2Image) {
+    const { geometry, l1, l1Entries, refcountTable, refcountTableEntries } = image;
+    this.#clusterSize = geometry.clusterSize;
+    this.#ranges = rangesOf(image);
+    const all = new Float64Array(l1Entries + refcountTableEntries);
+    let count = 0;
+    for (let index = 0; index < l1Entries; index++) {
+      const offset = tableOffset(l1.view, index * 8);
+      if (offset !== 0) all[count++] = Math.floor(offset / this.#clusterSize) * 2;
+    }
+    for (let index = 0; index < refcountTableEntries; index++) {
+      const offset = tableOffset(refcountTable.view, index * 8);
+      if (offset !== 0) all[count++] = Math.floor(offset / this.#clusterSize) * 2 + 1;
+    }
+    this.#sorted = all.subarray(0, count).sort();
+  }
+
+  /** What there is in an area, but for `ignored`; undefined when there is nothing. */
+  find(offset: number, length: number, ignored?: MetadataKind): MetadataKind | undefined {
+    for (const range of this.#ranges) {
+      if (range.start < offset + length && offset < range.end && range.kind !== ignored) {
+        return range.kind;
+      }
+    }
+    const first = Math.floor(offset / this.#clusterSize);
+    const last = Math.floor((offset + length - 1) / this.#clusterSize);
+    const sorted = this.#sorted;
+    for (let at = lowerBound(sorted, first * 2); at < sorted.length; at++) {
+      const key = sorted[at] ?? Number.POSITIVE_INFINITY;
+      if (key > last * 2 + 1) break;
+      const kind = clusterKinds[(key % 2) as 0 | 1];
+      if (kind !== ignored) return kind;
+    }
+    return this.#findAdded(first, last, ignored);
+  }
+
+  /** Notes a new table in one cluster. */
+  add(offset: number, kind: ClusterKind): void {
+    this.#added.add((offset / this.#clusterSize) * 2 + clusterKinds.indexOf(kind));
+  }
+
+  /** The large tables have moved. */
+  tablesMoved(image: Qcow2Image): void {
+    this.#ranges = rangesOf(image);
+  }
+
+  #findAdded(
+    first: number,
+    last: number,
+    ignored: MetadataKind | undefined,
+  ): MetadataKind | undefined {
+    if (this.#added.size === 0) return undefined;
+    for (let key = first * 2; key <= last * 2 + 1; key++) {
+      const kind = clusterKinds[(key % 2) as 0 | 1];
+      if (kind !== ignored && this.#added.has(key)) return kind;
+    }
+    return undefined;
+  }
+}
+
+/** The image's map, made when it is first needed. */
+export function metadataOf(image: Qcow2Image): MetadataMap {
+  image.metadata ??= new MetadataMap(image);
+  return image.metadata;
+}
+
+/** Throws IoError, and gives the image up, when a write would hit metadata. `ignored`: what is being written. */
+export function checkOverlap(
+  image: Qcow2Image,
+  offset: number,
+  length: number,
+  ignored?: MetadataKind,
+): void {
+  const hit = metadataOf(image).find(offset, length, ignored);
+  if (hit === undefined) return;
+  const name = hit === 'header' ? 'qcow2_header' : hit;
+  throw corruption(image, `Preventing invalid write on metadata (overlaps with ${name})`);
+}
+
+function rangesOf(image: Qcow2Image): Range[] {
+  const range = (start: number, length: number, kind: MetadataKind): Range => ({
+    start,
+    end: start + length,
+    kind,
+  });
+  const ranges = [
+    range(0, Math.max(image.geometry.clusterSize, HEADER_LENGTH), 'header'),
+    range(image.l1Offset, image.l1Entries * 8, 'active L1 table'),
+    range(image.refcountTableOffset, image.refcountTableEntries * 8, 'refcount table'),
+    range(image.snapshotsOffset, image.snapshotsLength, 'snapshot table'),
+    ...image.snapshots.map((one) => range(one.l1Offset, one.l1Entries * 8, 'inactive L1 table')),
+  ];
+  return ranges.filter(({ start, end }) => end > start);
+}
+
+function lowerBound(sorted: Float64Array, key: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] ?? 0) < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

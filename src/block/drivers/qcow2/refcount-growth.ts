@@ -1,0 +1,123 @@
+// New refcount blocks, and a larger refcount table. A new block lies in the area that it counts, so that it counts itself; it
+// is on disk before the table points at it. The lock is held.
+
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import { AT_REFCOUNT_TABLE } from './header.ts';
+import type { Qcow2Image } from './image.ts';
+import { putU64, tableOffset } from './l1-l2.ts';
+import { checkOverlap, metadataOf } from './overlap.ts';
+import { freeClusters } from './refcount.ts';
+import { type ClusterRun, setRefcount } from './refcount-block.ts';
+
+const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
+
+/** Makes the block with that index in the table, which has none. */
+export async function createBlock(image: Qcow2Image, index: number): Promise<void> {
+  if (index >= image.refcountTableEntries) {
+    await growTable(image, index);
+    return;
+  }
+  await placeBlocks(image, { index, blocks: 1, clusters: 0 });
+}
+
+/** Takes clusters behind everything that is counted so far: for tables that are too long to fit anywhere else. */
+export async function appendClusters(image: Qcow2Image, clusters: number): Promise<ClusterRun> {
+  const { refcountsPerBlock } = image.geometry;
+  const blocks = blocksFor(clusters, refcountsPerBlock);
+  let index = image.refcountTableEntries;
+  while (index > 0 && tableOffset(image.refcountTable.view, (index - 1) * 8) === 0) index--;
+  if (index + blocks > image.refcountTableEntries) {
+    await growTable(image, image.refcountTableEntries, blocks);
+    return appendClusters(image, clusters);
+  }
+  await placeBlocks(image, { index, blocks, clusters });
+  return { first: index * refcountsPerBlock + blocks, count: clusters };
+}
+
+/** How many blocks count `clusters` and themselves. */
+function blocksFor(clusters: number, refcountsPerBlock: number): number {
+  let blocks = 1;
+  while (blocks * refcountsPerBlock < clusters + blocks) {
+    blocks = Math.ceil((clusters + blocks) / refcountsPerBlock);
+  }
+  return blocks;
+}
+
+/**
+ * Puts `blocks` new blocks at the start of the area of the first one, and counts `clusters` behind them as used; then the
+ * table, which is long enough, points at them.
+ */
+async function placeBlocks(
+  image: Qcow2Image,
+  area: { index: number; blocks: number; clusters: number },
+): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const first = await writeBlocks(image, area);
+  const length = area.blocks * 8;
+  const entries = image.allocate(length);
+  for (let each = 0; each < area.blocks; each++) {
+    putU64(entries.view, each * 8, (first + each) * clusterSize);
+  }
+  await image.file.write(image.refcountTableOffset + area.index * 8, length, entries, 0);
+  entries.bytes.copy(image.refcountTable.bytes, area.index * 8, 0, length);
+}
+
+/** Writes new blocks, without anything pointing at them; answers the cluster of the first. */
+async function writeBlocks(
+  image: Qcow2Image,
+  { index, blocks, clusters }: { index: number; blocks: number; clusters: number },
+): Promise<number> {
+  const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
+  const first = index * refcountsPerBlock;
+  checkOverlap(image, first * clusterSize, (blocks + clusters) * clusterSize);
+  for (let each = 0; each < blocks; each++) {
+    const offset = (first + each) * clusterSize;
+    const block = await image.refcountCache.create(offset);
+    const used = Math.min(refcountsPerBlock, blocks + clusters - each * refcountsPerBlock);
+    for (let one = 0; one < used; one++) setRefcount(block.view, one, refcountOrder, 1);
+    metadataOf(image).add(offset, 'refcount block');
+  }
+  await image.refcountCache.flush();
+  return first;
+}
+
+/** Moves the table to a larger place, in the area of the block `index` that the old one has no entry for. */
+async function growTable(image: Qcow2Image, index: number, more = 1): Promise<void> {
+  const { refcountsPerBlock, clusterSize } = image.geometry;
+  const perCluster = clusterSize / 8;
+  let tableClusters = 0;
+  let blocks = 1;
+  for (;;) {
+    const entries = Math.max(index + blocks + more, Math.ceil(image.refcountTableEntries * 1.5));
+    const needed = Math.ceil(entries / perCluster);
+    if (needed <= tableClusters) break;
+    tableClusters = needed;
+    blocks = blocksFor(tableClusters, refcountsPerBlock);
+  }
+  const length = tableClusters * clusterSize;
+  if (length > MAX_REFCOUNT_TABLE) throw new IoError(errno.EFBIG, { syscall: 'refcount table' });
+  const first = await writeBlocks(image, { index, blocks, clusters: tableClusters });
+  const table = image.allocate(length);
+  image.refcountTable.bytes.copy(table.bytes, 0, 0, image.refcountTableEntries * 8);
+  for (let each = 0; each < blocks; each++) {
+    putU64(table.view, (index + each) * 8, (first + each) * clusterSize);
+  }
+  const offset = (first + blocks) * clusterSize;
+  await image.file.write(offset, length, table, 0);
+  await image.file.flush();
+  const place = image.allocate(12);
+  putU64(place.view, 0, offset);
+  place.view.setUint32(8, tableClusters);
+  await image.file.write(AT_REFCOUNT_TABLE, 12, place, 0);
+  await image.file.flush();
+  const old = {
+    first: image.refcountTableOffset / clusterSize,
+    count: Math.ceil((image.refcountTableEntries * 8) / clusterSize),
+  };
+  image.refcountTable = table;
+  image.refcountTableEntries = length / 8;
+  image.refcountTableOffset = offset;
+  metadataOf(image).tablesMoved(image);
+  await freeClusters(image, old);
+}

@@ -1,0 +1,96 @@
+// Refcounts: how many tables use a host cluster. Refcounts that go up are written before the L2 entries that need them, those
+// that go down after the L2 entries that needed them: what is left after a crash are clusters that nobody uses. The image's
+// lock is held.
+
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import type { MaybePromise } from '../../../base/io-buffer.ts';
+import type { Qcow2Image } from './image.ts';
+import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcount-block.ts';
+
+/** Freed clusters that may not be used yet, bytes: more, and the L2 tables are written. */
+const MOST_UNSETTLED = 16 * 1024 * 1024;
+
+/**
+ * Gives clusters up: their refcounts go down by one. `discard`: what becomes free is discarded in the file, too.
+ */
+export async function freeClusters(
+  image: Qcow2Image,
+  { first, count }: ClusterRun,
+  options: { readonly discard: boolean } = { discard: false },
+): Promise<void> {
+  const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
+  await image.refcountCache.dependOn(image.l2Cache);
+  const end = first + count;
+  for (let cluster = first; cluster < end; ) {
+    const place = blockOffset(image, cluster);
+    const blockEnd = Math.min(
+      end,
+      (Math.floor(cluster / refcountsPerBlock) + 1) * refcountsPerBlock,
+    );
+    if (place === 0) throw invalidRefcount(image, cluster);
+    const block = await image.refcountCache.get(place);
+    const freed: number[] = [];
+    for (; cluster < blockEnd; cluster++) {
+      const index = cluster % refcountsPerBlock;
+      const count = getRefcount(block.view, index, refcountOrder);
+      if (count === 0) throw invalidRefcount(image, cluster);
+      setRefcount(block.view, index, refcountOrder, count - 1);
+      if (count === 1) freed.push(cluster);
+    }
+    image.refcountCache.markDirty(block);
+    for (const one of freed) {
+      image.unsettled.add(one);
+      image.l2Cache.forget(one * clusterSize, clusterSize);
+    }
+    // Before anybody else can have them.
+    if (options.discard) {
+      for (const run of runsOf(freed)) {
+        await image.file.discard(run.first * clusterSize, run.count * clusterSize);
+      }
+    }
+  }
+  if (image.unsettled.size * clusterSize > MOST_UNSETTLED) await settle(image);
+}
+
+/** Writes both caches to the file, in order; what becomes durable with the next flush. Takes the lock. */
+export function writeCaches(image: Qcow2Image): MaybePromise<void> {
+  const { l2Cache, refcountCache, unsettled, lock, unusable } = image;
+  if (
+    unusable ||
+    (!l2Cache.hasDirty && !refcountCache.hasDirty && unsettled.size === 0 && !lock.held)
+  ) {
+    return undefined;
+  }
+  return lock.run(async () => {
+    await settle(image);
+    await l2Cache.write();
+    await refcountCache.write();
+  });
+}
+
+/** Writes the L2 tables, so that clusters that were freed may be used again. */
+export async function settle(image: Qcow2Image): Promise<void> {
+  if (image.unsettled.size === 0) return;
+  await image.l2Cache.flush();
+  for (const cluster of image.unsettled) {
+    if (cluster < image.freeIndex) image.freeIndex = cluster;
+  }
+  image.unsettled.clear();
+}
+
+/** Clusters that are in a row together; `clusters` rise. */
+function runsOf(clusters: readonly number[]): ClusterRun[] {
+  const runs: { first: number; count: number }[] = [];
+  for (const cluster of clusters) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.first + last.count === cluster) last.count++;
+    else runs.push({ first: cluster, count: 1 });
+  }
+  return runs;
+}
+
+function invalidRefcount(image: Qcow2Image, cluster: number): IoError {
+  image.log.error(`qcow2: cluster ${cluster} is given up more often than it is used`);
+  return new IoError(errno.EINVAL, { syscall: 'refcount' });
+}

@@ -1,0 +1,99 @@
+// Changing the length of the disk.
+
+import { IoError } from '../../../base/errors.ts';
+import { QmpError } from '../../../qapi/errors.ts';
+import type { TruncateOptions } from '../../block-driver.ts';
+import { ZERO_WRITE } from '../../block-driver.ts';
+import { SECTOR } from '../../block-node.ts';
+import { LARGEST_BOUNCE } from '../../bounce-pool.ts';
+import { checkUsable } from './corruption.ts';
+import { clearBitmaps, writeL1Place, writeSize } from './header-update.ts';
+import { allocateClusters } from './host-clusters.ts';
+import type { Qcow2Image } from './image.ts';
+import { metadataOf } from './overlap.ts';
+import { freeClusters } from './refcount.ts';
+import { write } from './write.ts';
+import { drop, writeZeroes } from './zero.ts';
+
+const MAX_L1 = 32 * 1024 * 1024;
+
+/** Throws QmpError or IoError. */
+export async function truncate(
+  image: Qcow2Image,
+  length: number,
+  options: TruncateOptions,
+): Promise<void> {
+  checkUsable(image);
+  const { version, clusterSize, l2Coverage } = image.geometry;
+  if (options.prealloc !== 'off') {
+    throw new QmpError(`Unsupported preallocation mode '${options.prealloc}'`);
+  }
+  if (length % SECTOR !== 0) throw new QmpError(`The new size must be a multiple of ${SECTOR}`);
+  if (version < 3 && image.snapshots.length > 0) {
+    throw new QmpError("Can't resize a v2 image which has snapshots");
+  }
+  const oldLength = image.size;
+  if (length < oldLength) {
+    await drop(image, Math.ceil(length / clusterSize) * clusterSize, oldLength);
+    await image.lock.run(async () => {
+      // The clusters are gone before the disk is shorter.
+      await image.l2Cache.flush();
+      await writeSize(image, length);
+    });
+    return;
+  }
+  await image.lock.run(async () => {
+    if (image.clearsBitmaps) await clearBitmaps(image);
+    const entries = Math.ceil(length / l2Coverage);
+    if (entries > image.l1Entries) await growL1(image, entries);
+  });
+  if ((options.flags & ZERO_WRITE) !== 0) await zero(image, oldLength, length);
+  await image.lock.run(async () => {
+    await image.l2Cache.flush();
+    await writeSize(image, length);
+  });
+}
+
+/** Makes a larger L1 table somewhere else. The lock is held. */
+async function growL1(image: Qcow2Image, entries: number): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const bytes = entries * 8;
+  if (bytes > MAX_L1) throw new QmpError('Failed to grow the L1 table: File too large');
+  try {
+    const count = Math.ceil(bytes / clusterSize);
+    const { first } = await allocateClusters(image, count, count);
+    await image.refcountCache.flush();
+    const table = image.allocate(count * clusterSize);
+    image.l1.bytes.copy(table.bytes, 0, 0, image.l1Entries * 8);
+    const offset = first * clusterSize;
+    await image.file.write(offset, count * clusterSize, table, 0);
+    await image.file.flush();
+    await writeL1Place(image, { offset, entries });
+    const old = {
+      first: image.l1Offset / clusterSize,
+      count: Math.ceil((image.l1Entries * 8) / clusterSize),
+    };
+    image.l1 = table;
+    image.l1Entries = entries;
+    image.l1Offset = offset;
+    metadataOf(image).tablesMoved(image);
+    if (old.count > 0) await freeClusters(image, old);
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`Failed to grow the L1 table: ${error.reason}`, { cause: error });
+  }
+}
+
+/** Hides what a longer backing file has there. */
+async function zero(image: Qcow2Image, start: number, end: number): Promise<void> {
+  const { subclusterSize, version } = image.geometry;
+  const { zeroes } = image.node.pool;
+  let whole = Math.min(end, Math.ceil(start / subclusterSize) * subclusterSize);
+  if (version < 3) whole = end;
+  for (let from = start; from < whole; from += LARGEST_BOUNCE) {
+    await write(image, from, Math.min(LARGEST_BOUNCE, whole - from), zeroes, 0);
+  }
+  if (whole === end) return;
+  // The disk is not that long yet, so its end is no excuse for a subcluster that is cut.
+  await writeZeroes(image, whole, Math.ceil((end - whole) / subclusterSize) * subclusterSize, 0);
+}

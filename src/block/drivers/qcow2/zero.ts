@@ -1,0 +1,192 @@
+// Zeroes and discards: guest clusters that lose what they had. Their host clusters become free, or stay with the guest cluster
+// for the next write.
+
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import { MAY_UNMAP, type RequestFlags } from '../../block-driver.ts';
+import { allocationIn, freeEntry, writableSlice } from './allocation.ts';
+import { checkUsable } from './corruption.ts';
+import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
+import { clearBitmaps } from './header-update.ts';
+import type { Qcow2Image } from './image.ts';
+import { ALL_SUBCLUSTERS, emptyEntry, type L2Entry, putL2, tableOffset } from './l1-l2.ts';
+import { entryAt, loadSlice, readEntry } from './mapping.ts';
+
+/** What becomes of a cluster: `undefined` when it stays as it is. */
+interface Change {
+  readonly zero: number;
+  /** The host cluster, where the entry has one, is given up. */
+  readonly frees: boolean;
+}
+type Decide = (entry: L2Entry, touched: number) => Change | undefined;
+
+/** Makes whole subclusters read as zeroes. Throws ENOTSUP where writing them is the only way. */
+export async function writeZeroes(
+  image: Qcow2Image,
+  offset: number,
+  length: number,
+  flags: RequestFlags,
+): Promise<void> {
+  const { subclusterSize, version } = image.geometry;
+  const end = wholeEnd(image, offset + length, subclusterSize);
+  if (offset % subclusterSize !== 0 || end === undefined) throw notSupported(offset);
+  if (version < 3) {
+    if (image.node.backing !== undefined) throw notSupported(offset);
+    if (offset % image.geometry.clusterSize !== 0) throw notSupported(offset);
+    return change(image, offset, end, {
+      decide: (entry) => discarded(image, entry, false),
+      addsTables: false,
+    });
+  }
+  await zeroRawData(image, offset, Math.min(length, image.size - offset));
+  const unmaps = (flags & MAY_UNMAP) !== 0;
+  const decide: Decide = (entry, touched) => {
+    const whole = touched === allOf(image);
+    if (entry.compressed && !whole) throw notSupported(offset);
+    const frees = whole && (entry.compressed || (unmaps && entry.allocated));
+    return { zero: frees ? touched : entry.zero | touched, frees };
+  };
+  await change(image, offset, end, { decide, addsTables: true });
+}
+
+/** Gives up whole clusters; they read as zeroes afterwards where the format can say so. Throws ENOTSUP. */
+export async function discard(image: Qcow2Image, offset: number, length: number): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const end = wholeEnd(image, offset + length, clusterSize);
+  if (offset % clusterSize !== 0 || end === undefined) throw notSupported(offset);
+  // A raw data file shows its content to others, too.
+  if (isRawData(image)) throw notSupported(offset);
+  const decide: Decide = (entry) => discarded(image, entry, image.geometry.version >= 3);
+  await change(image, offset, end, { decide, addsTables: false });
+}
+
+/** Gives up all clusters of an area that is no longer part of the disk. */
+export function drop(image: Qcow2Image, start: number, end: number): Promise<void> {
+  const decide: Decide = () => ({ zero: 0, frees: true });
+  return change(image, start, end, { decide, addsTables: false });
+}
+
+function discarded(image: Qcow2Image, entry: L2Entry, saysZero: boolean): Change | undefined {
+  const holds = entry.allocated || entry.compressed;
+  if (!holds && image.node.backing === undefined) return undefined;
+  return { zero: saysZero ? allOf(image) : 0, frees: true };
+}
+
+/**
+ * Changes the entries of an area, of whole subclusters, a slice at a time. `addsTables`: even where there is no L2 table, and
+ * nothing shines through.
+ */
+async function change(
+  image: Qcow2Image,
+  start: number,
+  end: number,
+  { decide, addsTables }: { decide: Decide; addsTables: boolean },
+): Promise<void> {
+  const { clusterSize, sliceSize, l2EntrySize, l2Coverage } = image.geometry;
+  const coverage = (sliceSize / l2EntrySize) * clusterSize;
+  for (let from = start; from < end; ) {
+    checkUsable(image);
+    if (!addsTables && hasNothing(image, from)) {
+      from = from - (from % l2Coverage) + l2Coverage;
+      continue;
+    }
+    const to = Math.min(end, from - (from % coverage) + coverage);
+    const until = await image.lock.run(() => changeInSlice(image, { from, to, decide }));
+    if (until === undefined) from = to;
+    else await until.wait;
+  }
+}
+
+/** Answers what must be over before it can be done; undefined when it is done. The lock is held. */
+async function changeInSlice(
+  image: Qcow2Image,
+  { from, to, decide }: { from: number; to: number; decide: Decide },
+): Promise<{ readonly wait: Promise<unknown> } | undefined> {
+  const { clusterSize, subclusterSize, hasDataFile } = image.geometry;
+  const start = from - (from % clusterSize);
+  const busy = allocationIn(image, start, Math.ceil(to / clusterSize) * clusterSize);
+  if (busy !== undefined) return { wait: busy.done };
+  if (image.clearsBitmaps) await clearBitmaps(image);
+  await writableSlice(image, from);
+  for (;;) {
+    const slice = await loadSlice(image, from);
+    // From here on nothing waits, so no write to these clusters can begin.
+    const writing = image.inPlaceWrites.find((each) => each.start < to && start < each.end);
+    if (writing !== undefined) {
+      await Promise.allSettled([writing.done]);
+      continue;
+    }
+    const changes: { guest: number; entry: L2Entry; next: Change }[] = [];
+    for (let guest = start; guest < to; guest += clusterSize) {
+      const entry = emptyEntry();
+      readEntry(image, slice, guest, entry);
+      const first = Math.max(0, from - guest) / subclusterSize;
+      const last = Math.min(clusterSize, to - guest) / subclusterSize;
+      const next = decide(entry, bitsBetween(first, last));
+      if (next !== undefined) changes.push({ guest, entry, next });
+    }
+    if (changes.length === 0) return undefined;
+    const freed: L2Entry[] = [];
+    for (const { guest, entry, next } of changes) {
+      if (entry.allocated && !next.frees) {
+        putZero(image, slice.view, guest, entry, next.zero);
+        continue;
+      }
+      if (entry.allocated || entry.compressed) freed.push(entry);
+      const gone = { hostOffset: undefined, data: 0, zero: next.zero };
+      putL2(slice.view, entryAt(image, guest), image.geometry, gone);
+    }
+    image.l2Cache.markDirty(slice);
+    for (const entry of freed) {
+      if (!hasDataFile) await freeEntry(image, entry, { discard: image.node.unmap });
+    }
+    return undefined;
+  }
+}
+
+/** Sets zero bits of a cluster that keeps its place, whoever else uses it. */
+function putZero(
+  image: Qcow2Image,
+  view: DataView,
+  guest: number,
+  entry: L2Entry,
+  zero: number,
+): void {
+  const at = entryAt(image, guest);
+  const { copied, hostOffset } = entry;
+  putL2(view, at, image.geometry, { hostOffset, data: entry.data & ~zero, zero });
+  // Only a cluster of one's own may be written in place later.
+  if (!copied) view.setUint32(at, view.getUint32(at) & 0x7fffffff);
+}
+
+function hasNothing(image: Qcow2Image, offset: number): boolean {
+  const index = Math.floor(offset / image.geometry.l2Coverage);
+  return image.node.backing === undefined && tableOffset(image.l1.view, index * 8) === 0;
+}
+
+async function zeroRawData(image: Qcow2Image, offset: number, length: number): Promise<void> {
+  if (isRawData(image)) await image.dataFile.writeZeroes(offset, length);
+}
+
+function isRawData(image: Qcow2Image): boolean {
+  return image.geometry.hasDataFile && (image.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n;
+}
+
+/** The end of an area of whole units; the end of the disk counts as the end of its last one. */
+function wholeEnd(image: Qcow2Image, end: number, unit: number): number | undefined {
+  if (end % unit === 0) return end;
+  return end >= image.size ? Math.ceil(end / unit) * unit : undefined;
+}
+
+function allOf(image: Qcow2Image): number {
+  return image.geometry.subclusters === 1 ? 1 : ALL_SUBCLUSTERS;
+}
+
+function bitsBetween(from: number, to: number): number {
+  const below = (bit: number): number => (bit >= 32 ? ALL_SUBCLUSTERS : 2 ** bit - 1);
+  return (below(to) & ~below(from)) >>> 0;
+}
+
+function notSupported(offset: number): IoError {
+  return new IoError(errno.ENOTSUP, { syscall: 'write zeroes', offset });
+}

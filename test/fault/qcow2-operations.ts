@@ -1,0 +1,89 @@
+// The requests that qcow2-writer.ts makes, the same for the same seed, and what an image may hold after some of them.
+
+import { random } from '../helpers/qcow2-disk.ts';
+
+export const SECTOR = 512;
+const COUNT = 6000;
+const LONGEST = 400;
+const PARALLEL = 8;
+
+export interface Operation {
+  readonly kind: 'write' | 'zero' | 'unmap' | 'discard' | 'flush';
+  readonly offset: number;
+  readonly length: number;
+  /** What is in the first bytes of every sector that is written. */
+  readonly value: number;
+  /** It overlaps one of those just before it. */
+  readonly waits: boolean;
+}
+
+export function operations(seed: number, size: number): Operation[] {
+  const next = random(seed);
+  const sectors = Math.floor(size / SECTOR);
+  const all: Operation[] = [];
+  for (let index = 0; index < COUNT; index++) {
+    const kind = next();
+    const length = (1 + Math.floor(next() ** 4 * LONGEST)) * SECTOR;
+    const offset = Math.floor(next() * Math.max(1, sectors - length / SECTOR)) * SECTOR;
+    const recent = all.slice(-PARALLEL);
+    all.push({
+      kind:
+        kind < 0.7
+          ? 'write'
+          : kind < 0.78
+            ? 'zero'
+            : kind < 0.86
+              ? 'unmap'
+              : kind < 0.94
+                ? 'discard'
+                : 'flush',
+      offset,
+      length,
+      value: index + 1,
+      waits: recent.some((one) => one.offset < offset + length && offset < one.offset + one.length),
+    });
+  }
+  return all;
+}
+
+export function sectorsOf(length: number, value: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; at += 4) bytes.writeUInt32LE(value, at);
+  return bytes;
+}
+
+/** What is wrong with a disk on which all before `flushed` is durable, and anything after it may have been done. */
+export function wrongSectors(
+  disk: Buffer,
+  all: readonly Operation[],
+  flushed: number,
+): readonly string[] {
+  const durable = new Uint32Array(disk.length / SECTOR);
+  const later = new Map<number, Set<number>>();
+  for (const [index, { kind, offset, length, value }] of all.entries()) {
+    if (kind === 'flush') continue;
+    const content = kind === 'write' ? value : 0;
+    for (let sector = offset / SECTOR; sector < (offset + length) / SECTOR; sector++) {
+      if (index < flushed) {
+        durable[sector] = content;
+        continue;
+      }
+      const values = later.get(sector);
+      if (values === undefined) later.set(sector, new Set([content]));
+      else values.add(content);
+    }
+  }
+  const wrong: string[] = [];
+  for (const [sector, expected] of durable.entries()) {
+    const found = new Set<number>();
+    for (let at = sector * SECTOR; at < (sector + 1) * SECTOR; at += 4) {
+      found.add(disk.readUInt32LE(at));
+    }
+    for (const value of found) {
+      if (value !== expected && later.get(sector)?.has(value) !== true) {
+        wrong.push(`sector ${sector}: ${value}, not ${expected}`);
+      }
+    }
+  }
+  return wrong;
+}

@@ -1,0 +1,99 @@
+// Disks that get longer and shorter, looked at by qemu-img.
+
+import { describe, expect, it } from 'vitest';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_RESIZE,
+  PERM_WRITE,
+} from '../../../src/block/block-driver.ts';
+import { bufferOf, random, someContent } from '../../helpers/qcow2-disk.ts';
+import {
+  checkImage,
+  contents,
+  contentsByQemu,
+  createImage,
+  noQemuImg,
+  openImage,
+  qemuImg,
+  rawFile,
+  scratch,
+} from '../../helpers/qcow2-images.ts';
+
+const MIB = 2 ** 20;
+
+describe.skipIf(noQemuImg !== undefined)('truncate', () => {
+  it.each([
+    'cluster_size=512',
+    'cluster_size=512,refcount_bits=64',
+    'compat=0.10',
+    'extended_l2=on',
+  ])('up and down with writes in between, with %s', async (options) => {
+    const path = createImage({ path: `${scratch()}/image`, size: MIB, options });
+    const opened = await openImage(path);
+    const node = opened.graph.find(undefined, 'image');
+    const backend = opened.graph.backend(node, {
+      perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+      shared: PERM_ALL,
+    });
+    const next = random(3);
+    let model = Buffer.alloc(MIB);
+    for (const size of [3 * MIB, 2 * MIB, 17 * MIB, MIB / 2, 5 * MIB]) {
+      const data = someContent(size, 20_000);
+      for (let times = 0; times < 5; times++) {
+        const offset = Math.floor(next() * (model.length - data.length));
+        data.copy(model, offset);
+        await backend.write(offset, data.length, bufferOf(data), 0);
+      }
+      await backend.truncate(size, { exact: true, prealloc: 'off', flags: 0 });
+      expect(backend.length).toBe(size);
+      const longer = Buffer.alloc(size);
+      model.copy(longer);
+      model = longer;
+    }
+    expect((await contents(backend)).equals(model)).toBe(true);
+    await backend.release();
+    await opened.close();
+    expect(checkImage(path)).toMatchObject({ status: 0 });
+    expect(contentsByQemu(path).equals(model)).toBe(true);
+  });
+
+  it.each(['compat=0.10', 'compat=1.1'])(
+    'hides a longer backing file, with %s',
+    async (options) => {
+      const dir = scratch();
+      const content = someContent(5, 3 * MIB);
+      const raw = rawFile(`${dir}/raw`, content);
+      const path = `${dir}/image`;
+      qemuImg(
+        'create',
+        '-q',
+        '-f',
+        'qcow2',
+        '-o',
+        options,
+        '-b',
+        raw,
+        '-F',
+        'raw',
+        path,
+        '1000000',
+      );
+      const opened = await openImage(path);
+      const length = opened.backend.length;
+      const node = opened.graph.find(undefined, 'image');
+      const backend = opened.graph.backend(node, {
+        perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+        shared: PERM_ALL,
+      });
+      await backend.truncate(2 * MIB, { exact: true, prealloc: 'off', flags: 0 });
+      const model = Buffer.alloc(2 * MIB);
+      content.copy(model, 0, 0, length);
+      expect((await contents(backend)).equals(model)).toBe(true);
+      await backend.release();
+      await opened.close();
+      expect(checkImage(path)).toMatchObject({ status: 0 });
+      expect(contentsByQemu(path).equals(model)).toBe(true);
+    },
+  );
+});

@@ -1,0 +1,158 @@
+// The driver over a recorded image: no qemu-img is needed.
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { BLOCK_DATA, BLOCK_ZERO } from '../../../../../src/block/block-driver.ts';
+import type { BlockdevOptionsQcow2 } from '../../../../../src/qapi/generated/types.ts';
+import { allocate } from '../../../../../src/sys/memory.ts';
+import { bufferOf, type Opened, openDisk } from '../../../../helpers/qcow2-disk.ts';
+import { recordedDisk, recordedImage } from './recorded.ts';
+
+const cleanups: (() => Promise<void> | void)[] = [];
+
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+function onDisk(image: Buffer): string {
+  const directory = mkdtempSync(join(tmpdir(), 'qcow2-'));
+  cleanups.push(() => rmSync(directory, { recursive: true }));
+  writeFileSync(join(directory, 'image'), image);
+  return join(directory, 'image');
+}
+
+async function opened(
+  path: string,
+  options: Partial<BlockdevOptionsQcow2> & { 'read-only'?: boolean } = {},
+): Promise<Opened> {
+  const disk = await openDisk(path, options);
+  cleanups.push(() => disk.close());
+  return disk;
+}
+
+async function contentsOf({ backend }: Opened): Promise<Buffer> {
+  const whole = allocate(backend.length);
+  await backend.read(0, backend.length, whole, 0);
+  return whole.bytes;
+}
+
+describe('qcow2', () => {
+  it('reads data, zeroes, compressed clusters and what is not there', async () => {
+    const disk = await opened(onDisk(recordedImage()), { 'read-only': true });
+    expect((await contentsOf(disk)).equals(recordedDisk())).toBe(true);
+    expect(await disk.backend.blockStatus(1024, 4096)).toMatchObject({
+      status: expect.anything(),
+      length: 1024,
+    });
+    expect((await disk.backend.blockStatus(8192, 512)).status & BLOCK_DATA).toBe(BLOCK_DATA);
+    expect((await disk.backend.blockStatus(4096, 512)).status & BLOCK_ZERO).toBe(BLOCK_ZERO);
+  });
+
+  it('reads and writes its own clusters without waiting once their table is there', async () => {
+    const { backend } = await opened(onDisk(recordedImage()));
+    const buffer = bufferOf(Buffer.alloc(512, 3));
+    await backend.read(1024, 512, buffer, 0);
+    expect(backend.read(1024, 512, buffer, 0)).toBeUndefined();
+    await backend.write(1024, 512, buffer, 0);
+    await backend.read(1024, 512, buffer, 0);
+  });
+
+  it('keeps what was written, after it was closed', async () => {
+    const path = onDisk(recordedImage());
+    const disk = await opened(path);
+    const model = recordedDisk();
+    for (const [offset, length, value] of [
+      [0, 16384, 1],
+      [8192, 10, 2],
+      [511, 1026, 3],
+    ] as const) {
+      model.fill(value, offset, offset + length);
+      await disk.backend.write(offset, length, bufferOf(Buffer.alloc(length, value)), 0);
+    }
+    await disk.backend.writeZeroes(2048, 1024);
+    model.fill(0, 2048, 3072);
+    expect((await contentsOf(disk)).equals(model)).toBe(true);
+    await disk.close();
+    const again = await opened(path, { 'read-only': true });
+    expect((await contentsOf(again)).equals(model)).toBe(true);
+  });
+
+  it('waits for a write to the same new cluster that is under way', async () => {
+    const disk = await opened(onDisk(recordedImage()));
+    const one = bufferOf(Buffer.alloc(256, 1));
+    const other = bufferOf(Buffer.alloc(256, 2));
+    await Promise.all([
+      disk.backend.write(12288, 256, one, 0),
+      disk.backend.write(12544, 256, other, 0),
+    ]);
+    const seen = await contentsOf(disk);
+    expect(seen.subarray(12288, 12800).equals(Buffer.concat([one.bytes, other.bytes]))).toBe(true);
+  });
+
+  it('does not touch an image that is only read', async () => {
+    const path = onDisk(recordedImage());
+    const disk = await opened(path, { 'read-only': true });
+    await contentsOf(disk);
+    await disk.close();
+    expect(readFileSync(path).equals(recordedImage())).toBe(true);
+  });
+
+  it('clears autoclear bits that nobody knows when it may write, and only then', async () => {
+    const image = recordedImage();
+    image.writeBigUInt64BE(1n << 40n, 88);
+    const path = onDisk(image);
+    await (await opened(path, { 'read-only': true })).close();
+    expect(readFileSync(path).readBigUInt64BE(88)).toBe(1n << 40n);
+    await (await opened(path)).close();
+    expect(readFileSync(path).readBigUInt64BE(88)).toBe(0n);
+  });
+
+  it('refuses to write to an image whose refcounts are not up to date', async () => {
+    const image = recordedImage();
+    image.writeBigUInt64BE(1n, 72);
+    const path = onDisk(image);
+    await expect(opened(path)).rejects.toThrow('Could not repair dirty image');
+    await expect(opened(path, { 'read-only': true })).resolves.toBeDefined();
+  });
+
+  it('refuses encrypted images', async () => {
+    const image = recordedImage();
+    image.writeUInt32BE(1, 32);
+    await expect(opened(onDisk(image))).rejects.toThrow(
+      "Parameter 'encrypt.key-secret' is required for cipher",
+    );
+  });
+
+  it('names unknown features by the table in the image', async () => {
+    const image = recordedImage();
+    image.writeBigUInt64BE(1n << 62n, 72);
+    const extension = Buffer.alloc(8 + 48 + 8);
+    extension.writeUInt32BE(0x6803f857, 0);
+    extension.writeUInt32BE(48, 4);
+    extension.writeUInt8(62, 9);
+    extension.write('time travel', 10);
+    extension.copy(image, image.readUInt32BE(100));
+    await expect(opened(onDisk(image))).rejects.toThrow(
+      'Unsupported qcow2 feature(s): time travel',
+    );
+  });
+
+  it.each([
+    [{ 'cache-size': -1 }, "Parameter 'cache-size' expects a non-negative number below 2^64"],
+    [{ 'cache-size': 4096, 'l2-cache-size': 8192 }, 'l2-cache-size may not exceed cache-size'],
+    [
+      { 'cache-size': 4096, 'l2-cache-size': 1, 'refcount-cache-size': 1 },
+      'cache-size, l2-cache-size and refcount-cache-size may not be set at the same time',
+    ],
+    [
+      { 'l2-cache-entry-size': 1000 },
+      'L2 cache entry size must be a power of two between 512 and the cluster size (512)',
+    ],
+    [{ 'cache-clean-interval': 2 ** 32 }, 'Cache clean interval too big'],
+    [{ 'l2-cache-entry-size': 512, 'refcount-cache-size': 2 ** 50 }, 'Refcount cache size too big'],
+  ])('refuses %j', async (options, text) => {
+    await expect(opened(onDisk(recordedImage()), options)).rejects.toThrow(text);
+  });
+});
