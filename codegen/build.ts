@@ -52,6 +52,7 @@ const PACKS: readonly Pack[] = [
       'ringbuf',
       'telnet',
       'websocket',
+      'socket-tls',
       'tls',
       'tls-creds-files',
       'tls-creds-x509-files',

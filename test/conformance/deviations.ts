@@ -210,9 +210,16 @@ const ownTexts: readonly Deviation[] = ['--help', '-h', '-h --bogus', '-hx'].map
 
 const objectTypes = [
   'out: List of user creatable objects:',
-  'out:   authz-list',
-  'out:   authz-simple',
-  'out:   secret',
+  ...[
+    'authz-list',
+    'authz-list-file',
+    'authz-simple',
+    'secret',
+    'secret_keyring',
+    'tls-creds-anon',
+    'tls-creds-psk',
+    'tls-creds-x509',
+  ].map((type) => `out:   ${type}`),
   'exit 0',
 ];
 
