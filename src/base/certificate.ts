@@ -1,9 +1,12 @@
-// What an X.509 certificate says of itself (RFC 5280), read from its DER without judging it. Names come out as GnuTLS writes
-// them, for they are what access lists hold: RFC 4514's escapes, but in the order of the certificate.
+// What X.509 certificates and revocation lists say (RFC 5280), read from their DER without judging it. Names come out as GnuTLS
+// writes them, for they are what access lists hold: RFC 4514's escapes, but in the order of the certificate.
 
 export interface CertificateFields {
   /** The subject: `C=GB,O=Example,CN=client1`. */
   readonly subject: string;
+  /** The issuer's name and the serial number that it gave, both in DER as hexadecimal digits: only for comparing. */
+  readonly issuer: string;
+  readonly serial: string;
   /** Milliseconds since 1970. */
   readonly notBefore: number;
   readonly notAfter: number;
@@ -33,6 +36,8 @@ export const insecureSignatures: ReadonlySet<string> = new Set([
 ]);
 
 const BOOLEAN = 0x01;
+const INTEGER = 0x02;
+const SEQUENCE = 0x30;
 const BMP_STRING = 0x1e;
 const UNIVERSAL_STRING = 0x1c;
 const GENERALIZED_TIME = 0x18;
@@ -92,6 +97,8 @@ export function certificateFields(der: Uint8Array): CertificateFields {
     extensions.find((known) => known.oid === oid);
   return {
     subject: nameText(given(fields[first + 4])),
+    issuer: given(fields[first + 2]).whole.toString('hex'),
+    serial: given(fields[first]).content.toString('hex'),
     notBefore: timeOf(given(notBefore)),
     notAfter: timeOf(given(notAfter)),
     signatureAlgorithm: oidText(given(algorithm)),
@@ -104,6 +111,27 @@ export function certificateFields(der: Uint8Array): CertificateFields {
       oids: parts(value).map(oidText),
       critical,
     })),
+  };
+}
+
+/** Serial numbers of certificates that their issuer has taken back; both as in CertificateFields. */
+export interface RevocationList {
+  readonly issuer: string;
+  readonly serials: ReadonlySet<string>;
+}
+
+//   tbsCertList: version (optional), signature, issuer, thisUpdate, nextUpdate (optional), revokedCertificates (optional), ...
+/** What a revocation list in DER says. Throws RangeError when it is none. */
+export function revocationList(der: Uint8Array): RevocationList {
+  const bytes = Buffer.from(der.buffer, der.byteOffset, der.byteLength);
+  const [body] = parts(element(bytes, 0));
+  const fields = parts(given(body));
+  const first = fields[0]?.tag === INTEGER ? 1 : 0;
+  const revoked = fields.slice(first + 2).find(({ tag }) => tag === SEQUENCE);
+  const entries = revoked === undefined ? [] : parts(revoked);
+  return {
+    issuer: given(fields[first + 1]).whole.toString('hex'),
+    serials: new Set(entries.map((entry) => given(parts(entry)[0]).content.toString('hex'))),
   };
 }
 

@@ -1,6 +1,8 @@
 // What a TLS session needs of the credentials that a user has made: the contract between the objects, which read the files, and
 // the network, which speaks the protocol.
 
+import type { RevocationList } from './certificate.ts';
+
 export type TlsEndpoint = 'server' | 'client';
 
 /** Certificates and keys as their files hold them, in PEM. */
@@ -10,7 +12,7 @@ export interface X509Material {
   /** Absent only for a client that does not identify itself. */
   readonly own?: { readonly cert: string; readonly key: string; readonly passphrase?: string };
   /** Certificates that are no longer valid. */
-  readonly crl?: string;
+  readonly revoked: readonly RevocationList[];
   readonly dhParams?: string;
 }
 

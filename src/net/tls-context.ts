@@ -28,7 +28,6 @@ export function contextOptions(credentials: TlsCredentials): SecureContextOption
     dhparam: material.dhParams ?? 'auto',
     // Without a list node would trust all authorities that it comes with.
     ca: material.kind === 'x509' && material.ca !== '' ? [material.ca] : [],
-    ...(material.kind === 'x509' && material.crl !== undefined ? { crl: material.crl } : {}),
     ...(material.kind === 'x509' ? material.own : {}),
   };
 }

@@ -11,6 +11,9 @@ import { TlsError, untrusted } from './tls-failure.ts';
 /** OpenSSL's name for a certificate that is not meant for this end of a connection. The reference does not look at that. */
 const WRONG_PURPOSE = 'INVALID_PURPOSE';
 
+/** Certificates of a chain that are looked at; OpenSSL accepts no longer ones. */
+const MAX_CHAIN = 100;
+
 export interface PeerCheck {
   readonly credentials: TlsCredentials;
   /** Whether the peer may in whose certificate bears this name; all may when absent. May throw. */
@@ -31,6 +34,7 @@ export function checkPeer(socket: TLSSocket, check: PeerCheck): string | undefin
   if (problem !== undefined && !(problem === WRONG_PURPOSE && isIssued(certificate, material))) {
     throw untrusted(problem);
   }
+  if (isRevoked(certificate, material)) throw new TlsError('The certificate has been revoked');
   const { subject } = certificateFields(certificate.raw);
   if (authorize !== undefined && !authorize(subject)) {
     throw new TlsError(`TLS x509 authz check for ${subject} is denied`);
@@ -50,10 +54,9 @@ export function checkPeer(socket: TLSSocket, check: PeerCheck): string | undefin
  * Whether one of the authorities has issued the certificate itself. Asked where OpenSSL complains of the purpose, which may hide
  * other complaints; what cannot be told here is not accepted.
  */
-function isIssued(certificate: X509Certificate, { ca, crl }: X509Material): boolean {
+function isIssued(certificate: X509Certificate, { ca }: X509Material): boolean {
   const authorities = ca.match(/-----BEGIN [^-]+-----[^-]+-----END [^-]+-----/g) ?? [];
   return (
-    crl === undefined &&
     isCurrent(certificate) &&
     authorities.some((pem) => {
       const authority = new X509Certificate(pem);
@@ -65,6 +68,22 @@ function isIssued(certificate: X509Certificate, { ca, crl }: X509Material): bool
       );
     })
   );
+}
+
+/**
+ * Whether the certificate, or one between it and its authority, is on a list. As in the reference a list is a list, however old it
+ * is and whatever its signer may sign; OpenSSL would accept nobody at all then.
+ */
+function isRevoked(certificate: X509Certificate, { revoked }: X509Material): boolean {
+  if (revoked.length === 0) return false;
+  let at: X509Certificate | undefined = certificate;
+  for (let length = 0; at !== undefined && length < MAX_CHAIN; length++) {
+    const { issuer, serial } = certificateFields(at.raw);
+    if (revoked.some((list) => list.issuer === issuer && list.serials.has(serial))) return true;
+    const above: X509Certificate | undefined = at.issuerCertificate;
+    at = above === undefined || above.raw.equals(at.raw) ? undefined : above;
+  }
+  return false;
 }
 
 function isCurrent({ raw }: X509Certificate): boolean {

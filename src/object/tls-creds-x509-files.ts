@@ -3,6 +3,7 @@
 
 import type { KeyObject } from 'node:crypto';
 import { accessSync, constants } from 'node:fs';
+import { type RevocationList, revocationList } from '../base/certificate.ts';
 import type { X509Material } from '../base/tls-credentials.ts';
 import type { Trace } from '../base/trace.ts';
 import { QmpError } from '../qapi/errors.ts';
@@ -10,7 +11,9 @@ import { secretText } from './secret.ts';
 import { credentialPath, dhParamsPath, requiredPath } from './tls-creds.ts';
 import {
   CERTIFICATE,
+  derOf,
   NOT_BASE64,
+  NOT_DER,
   pemBlocks,
   REVOCATION_LIST,
   readDhParams,
@@ -48,14 +51,14 @@ export function readX509(
     });
   }
   const own = ownCertificate(paths, wanted.passwordid, objects);
-  const crl = revocationList(paths.crl);
+  const revoked = revocationLists(paths.crl);
   const dhParams = readDhParams(paths.dhParams);
   return {
     kind: 'x509',
     // Only whole certificates: node refuses a text with anything else in it.
     ca: pemBlocks(caText, CERTIFICATE).join('\n'),
     ...(own === undefined ? {} : { own }),
-    ...(crl === undefined ? {} : { crl }),
+    revoked,
     ...(dhParams === undefined ? {} : { dhParams }),
   };
 }
@@ -129,10 +132,15 @@ function ownCertificate(
   };
 }
 
-function revocationList(path: string | undefined): string | undefined {
-  if (path === undefined) return undefined;
+function revocationLists(path: string | undefined): RevocationList[] {
+  if (path === undefined) return [];
   const context = `Cannot load CRL '${path}': `;
   const blocks = pemBlocks(readText(path, context), REVOCATION_LIST);
   if (blocks.length === 0) throw new QmpError(`${context}${NOT_BASE64}`);
-  return blocks.join('\n');
+  try {
+    return blocks.map((block) => revocationList(derOf(block)));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new QmpError(`${context}${NOT_DER}`, { cause: error });
+  }
 }

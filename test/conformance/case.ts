@@ -85,6 +85,14 @@ export type Step =
       readonly name: string;
       readonly zeroes: boolean;
     }
+  | {
+      readonly do: 'tls';
+      readonly on: string;
+      /** A fixture in test/fixtures/tls, or none. */
+      readonly certificate?: string;
+      readonly psk?: { readonly user: string; readonly key: string };
+      readonly version?: 'TLSv1.2' | 'TLSv1.3';
+    }
   | { readonly do: 'requests'; readonly on: string; readonly requests: readonly Request[] }
   | { readonly do: 'bytes'; readonly on: string; readonly bytes: Uint8Array }
   | { readonly do: 'all'; readonly steps: readonly Step[] }

@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { connect as connectSocket, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import type { Request } from './case.ts';
 
 export const NBDMAGIC = 0x4e42444d41474943n;
@@ -22,7 +23,7 @@ const ANSWER_LIMIT_MS = 10_000;
 const SILENCE_MS = 250;
 
 export class NbdPeer {
-  readonly #socket: Socket;
+  #socket: Socket;
   #chunks: Buffer[] = [];
   #available = 0;
   #closed = false;
@@ -33,6 +34,10 @@ export class NbdPeer {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
+    this.#listen(socket);
+  }
+
+  #listen(socket: Socket): void {
     socket.on('data', (chunk: Buffer) => {
       this.#chunks.push(chunk);
       this.#available += chunk.length;
@@ -45,6 +50,20 @@ export class NbdPeer {
     socket.on('error', end);
     socket.on('end', end);
     socket.on('close', end);
+  }
+
+  /** Goes on under TLS. What comes of it: the version, or that there is none. */
+  async startTls(options: ConnectionOptions): Promise<string> {
+    this.#socket.removeAllListeners('data');
+    const secured = connectTls({ ...options, socket: this.#socket });
+    const outcome = await new Promise<string>((resolve) => {
+      secured.once('secureConnect', () => resolve(`tls ${secured.getProtocol()}`));
+      secured.once('error', () => resolve('<no tls>'));
+      secured.once('close', () => resolve('<no tls>'));
+    });
+    this.#socket = secured;
+    this.#listen(secured);
+    return outcome;
   }
 
   static async connect(path: string | { host: string; port: number }): Promise<NbdPeer> {

@@ -3,6 +3,8 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import type { ConnectionOptions } from 'node:tls';
+import { fixture } from '../helpers/tls-files.ts';
 import type { Step } from './case.ts';
 import type { DaemonProcess } from './daemon-process.ts';
 import { NbdPeer } from './nbd-peer.ts';
@@ -75,6 +77,7 @@ const performers = {
     peer(stage, step.on).sendOption(1, Buffer.from(step.name));
     return [await peer(stage, step.on).exportNameReply(step.zeroes)];
   },
+  tls: async (step, stage) => [await peer(stage, step.on).startTls(tlsOptions(step))],
   requests: (step, stage) => peer(stage, step.on).requests(step.requests),
   bytes: (step, stage) => {
     peer(stage, step.on).send(step.bytes);
@@ -111,6 +114,27 @@ const performers = {
 export async function perform(step: Step, stage: Stage): Promise<readonly string[]> {
   const performer = performers[step.do] as Performer<Step['do']>;
   return performer(step, stage);
+}
+
+function tlsOptions({
+  certificate,
+  psk,
+  version,
+}: Extract<Step, { do: 'tls' }>): ConnectionOptions {
+  return {
+    ca: fixture('ca-cert.pem'),
+    checkServerIdentity: () => undefined,
+    ...(certificate === undefined
+      ? {}
+      : { cert: fixture(`${certificate}-cert.pem`), key: fixture('client-key.pem') }),
+    ...(psk === undefined
+      ? {}
+      : {
+          ciphers: 'PSK:TLS_AES_128_GCM_SHA256',
+          pskCallback: () => ({ identity: psk.user, psk: Buffer.from(psk.key, 'hex') }),
+        }),
+    ...(version === undefined ? {} : { minVersion: version, maxVersion: version }),
+  };
 }
 
 function located(stage: Stage, text: string): string {

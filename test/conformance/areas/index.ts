@@ -15,6 +15,7 @@ import { objects } from './objects.ts';
 import { parser } from './parser.ts';
 import { reopen } from './reopen.ts';
 import { session } from './session.ts';
+import { tls } from './tls.ts';
 
 export const areas: readonly Area[] = [
   parser,
@@ -31,4 +32,5 @@ export const areas: readonly Area[] = [
   directIo,
   dirtyBitmaps,
   bitmapExports,
+  tls,
 ];

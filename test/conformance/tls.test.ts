@@ -1,0 +1,4 @@
+import { tls } from './areas/tls.ts';
+import { conformance } from './suite.ts';
+
+conformance(tls);
