@@ -42,7 +42,7 @@ cat <<EOF
 Type in another terminal, from this folder:
 
   # QMP, with nothing but Node
-  node -p "require('./dist').QmpClient.connect('$dir/qmp.sock').then(async (qmp) => {
+  node -e "require('./dist').QmpClient.connect('$dir/qmp.sock').then(async (qmp) => {
     console.log(await qmp.execute('query-block-exports')); await qmp.close(); })"
 
   # NBD, with any client
