@@ -241,28 +241,26 @@ const under: readonly Case[] = [
   greeted('a revoked certificate', startTls(), by('client-revoked'), list()),
 ];
 
-const users: readonly Case[] = [
-  ...(['TLSv1.2', 'TLSv1.3'] as const).flatMap((version) => [
-    greeted(
-      `alice under ${version}`,
-      startTls(),
-      tlsStep({ psk: { user: 'alice', key: PSK }, version }),
-      list(),
-    ),
-    greeted(
-      `alice with a wrong key under ${version}`,
-      startTls(),
-      tlsStep({ psk: { user: 'alice', key: OTHER_PSK }, version }),
-      list(),
-    ),
-    greeted(
-      `bob under ${version}`,
-      startTls(),
-      tlsStep({ psk: { user: 'bob', key: PSK }, version }),
-      list(),
-    ),
-  ]),
-];
+const users: readonly Case[] = (['TLSv1.2', 'TLSv1.3'] as const).flatMap((version) => [
+  greeted(
+    `alice under ${version}`,
+    startTls(),
+    tlsStep({ psk: { user: 'alice', key: PSK }, version }),
+    list(),
+  ),
+  greeted(
+    `alice with a wrong key under ${version}`,
+    startTls(),
+    tlsStep({ psk: { user: 'alice', key: OTHER_PSK }, version }),
+    list(),
+  ),
+  greeted(
+    `bob under ${version}`,
+    startTls(),
+    tlsStep({ psk: { user: 'bob', key: PSK }, version }),
+    list(),
+  ),
+]);
 
 const node = ['--blockdev', 'null-co,node-name=n,size=65536,read-zeroes=on'];
 const server = (creds: string): string[] => [
