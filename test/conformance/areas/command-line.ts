@@ -350,7 +350,6 @@ const chardev = [
   starts(['--chardev', 'socket,id=c,path=c.sock,server,nowait'], chardevs),
   starts(['--chardev', 'socket,id=c,path=@DIR@/abs,abstract=on,server=on,wait=off'], chardevs),
   starts(['--chardev', 'socket,id=c,host=127.0.0.1,port=0,server=on,wait=off,ipv4=on'], chardevs),
-  starts(['--chardev', 'socket,id=c,path=nope,reconnect=1'], chardevs),
   starts(['--chardev', 'null,id=c,logfile=log,logappend=on'], chardevs),
   starts(['--chardev', 'null,id=c,id=d'], chardevs),
 ];
