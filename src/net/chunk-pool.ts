@@ -1,7 +1,7 @@
 // Memory for bytes on their way into TLS sessions: what an owner has handed over must stay until it is encrypted and sent.
 
 /** Bytes of one chunk: large ones are encrypted with the least effort. */
-export const CHUNK_BYTES = 128 * 1024;
+export const CHUNK_BYTES = 256 * 1024;
 /** Less is not worth keeping a chunk for. */
 const SMALL_BYTES = 8 * 1024;
 /** Free chunks that are kept. */

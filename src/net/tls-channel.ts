@@ -7,13 +7,11 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 import { type ByteChannel, WOULD_BLOCK } from './byte-channel.ts';
-import type { ChunkPool } from './chunk-pool.ts';
+import { CHUNK_BYTES, type ChunkPool } from './chunk-pool.ts';
 import { type FailureContext, handshakeFailure, TlsError } from './tls-failure.ts';
 
 /** Bytes received and not yet taken beyond which no more are decrypted. */
 const MAX_RECEIVED = 256 * 1024;
-/** Bytes taken and not yet sent beyond which no more are taken. */
-const MAX_UNSENT = 512 * 1024;
 /** Milliseconds in which the last bytes must have left, once the channel is closed. */
 const LINGER_MS = 1000;
 
@@ -55,7 +53,10 @@ export class TlsChannel implements ByteChannel {
   #receivedBytes = 0;
   #ended = false;
   #failure: IoError | undefined;
-  #unsent = 0;
+  /** One chunk is being encrypted and sent, while the next fills: node copies what it is given several of at once. */
+  #writing = false;
+  #filling: Buffer | undefined;
+  #filled = 0;
   #wantsReadable = false;
   #wantsWritable = false;
   #wakeUp: NodeJS.Immediate | undefined;
@@ -158,19 +159,42 @@ export class TlsChannel implements ByteChannel {
     if (this.#state !== 'open' || tls === undefined || !tls.writable) {
       throw new IoError(errno.EPIPE, { syscall: 'send' });
     }
-    if (this.#unsent >= MAX_UNSENT) return WOULD_BLOCK;
-    const { pool } = this.#options;
-    const chunk = pool.take(length);
-    from.bytes.copy(chunk, 0, at, at + chunk.length);
-    this.#unsent += chunk.length;
-    tls.write(chunk, () => {
-      this.#unsent -= chunk.length;
-      pool.give(chunk);
-      if (this.#wantsWritable && this.#unsent < MAX_UNSENT && this.#state === 'open') {
-        this.onWritable();
-      }
+    if (!this.#writing) {
+      const chunk = this.#options.pool.take(length);
+      from.bytes.copy(chunk, 0, at, at + chunk.length);
+      this.#write(tls, chunk, chunk.length);
+      return chunk.length;
+    }
+    this.#filling ??= this.#options.pool.take(CHUNK_BYTES);
+    const taken = Math.min(length, this.#filling.length - this.#filled);
+    if (taken === 0) return WOULD_BLOCK;
+    from.bytes.copy(this.#filling, this.#filled, at, at + taken);
+    this.#filled += taken;
+    return taken;
+  }
+
+  #write(tls: TLSSocket, chunk: Buffer, length: number): void {
+    this.#writing = true;
+    tls.write(length === chunk.length ? chunk : chunk.subarray(0, length), () => {
+      this.#options.pool.give(chunk);
+      this.#writing = false;
+      if (this.#state !== 'open') return;
+      this.#writeFilled(tls);
+      if (this.#wantsWritable && this.#hasRoom()) this.onWritable();
     });
-    return chunk.length;
+  }
+
+  #writeFilled(tls: TLSSocket): void {
+    const chunk = this.#filling;
+    if (chunk === undefined) return;
+    const length = this.#filled;
+    this.#filling = undefined;
+    this.#filled = 0;
+    this.#write(tls, chunk, length);
+  }
+
+  #hasRoom(): boolean {
+    return this.#filled < CHUNK_BYTES;
   }
 
   /** What was taken is still sent. */
@@ -192,6 +216,7 @@ export class TlsChannel implements ByteChannel {
     tls.resume();
     const linger = setTimeout(() => socket.destroy(), LINGER_MS);
     tls.once('close', () => clearTimeout(linger));
+    this.#writeFilled(tls);
     tls.end(() => tls.destroy());
   }
 
@@ -222,12 +247,12 @@ export class TlsChannel implements ByteChannel {
   #wakeLater(): void {
     if (this.#state !== 'open' || this.#wakeUp !== undefined) return;
     const readable = this.#wantsReadable && this.#hasNews();
-    const writable = this.#wantsWritable && this.#unsent < MAX_UNSENT;
+    const writable = this.#wantsWritable && this.#hasRoom();
     if (!readable && !writable) return;
     this.#wakeUp = setImmediate(() => {
       this.#wakeUp = undefined;
       if (this.#state !== 'open') return;
-      if (this.#wantsWritable && this.#unsent < MAX_UNSENT) this.onWritable();
+      if (this.#wantsWritable && this.#hasRoom()) this.onWritable();
       this.#wake();
     });
   }

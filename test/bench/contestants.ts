@@ -105,9 +105,10 @@ function uriOf(socket: string): string {
   return `nbd+unix:///?socket=${socket}`;
 }
 
-function copyOf(image: string, suffix: string): string {
+/** A copy of the image beside it; made when first asked for. */
+export function copyOf(image: string, suffix: string): string {
   const copy = `${image}.${suffix}`;
-  copyFileSync(image, copy);
+  if (!existsSync(copy)) copyFileSync(image, copy);
   return copy;
 }
 

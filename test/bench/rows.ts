@@ -9,9 +9,11 @@ import { goPayload, NBD_OPT_GO } from '../conformance/wire-steps.ts';
 import {
   type Contestant,
   type ContestantName,
+  copyOf,
   processorSeconds,
   residentMebibytes,
 } from './contestants.ts';
+import { startTlsDaemon } from './tls-daemon.ts';
 
 export interface Target {
   readonly against: ContestantName | 'node -e 0';
@@ -68,6 +70,8 @@ export const rows: readonly Row[] = [
   },
   nbdcopyRow('nbdcopy from the server', (contestant) => [contestant.uri, 'null:']),
   nbdcopyRow('nbdcopy to the server', (contestant, plan) => [plan.image, contestant.uri]),
+  tlsRow('nbdcopy from the server over TLS', (uri) => [uri, 'null:']),
+  tlsRow('nbdcopy to the server over TLS', (uri, plan) => [plan.image, uri]),
   {
     name: 'QMP round trips',
     unit: '/s',
@@ -166,6 +170,29 @@ function nbdcopyRow(
       const start = performance.now();
       await output('nbdcopy', args(contestant, plan));
       return plan.imageBytes / 2 ** 20 / ((performance.now() - start) / 1000);
+    },
+  };
+}
+
+/** The same between a daemon and a client that know each other by certificates. */
+function tlsRow(name: string, args: (uri: string, plan: Plan) => readonly string[]): Row {
+  return {
+    name,
+    unit: 'MiB/s',
+    better: 'more',
+    targets: [{ against: 'reference', ratio: 1 }],
+    takesPart: isDaemon,
+    measure: async (contestant, plan) => {
+      const daemon = await startTlsDaemon(contestant, copyOf(plan.image, `tls-${contestant.name}`));
+      try {
+        // The daemons of the other rows have done such work before, too.
+        await output('nbdcopy', args(daemon.uri, plan));
+        const start = performance.now();
+        await output('nbdcopy', args(daemon.uri, plan));
+        return plan.imageBytes / 2 ** 20 / ((performance.now() - start) / 1000);
+      } finally {
+        await daemon.stop();
+      }
     },
   };
 }

@@ -16,6 +16,7 @@ const debianPackages = {
   nbdcopy: 'libnbd-bin',
   nbdsh: 'python3-libnbd',
   nbdkit: 'nbdkit',
+  'gnutls-cli': 'gnutls-bin',
   fio: 'fio',
   socat: 'socat',
   gcc: 'gcc',
