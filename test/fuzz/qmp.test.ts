@@ -57,11 +57,11 @@ describe('the JSON stream', () => {
       return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, plain(member)]));
     };
     const property = fc.property(fc.jsonValue({ maxDepth: 5 }), (value) => {
-      // -0 is an integer 0 to the reference; lone surrogates are refused.
+      // Lone surrogates are refused.
       const text = JSON.stringify(value);
       fc.pre(!/\\ud[89a-f]/i.test(text));
       const parsed = parseJson(text);
-      expect(plain(parsed)).toEqual(JSON.parse(text.replaceAll('-0,', '0,')) ?? null);
+      expect(plain(parsed)).toEqual(JSON.parse(text));
       expect(plain(parseJson(writeJson(parsed)))).toEqual(plain(parsed));
     });
     await checkFor(0.1, property);
