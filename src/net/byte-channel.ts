@@ -20,7 +20,7 @@ export const socketFailures: ChannelFailures = {
 export interface ByteChannel {
   /** Who is at the other end, for logs: `unix:`, `127.0.0.1:50422`, ... */
   readonly peer: string;
-  /** Who it has proved to be, with a certificate: its distinguished name. */
+  /** Who it has proved to be: the distinguished name of its certificate, or the user whose key it has. */
   readonly identity?: string | undefined;
   /** Default: socketFailures. */
   readonly failures?: ChannelFailures;

@@ -40,7 +40,8 @@ export class TlsChannel implements ByteChannel {
   #state: 'handshake' | 'open' | 'closed' = 'handshake';
   #tls: TLSSocket | undefined;
   #identity: string | undefined;
-  #named = false;
+  /** Who the peer says it is, with keys. */
+  #user: string | undefined;
   #settle: { resolve: () => void; reject: (error: Error) => void } = {
     resolve: () => {},
     reject: () => {},
@@ -79,7 +80,7 @@ export class TlsChannel implements ByteChannel {
     return this.#options.peer;
   }
 
-  /** Who the peer is: the distinguished name of its certificate; undefined when it is not known. */
+  /** Who the peer is: the distinguished name of its certificate, or the user whose key it has; undefined when it is not known. */
   get identity(): string | undefined {
     return this.#identity;
   }
@@ -93,7 +94,7 @@ export class TlsChannel implements ByteChannel {
     this.#tls = tls;
     tls.on('error', () => {});
     try {
-      this.#identity = this.#options.check(tls);
+      this.#identity = this.#options.check(tls) ?? this.#user;
     } catch (error) {
       const reason = error instanceof TlsError ? error : new TlsError((error as Error).message);
       this.#giveUp(reason);
@@ -110,15 +111,17 @@ export class TlsChannel implements ByteChannel {
     this.#settle.resolve();
   }
 
-  /** The peer has said which user it is. */
-  peerNamed(): void {
-    this.#named = true;
+  /** The peer has said which user it is; it counts when the handshake is done. */
+  peerNamed(user: string): void {
+    this.#user = user;
   }
 
   /** The handshake cannot be done. */
   failed(error: unknown): void {
     if (this.#state !== 'handshake') return;
-    this.#giveUp(handshakeFailure(error, { kind: this.#options.kind, named: this.#named }));
+    this.#giveUp(
+      handshakeFailure(error, { kind: this.#options.kind, named: this.#user !== undefined }),
+    );
   }
 
   wantReadable(want: boolean): void {

@@ -6,6 +6,7 @@
 import { Socket } from 'node:net';
 import { connect, createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsCredentials, TlsMaterial } from '../base/tls-credentials.ts';
+import { close } from '../sys/socket.ts';
 import { ChunkPool } from './chunk-pool.ts';
 import type { SocketChannel } from './socket-channel.ts';
 import { TlsChannel } from './tls-channel.ts';
@@ -76,7 +77,7 @@ export class TlsAcceptor {
         ...(material.kind === 'psk'
           ? {
               pskCallback: (tls: TLSSocket, user: string) => {
-                this.#channelOf(tls)?.peerNamed();
+                this.#channelOf(tls)?.peerNamed(user);
                 return keyOf(material, user);
               },
             }
@@ -151,7 +152,15 @@ function identityOf(material: Psk): { psk: Buffer; identity: string } | null {
 
 /** The connection as node's socket. */
 function socketOf(plain: SocketChannel, received: Uint8Array | undefined): Socket {
-  const socket = new Socket({ fd: plain.detach(), readable: true, writable: true });
+  const fd = plain.detach();
+  let socket: Socket;
+  try {
+    socket = new Socket({ fd, readable: true, writable: true });
+  } catch (error) {
+    // node knows TCP and unix sockets.
+    close(fd);
+    throw new TlsError('TLS is not possible on this kind of socket', { cause: error });
+  }
   if (received !== undefined && received.length > 0) socket.unshift(received);
   return socket;
 }

@@ -218,7 +218,8 @@ describe('TlsAcceptor', () => {
 
   it('knows users by their keys', async () => {
     const server = credentials(psk);
-    expect((await meet(server, pskClient('alice', PSK))).said).toBe('ready');
+    const alice = await meet(server, pskClient('alice', PSK));
+    expect([alice.said, alice.channel.identity]).toEqual(['ready', 'alice']);
     const wrong = 'TLS handshake failed: An illegal parameter has been received.';
     expect((await meet(server, pskClient('alice', OTHER_PSK))).said).toBe(wrong);
     expect((await meet(server, pskClient('bob', PSK))).said).toBe(wrong);
