@@ -60,7 +60,7 @@ const example = `
   console.log(nodes[0]['node-name'], typeof QmpClient.connect);
 `;
 
-describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package (needs make build)', () => {
+describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package (once built)', () => {
   it('holds the build, the schema and the papers, and nothing else', () => {
     const names = readdirSync(installed).sort();
     expect(names).toEqual(
