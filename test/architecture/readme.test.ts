@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { commands as nbdCommands } from '../../src/export/nbd/commands.ts';
 import { options as nbdOptions } from '../../src/export/nbd/options.ts';
-import { nameOfCommand, nameOfOption } from '../../src/export/nbd/protocol.ts';
+import { nameOfCommand, nameOfOption } from '../../src/net/nbd/protocol.ts';
 import { commandTable } from '../../src/qapi/generated/commands.ts';
 import {
   BlockdevDriverValues,

@@ -4,11 +4,11 @@ import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import { whenDone } from '../../block/maybe-promise.ts';
+import { NBD_CMD_FLAG_REQ_ONE } from '../../net/nbd/protocol.ts';
+import type { NbdRequest } from '../../net/nbd/wire.ts';
 import { Extents, MAX_EXTENTS, type MetaContext } from './meta-context.ts';
-import { NBD_CMD_FLAG_REQ_ONE } from './protocol.ts';
 import { replyExtents } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
-import type { NbdRequest } from './wire.ts';
 
 /** Bytes of memory for one extent: as it is collected, and on the wire. */
 const EXTENT_MEMORY = 64;

@@ -3,7 +3,7 @@
 // holds none.
 
 import type { IoBuffer } from '../../base/io-buffer.ts';
-import { NBD_MAX_BUFFER_SIZE } from './protocol.ts';
+import { NBD_MAX_BUFFER_SIZE } from '../../net/nbd/protocol.ts';
 
 /** Room beside the data of one request: its header, and what aligns the data to a page. */
 const SLACK = 8192;

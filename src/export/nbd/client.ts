@@ -5,6 +5,8 @@ import { IoError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Trace } from '../../base/trace.ts';
 import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from '../../net/nbd/protocol.ts';
+import { encodeGreeting } from '../../net/nbd/wire.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { ClientInventory, InventoryClient } from './client-inventory.ts';
 import { failedRead, negotiate } from './handshake.ts';
@@ -19,12 +21,10 @@ import {
   type Steps,
 } from './negotiation.ts';
 import { Output } from './output.ts';
-import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from './protocol.ts';
 import type { NbdTls } from './tls.ts';
 import { Traffic } from './traffic.ts';
 import { Transmission } from './transmission.ts';
 import type { Turns } from './turns.ts';
-import { encodeGreeting } from './wire.ts';
 
 /** Bytes of replies beyond which a handshake waits until the peer has taken them. */
 const MAX_UNSENT = 64 * 1024;

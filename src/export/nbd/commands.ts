@@ -2,8 +2,6 @@
 
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { FUA, MAY_UNMAP, NO_FALLBACK } from '../../block/block-driver.ts';
-import { blockStatus, statusMemory } from './block-status.ts';
-import { footprint } from './buffer-pool.ts';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -18,11 +16,13 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
   type NbdCommand,
-} from './protocol.ts';
+} from '../../net/nbd/protocol.ts';
+import type { NbdRequest } from '../../net/nbd/wire.ts';
+import { blockStatus, statusMemory } from './block-status.ts';
+import { footprint } from './buffer-pool.ts';
 import { read } from './read.ts';
 import type { RequestRules } from './request.ts';
 import type { Session } from './session.ts';
-import type { NbdRequest } from './wire.ts';
 
 export interface CommandRow extends RequestRules {
   /** `own`: run() writes the reply; `done`: it is a success without data once run() has ended. */

@@ -11,7 +11,7 @@ import {
   NBD_EOVERFLOW,
   NBD_EPERM,
   NBD_ESHUTDOWN,
-} from './protocol.ts';
+} from '../../net/nbd/protocol.ts';
 
 const wireErrors: ReadonlyMap<number, number> = new Map<number, number>([
   [errno.EPERM, NBD_EPERM],

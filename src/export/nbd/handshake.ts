@@ -4,16 +4,6 @@
 import { type IoError, ProtocolError } from '../../base/errors.ts';
 import { socketFailures } from '../../net/byte-channel.ts';
 import {
-  type Handshake,
-  HandshakeError,
-  type Negotiated,
-  OptionRefusal,
-  START_TLS,
-  type Step,
-  type Steps,
-} from './negotiation.ts';
-import { type OptionResult, rowOfOption } from './options.ts';
-import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_MAX_BUFFER_SIZE,
@@ -24,8 +14,18 @@ import {
   NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNSUP,
   nameOfOption,
-} from './protocol.ts';
-import { decodeOptionMagic } from './wire.ts';
+} from '../../net/nbd/protocol.ts';
+import { decodeOptionMagic } from '../../net/nbd/wire.ts';
+import {
+  type Handshake,
+  HandshakeError,
+  type Negotiated,
+  OptionRefusal,
+  START_TLS,
+  type Step,
+  type Steps,
+} from './negotiation.ts';
+import { type OptionResult, rowOfOption } from './options.ts';
 
 /**
  * Negotiates: the result, or undefined when the client ended it in good order. Throws HandshakeError. Errors of the socket

@@ -5,8 +5,8 @@ import type { MaybePromise } from '../../base/io-buffer.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import { BLOCK_DATA, BLOCK_ZERO } from '../../block/block-driver.ts';
 import { whenDone } from '../../block/maybe-promise.ts';
-import { NBD_STATE_DIRTY, NBD_STATE_HOLE, NBD_STATE_ZERO } from './protocol.ts';
-import { wireText } from './wire-text.ts';
+import { NBD_STATE_DIRTY, NBD_STATE_HOLE, NBD_STATE_ZERO } from '../../net/nbd/protocol.ts';
+import { wireText } from '../../net/nbd/wire-text.ts';
 
 export interface MetaContext {
   /** As clients ask for it: `base:allocation`. */

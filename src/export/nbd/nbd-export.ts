@@ -9,12 +9,6 @@ import {
 } from '../../block/block-driver.ts';
 import { chainOf } from '../../block/block-status.ts';
 import { type DirtyBitmap, findDirtyBitmap } from '../../block/dirty-bitmap.ts';
-import { QmpError } from '../../qapi/errors.ts';
-import type { BlockDirtyBitmapOrStr, XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
-import type { BlockExport } from '../block-export.ts';
-import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
-import { DataRange } from './data-range.ts';
-import { contextsOf, type MetaContext } from './meta-context.ts';
 import {
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_HAS_FLAGS,
@@ -27,8 +21,14 @@ import {
   NBD_FLAG_SEND_WRITE_ZEROES,
   NBD_MAX_BUFFER_SIZE,
   NBD_MAX_STRING_SIZE,
-} from './protocol.ts';
-import { wireText } from './wire-text.ts';
+} from '../../net/nbd/protocol.ts';
+import { wireText } from '../../net/nbd/wire-text.ts';
+import { QmpError } from '../../qapi/errors.ts';
+import type { BlockDirtyBitmapOrStr, XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
+import type { BlockExport } from '../block-export.ts';
+import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
+import { DataRange } from './data-range.ts';
+import { contextsOf, type MetaContext } from './meta-context.ts';
 
 /** Sizes are told in whole sectors. */
 const SECTOR = 512;

@@ -1,10 +1,10 @@
 // What a handshake has agreed on so far, and the means its options work with: taking their data, and replying.
 
 import type { Trace } from '../../base/trace.ts';
+import { NBD_REP_ERR_INVALID, nameOfOption } from '../../net/nbd/protocol.ts';
+import { encodeOptionReply } from '../../net/nbd/wire.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { NbdExport } from './nbd-export.ts';
-import { NBD_REP_ERR_INVALID, nameOfOption } from './protocol.ts';
-import { encodeOptionReply } from './wire.ts';
 
 /** What a handshake waits for: bytes (with their name, for the log), or only for room in the output. */
 export interface Step {

@@ -1,16 +1,6 @@
 // The options of the handshake, one row each. Names of exports and contexts are compared and echoed byte by byte, so they are
 // latin1 strings here: one character for one byte.
 
-import { type MetaContext, namedBy } from './meta-context.ts';
-import type { NbdExport } from './nbd-export.ts';
-import {
-  type Handshake,
-  HandshakeError,
-  invalid,
-  type Negotiated,
-  OptionRefusal,
-  type Steps,
-} from './negotiation.ts';
 import {
   NBD_FLAG_BLOCK_STATUS_PAYLOAD,
   NBD_FLAG_SEND_DF,
@@ -39,8 +29,18 @@ import {
   NBD_REP_SERVER,
   type NbdOption,
   nameOfOption,
-} from './protocol.ts';
-import { encodeExportNameReply } from './wire.ts';
+} from '../../net/nbd/protocol.ts';
+import { encodeExportNameReply } from '../../net/nbd/wire.ts';
+import { type MetaContext, namedBy } from './meta-context.ts';
+import type { NbdExport } from './nbd-export.ts';
+import {
+  type Handshake,
+  HandshakeError,
+  invalid,
+  type Negotiated,
+  OptionRefusal,
+  type Steps,
+} from './negotiation.ts';
 
 /** What follows from an option: the end of the handshake, its orderly abort, or the next option. */
 export type OptionResult = Negotiated | 'abort' | undefined;

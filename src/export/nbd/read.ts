@@ -5,16 +5,16 @@ import { strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
 import { BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
-import { nextTurn } from './meta-context.ts';
 import {
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
   OFFSET_DATA_SIZE,
   SIMPLE_REPLY_SIZE,
-} from './protocol.ts';
+} from '../../net/nbd/protocol.ts';
+import { chunkSizeOf, type NbdRequest } from '../../net/nbd/wire.ts';
+import { nextTurn } from './meta-context.ts';
 import { headDataChunk, headSimpleData, replyHole, replyNone } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
-import { chunkSizeOf, type NbdRequest } from './wire.ts';
 
 /** From this length on data begin on a page boundary: copies are faster, and direct I/O needs no bounce buffer. */
 const ALIGN_FROM = 64 * 1024;

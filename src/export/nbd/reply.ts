@@ -2,7 +2,6 @@
 
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
-import type { Output } from './output.ts';
 import {
   BLOCK_STATUS_EXT_SIZE,
   BLOCK_STATUS_SIZE,
@@ -19,7 +18,7 @@ import {
   OFFSET_DATA_SIZE,
   OFFSET_HOLE_SIZE,
   SIMPLE_REPLY_SIZE,
-} from './protocol.ts';
+} from '../../net/nbd/protocol.ts';
 import {
   chunkSizeOf,
   encodeChunk,
@@ -27,7 +26,8 @@ import {
   type NbdRequest,
   putU64,
   spellCookie,
-} from './wire.ts';
+} from '../../net/nbd/wire.ts';
+import type { Output } from './output.ts';
 
 /** Where replies go. */
 export interface ReplyTarget {

@@ -5,20 +5,25 @@ import { ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { ByteChannel } from '../../net/byte-channel.ts';
-import type { BufferPool } from './buffer-pool.ts';
-import { type CommandRow, rowOfCommand } from './commands.ts';
-import type { Input } from './input.ts';
-import type { MetaContext } from './meta-context.ts';
 import {
   EXTENDED_REQUEST_SIZE,
   NBD_CMD_DISC,
   NBD_EXTENDED_REQUEST_MAGIC,
   nameOfCommand,
   REQUEST_SIZE,
-} from './protocol.ts';
+} from '../../net/nbd/protocol.ts';
+import {
+  decodeExtendedRequest,
+  decodeRequest,
+  NbdRequest,
+  setExtendedLength,
+} from '../../net/nbd/wire.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { type CommandRow, rowOfCommand } from './commands.ts';
+import type { Input } from './input.ts';
+import type { MetaContext } from './meta-context.ts';
 import { hasPayload, refusalBeforePayload } from './request.ts';
 import { takeFilter } from './status-filter.ts';
-import { decodeExtendedRequest, decodeRequest, NbdRequest, setExtendedLength } from './wire.ts';
 
 /** Data of a write from this length on are received straight into a buffer of their own. */
 const DIRECT_FROM = 64 * 1024;

@@ -7,8 +7,8 @@ import {
   NBD_CMD_READ,
   NBD_MAX_BUFFER_SIZE,
   nameOfCommand,
-} from './protocol.ts';
-import { type NbdRequest, spellLength, spellOffset } from './wire.ts';
+} from '../../net/nbd/protocol.ts';
+import { type NbdRequest, spellLength, spellOffset } from '../../net/nbd/wire.ts';
 
 /** What a request is checked against. */
 export interface Target {

@@ -2,9 +2,9 @@
 // this time, and in which range.
 
 import type { IoBuffer } from '../../base/io-buffer.ts';
+import { CONTEXT_ID_SIZE, STATUS_PAYLOAD_SIZE } from '../../net/nbd/protocol.ts';
+import { decodeStatusPayload, type NbdRequest, setExtendedLength } from '../../net/nbd/wire.ts';
 import type { MetaContext } from './meta-context.ts';
-import { CONTEXT_ID_SIZE, STATUS_PAYLOAD_SIZE } from './protocol.ts';
-import { decodeStatusPayload, type NbdRequest, setExtendedLength } from './wire.ts';
 
 /**
  * Takes the payload of a request over into its length and its context ids. A wrong one leaves no range and no id: of a length

@@ -1,6 +1,6 @@
 // What one client has done so far. Counted on the hot path, so nothing but additions.
 
-import { NBD_CMD_READ, NBD_CMD_WRITE } from './protocol.ts';
+import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../net/nbd/protocol.ts';
 
 export class Traffic {
   /** Requests that were answered, whatever the answer. */

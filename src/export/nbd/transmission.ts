@@ -13,6 +13,8 @@ import {
   socketFailures,
   WOULD_BLOCK,
 } from '../../net/byte-channel.ts';
+import { NBD_EINVAL, NBD_ESHUTDOWN } from '../../net/nbd/protocol.ts';
+import type { NbdRequest } from '../../net/nbd/wire.ts';
 import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
 import type { DataRange } from './data-range.ts';
@@ -20,14 +22,12 @@ import { wireErrorOf } from './errno.ts';
 import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
-import { NBD_EINVAL, NBD_ESHUTDOWN } from './protocol.ts';
 import { replyDone, replyError } from './reply.ts';
 import { hasPayload, refusal } from './request.ts';
 import { type Frame, RequestReader } from './request-reader.ts';
 import { CommandError, type Session } from './session.ts';
 import type { Traffic } from './traffic.ts';
 import type { Turns } from './turns.ts';
-import type { NbdRequest } from './wire.ts';
 
 /** Requests of one connection that may be under way at once; the reference's limit. */
 const MAX_REQUESTS_IN_FLIGHT = 16;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { statusMemory } from '../../../../src/export/nbd/block-status.ts';
 import { BufferPool, footprint, LARGEST_SIZE } from '../../../../src/export/nbd/buffer-pool.ts';
-import { NbdRequest } from '../../../../src/export/nbd/wire.ts';
+import { NbdRequest } from '../../../../src/net/nbd/wire.ts';
 import { allocate, release } from '../../../../src/sys/memory.ts';
 
 const MIB = 1024 * 1024;

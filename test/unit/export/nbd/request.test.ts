@@ -3,7 +3,7 @@ import { errno } from '../../../../src/base/errno.ts';
 import { rowOfCommand } from '../../../../src/export/nbd/commands.ts';
 import { wireErrorOf } from '../../../../src/export/nbd/errno.ts';
 import { refusal, refusalBeforePayload } from '../../../../src/export/nbd/request.ts';
-import { NbdRequest } from '../../../../src/export/nbd/wire.ts';
+import { NbdRequest } from '../../../../src/net/nbd/wire.ts';
 
 const target = { size: 4096, readOnly: false, structuredReply: true };
 

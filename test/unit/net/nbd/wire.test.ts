@@ -6,7 +6,7 @@ import {
   NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
   REQUEST_SIZE,
-} from '../../../../src/export/nbd/protocol.ts';
+} from '../../../../src/net/nbd/protocol.ts';
 import {
   chunkSizeOf,
   decodeExtendedRequest,
@@ -23,7 +23,7 @@ import {
   spellLength,
   spellOffset,
   u64,
-} from '../../../../src/export/nbd/wire.ts';
+} from '../../../../src/net/nbd/wire.ts';
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,4 +1,4 @@
-// The constants of the NBD protocol, spelled exactly as the specification spells them (link in README.md), and the names by
+// The constants of the NBD protocol, spelled exactly as the specification spells them (link in src/export/nbd/README.md), and the names by
 // which the reference calls them in its texts. Nothing here executes but the look-ups.
 
 /** 64-bit constants are two 32-bit halves: the hot path knows no BigInt. */
