@@ -15,10 +15,35 @@ export const COMPAT_LAZY_REFCOUNTS = 1n;
 export const AUTOCLEAR_BITMAPS = 1n;
 export const AUTOCLEAR_DATA_FILE_RAW = 2n;
 
-/** A row of the feature name table: type (0 is incompatible), bit, name. */
+/** A row of the feature name table: type, bit, name. */
 const FEATURE_NAME_LENGTH = 48;
-const INCOMPATIBLE = 0;
 const SHOWN_NAME = 46;
+const INCOMPATIBLE = 0;
+const COMPATIBLE = 1;
+const AUTOCLEAR = 2;
+
+const featureNames = [
+  [INCOMPATIBLE, 0, 'dirty bit'],
+  [INCOMPATIBLE, 1, 'corrupt bit'],
+  [INCOMPATIBLE, 2, 'external data file'],
+  [INCOMPATIBLE, 3, 'compression type'],
+  [INCOMPATIBLE, 4, 'extended L2 entries'],
+  [COMPATIBLE, 0, 'lazy refcounts'],
+  [AUTOCLEAR, 0, 'bitmaps'],
+  [AUTOCLEAR, 1, 'raw external data'],
+] as const;
+
+/** The feature name table that we write. */
+export function featureNameTable(): Buffer {
+  const table = Buffer.alloc(featureNames.length * FEATURE_NAME_LENGTH);
+  for (const [row, [type, bit, name]] of featureNames.entries()) {
+    const at = row * FEATURE_NAME_LENGTH;
+    table.writeUInt8(type, at);
+    table.writeUInt8(bit, at + 1);
+    table.write(name, at + 2);
+  }
+  return table;
+}
 
 /** Incompatible features that nobody here knows. */
 export function unknownFeatures(incompatible: bigint): bigint {

@@ -1,16 +1,15 @@
-// Header extensions: the list between the header and the backing file's name. Those that nobody knows are kept by not being
-// touched.
+// Header extensions: the list between the header and the backing file's name. Those that nobody knows are kept as they are.
 //
 //   [0 .. 3]  type    [4 .. 7]  length    [8 ..]  data, padded to 8 bytes
 
 import { QmpError } from '../../../qapi/errors.ts';
 
-const EXT_END = 0;
-const EXT_BACKING_FORMAT = 0xe2792aca;
-const EXT_FEATURE_TABLE = 0x6803f857;
+export const EXT_END = 0;
+export const EXT_BACKING_FORMAT = 0xe2792aca;
+export const EXT_FEATURE_TABLE = 0x6803f857;
 const EXT_CRYPTO_HEADER = 0x0537be77;
-const EXT_BITMAPS = 0x23852875;
-const EXT_DATA_FILE = 0x44415441;
+export const EXT_BITMAPS = 0x23852875;
+export const EXT_DATA_FILE = 0x44415441;
 
 /** Bytes, with a terminating NUL in the reference. */
 const MAX_FORMAT_NAME = 16;
@@ -19,16 +18,23 @@ const MAX_BITMAPS = 65535;
 const MAX_BITMAP_DIRECTORY = 1024 * MAX_BITMAPS;
 const CRYPT_LUKS = 2;
 
+export interface HeaderExtension {
+  readonly type: number;
+  readonly content: Buffer;
+}
+
 export interface HeaderExtensions {
   readonly backingFormat: string | undefined;
   readonly featureTable: Buffer | undefined;
   readonly dataFile: string | undefined;
-  readonly hasBitmaps: boolean;
+  /** Where the bitmaps are, when they are to be believed. */
+  readonly bitmaps: Buffer | undefined;
+  /** Those that nobody here knows, as they are. */
+  readonly unknown: readonly HeaderExtension[];
 }
 
 /**
- * Decodes the extensions in `bytes`, the image from its start, between `start` and `end`. Throws QmpError. `hasBitmaps` counts
- * only where the header says that the bitmaps are consistent.
+ * Decodes the extensions in `bytes`, the image from its start, between `start` and `end`. Throws QmpError.
  */
 export function decodeExtensions(
   bytes: Buffer,
@@ -38,7 +44,8 @@ export function decodeExtensions(
   let backingFormat: string | undefined;
   let featureTable: Buffer | undefined;
   let dataFile: string | undefined;
-  let hasBitmaps = false;
+  let bitmaps: Buffer | undefined;
+  const unknown: HeaderExtension[] = [];
   for (let at = area.start; at < area.end; ) {
     if (at + 8 > area.end) throw new QmpError('Header extension too large');
     const type = bytes.readUInt32BE(at);
@@ -59,13 +66,15 @@ export function decodeExtensions(
     } else if (type === EXT_CRYPTO_HEADER) {
       checkCryptoHeader(header.cryptMethod);
     } else if (type === EXT_BITMAPS) {
-      hasBitmaps = checkBitmaps(content, header);
+      bitmaps = checkBitmaps(content, header) ? Buffer.from(content) : undefined;
     } else if (type === EXT_DATA_FILE) {
       dataFile = textUpToNul(content);
+    } else {
+      unknown.push({ type, content: Buffer.from(content) });
     }
     at += Math.ceil(length / 8) * 8;
   }
-  return { backingFormat, featureTable, dataFile, hasBitmaps };
+  return { backingFormat, featureTable, dataFile, bitmaps, unknown };
 }
 
 export function textUpToNul(bytes: Buffer): string {

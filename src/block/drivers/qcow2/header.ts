@@ -1,5 +1,5 @@
-// The image's header: bytes to values, with the checks that need nothing but the header. Only single fields are ever written
-// back, so whatever else the header holds stays as it is.
+// The image's header: bytes to values, with the checks that need nothing but the header. header-update.ts writes single
+// fields back, header-rewrite.ts all of it.
 //
 //   [  0 ..   3]  magic                    [ 60 ..  63]  nb_snapshots
 //   [  4 ..   7]  version                  [ 64 ..  71]  snapshots_offset
@@ -26,10 +26,10 @@ export const AT_REFCOUNT_TABLE = 48;
 export const AT_INCOMPATIBLE = 72;
 export const AT_AUTOCLEAR = 88;
 
-const MAGIC = 0x514649fb;
+export const MAGIC = 0x514649fb;
 const MIN_CLUSTER_BITS = 9;
 const MAX_CLUSTER_BITS = 21;
-const V2_LENGTH = 72;
+export const V2_LENGTH = 72;
 const V3_LENGTH = 104;
 const AT_COMPRESSION_TYPE = 104;
 const MAX_REFCOUNT_ORDER = 6;

@@ -7,6 +7,7 @@ import type { BlockChild } from '../../block-child.ts';
 import type { BlockNode } from '../../block-node.ts';
 import type { Allocation } from './allocation.ts';
 import type { Decompress } from './compression.ts';
+import type { HeaderExtension } from './header-extensions.ts';
 import type { L2Entry } from './l1-l2.ts';
 import type { Mapping } from './mapping.ts';
 import type { MetadataMap } from './overlap.ts';
@@ -74,9 +75,14 @@ export interface Qcow2Image {
   readonly compressionType: number;
   readonly decompress: Decompress;
   /** As the header has them; undefined for none. */
-  readonly backingFilename: string | undefined;
-  readonly backingFormat: string | undefined;
-  readonly dataFilename: string | undefined;
+  backingFilename: string | undefined;
+  backingFormat: string | undefined;
+  dataFilename: string | undefined;
+  /** What else of the header is written again with it: the extension of the bitmaps, and all that nobody here knows. */
+  bitmapsExtension: Buffer | undefined;
+  readonly unknownExtensions: readonly HeaderExtension[];
+  /** Header fields behind those that are known. */
+  readonly unknownFields: Buffer;
   /** What the backing file is called when it is the header's; undefined when there is none in the header. */
   automaticBacking: string | undefined;
 
