@@ -24,6 +24,8 @@ export interface ByteChannel {
   readonly identity?: string | undefined;
   /** Default: socketFailures. */
   readonly failures?: ChannelFailures;
+  /** Receive asks the kernel: it may find something that was not there a microsecond ago. */
+  readonly unbuffered?: boolean;
   /** Called when receive may have something, for as long as `wantReadable(true)`. Must not throw. */
   onReadable: () => void;
   /** Called when send may have room, for as long as `wantWritable(true)`. Must not throw. */

@@ -22,6 +22,7 @@ const HANGUP = 4;
 
 /** Owns the descriptor from construction to close(). */
 export class SocketChannel implements ByteChannel {
+  readonly unbuffered = true;
   onReadable: () => void = () => {};
   onWritable: () => void = () => {};
   /** Called when the peer has closed, for as long as `wantHangup(true)` and nothing is wanted to read. */

@@ -3,9 +3,8 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { DaemonProcess, environment } from '../conformance/daemon-process.ts';
-import { NbdPeer } from '../conformance/nbd-peer.ts';
 import { ours, reference } from '../conformance/side.ts';
-import { goPayload, NBD_OPT_GO } from '../conformance/wire-steps.ts';
+import { pythonWithNbd } from '../helpers/reference.ts';
 import {
   type Contestant,
   type ContestantName,
@@ -43,6 +42,7 @@ export type Extra = (row: string, value: number) => void;
 
 const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
 const isServer = (contestant: Contestant): boolean => contestant.name !== 'bare loop';
+const python = pythonWithNbd();
 const everyone = (): boolean => true;
 
 export const CPU_ROW = 'processor time per 4 KiB read, depth 16';
@@ -101,13 +101,17 @@ export const rows: readonly Row[] = [
     unit: '/s',
     better: 'more',
     targets: [{ against: 'reference', ratio: 1 }],
-    takesPart: isServer,
-    measure: async (contestant, plan) => {
-      const worker = async (): Promise<number> =>
-        perSecond(plan, async () => handshake(contestant));
-      const rates = await Promise.all([worker(), worker(), worker(), worker()]);
-      return rates.reduce((sum, rate) => sum + rate, 0);
-    },
+    takesPart: (contestant) => isServer(contestant) && python !== undefined,
+    measure: async (contestant, plan) =>
+      Number(
+        await output(python ?? '', [
+          '-I',
+          '-c',
+          handshakes,
+          contestant.socket,
+          String(plan.seconds),
+        ]),
+      ),
   },
   {
     name: 'resident memory, idle',
@@ -128,6 +132,18 @@ export const rows: readonly Row[] = [
     measure: async (contestant) => residentMebibytes(contestant.pid),
   },
 ];
+
+/** Connects, negotiates and disconnects in turn; prints how many times a second. */
+const handshakes = `
+import nbd, sys, time
+begin, count = time.monotonic(), 0
+while time.monotonic() - begin < float(sys.argv[2]):
+    handle = nbd.NBD()
+    handle.connect_unix(sys.argv[1])
+    handle.shutdown()
+    count += 1
+print(count / (time.monotonic() - begin))
+`;
 
 interface FioJob {
   readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
@@ -251,15 +267,6 @@ async function perSecond(plan: Plan, once: () => Promise<void>): Promise<number>
     count += 1;
   }
   return count / ((performance.now() - start) / 1000);
-}
-
-async function handshake(contestant: Contestant): Promise<void> {
-  const peer = await NbdPeer.connect(contestant.socket);
-  await peer.greet(3);
-  peer.sendOption(NBD_OPT_GO, goPayload('', []));
-  const replies = await peer.optionReplies();
-  if (replies.at(-1) !== 'option 7 reply 0x1') throw new Error(`no handshake: ${replies.join()}`);
-  peer.close();
 }
 
 /** A fresh daemon with nothing done yet, or a server that has none. */

@@ -7,6 +7,7 @@ import type { Trace } from '../../base/trace.ts';
 import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from '../../net/nbd/protocol.ts';
 import { encodeGreeting } from '../../net/nbd/wire.ts';
+import type { AdaptivePoll } from './adaptive-poll.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { ClientInventory, InventoryClient } from './client-inventory.ts';
 import { failedRead, negotiate } from './handshake.ts';
@@ -38,6 +39,8 @@ const greeting = encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 export interface ClientHost extends ExportDirectory {
   readonly pool: BufferPool;
   readonly turns: Turns;
+  /** For handshakes; a connection that serves requests has its own. */
+  readonly poll: AdaptivePoll;
   readonly log: Logger;
   readonly trace: Trace;
   /** 0: no limit. */
@@ -115,7 +118,6 @@ export class NbdClient implements ExportClient, InventoryClient {
       });
       this.#output.append(greeting);
       this.#handshake = negotiate(handshake);
-      this.#channel.wantReadable(true);
       this.#advance(Buffer.alloc(0));
       this.#negotiate();
     });
@@ -267,15 +269,20 @@ export class NbdClient implements ExportClient, InventoryClient {
 
   /** False when there is nothing to go on with. */
   #receive(): boolean {
+    const { server } = this.#options;
     let received: number;
     try {
       received = this.#input.receive(this.#channel, Infinity);
+      if (received === WOULD_BLOCK && server.turns.alone && this.#channel.unbuffered === true) {
+        received = server.poll.again(() => this.#input.receive(this.#channel, Infinity));
+      }
     } catch (error) {
       if (!(error instanceof IoError)) throw error;
       this.#failHandshake(failedRead(this.#step, error, this.#channel.failures));
       return false;
     }
     if (received === WOULD_BLOCK) {
+      this.#channel.wantReadable(true);
       this.#input.releaseIdle();
       this.#output.releaseIdle();
       return false;

@@ -9,6 +9,7 @@ import type { SocketChannel } from '../../net/socket-channel.ts';
 import { allocate, release } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
 import { setSocketOption } from '../../sys/socket.ts';
+import { AdaptivePoll } from './adaptive-poll.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { NbdClient } from './client.ts';
 import type { ClientInventory } from './client-inventory.ts';
@@ -49,6 +50,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   readonly inventory: ClientInventory;
   readonly pool = new BufferPool({ allocate, release });
   readonly turns = new Turns();
+  readonly poll = new AdaptivePoll();
   /** Those that clients can find. */
   readonly #exports: NbdExport[] = [];
   /** Those that there are. */

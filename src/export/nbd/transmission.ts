@@ -15,6 +15,7 @@ import {
 } from '../../net/byte-channel.ts';
 import { NBD_EINVAL, NBD_ESHUTDOWN } from '../../net/nbd/protocol.ts';
 import type { NbdRequest } from '../../net/nbd/wire.ts';
+import { AdaptivePoll } from './adaptive-poll.ts';
 import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
 import type { DataRange } from './data-range.ts';
@@ -99,11 +100,16 @@ export class Transmission implements Session {
   #drained = false;
   #refusing = false;
   #blocked = false;
-  #readable = true;
+  /** Whether the channel was told that it is wanted to report bytes; not known at first. */
+  #readable: boolean | undefined;
   #awake = false;
   /** The turn is over; the next one is under way. */
   #resting = false;
   readonly #waitingForRoom: (() => void)[] = [];
+  /** Requests taken since the last time that nothing was received. */
+  #taken = 0;
+  readonly #poll = new AdaptivePoll();
+  readonly #attempt = (): number => this.#reader.receive();
 
   constructor(options: TransmissionOptions) {
     this.#options = options;
@@ -143,6 +149,7 @@ export class Transmission implements Session {
         frame = this.#reader.next();
         if (frame === 'incomplete' || frame === 'waiting') break;
         left -= 1 + Math.floor(this.#reader.request.length / 4096);
+        this.#taken++;
         this.#take(frame);
         if (this.#state !== 'serving') break;
         if (this.output.length >= SEND_FROM && !this.#flush()) return;
@@ -263,6 +270,7 @@ export class Transmission implements Session {
     let received: number;
     try {
       received = this.#reader.receive();
+      if (received === WOULD_BLOCK && this.#mayPoll()) received = this.#poll.again(this.#attempt);
     } catch (error) {
       this.#abort(this.#readFailure(`${this.#failures.read}: ${reasonOf(error)}`));
       return false;
@@ -279,6 +287,14 @@ export class Transmission implements Session {
       return false;
     }
     return true;
+  }
+
+  /** A peer that has sent one request alone waits for its answer before it sends another. */
+  #mayPoll(): boolean {
+    const { turns } = this.#options;
+    const single = this.#taken === 1;
+    this.#taken = 0;
+    return single && this.#inFlight === 0 && turns.alone && this.#channel.unbuffered === true;
   }
 
   #endOfStream(): void {

@@ -14,6 +14,12 @@ const REMEMBERED = 100;
 export class Turns {
   #latest: object | undefined;
   #sharedUntil = 0;
+  #alone = true;
+
+  /** Whether the connection of the latest turn has the server to itself. */
+  get alone(): boolean {
+    return this.#alone;
+  }
 
   /** What the next turn of this connection may cost. */
   next(connection: object): number {
@@ -22,7 +28,8 @@ export class Turns {
       if (this.#latest !== undefined) this.#sharedUntil = now + REMEMBERED;
       this.#latest = connection;
     }
-    return now < this.#sharedUntil ? SHARED : ALONE;
+    this.#alone = now >= this.#sharedUntil;
+    return this.#alone ? ALONE : SHARED;
   }
 
   /** A connection is gone. */
