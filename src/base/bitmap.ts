@@ -102,6 +102,25 @@ export class Bitmap {
     }
   }
 
+  /** Puts the bits from `first` on into `into`, as bytes() has them. `first` and the bits of `into`: multiples of 32. */
+  copyTo(first: number, into: Uint8Array): void {
+    copyOut(this.#root, this.#height, first, into);
+  }
+
+  /** Takes the bits from `first` on from `bytes`, as far as it is long. `first` and the bits of `bytes`: multiples of 32. */
+  copyFrom(first: number, bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) {
+      const start = first + at * 8;
+      if (start >= this.#length) break;
+      const room = LEAF_BITS - (start % LEAF_BITS);
+      const piece = bytes.subarray(at, at + room / 8);
+      this.#root = withBits(this.#root, this.#height, start, piece);
+      at += piece.length;
+    }
+    const end = Math.min(first + bytes.length * 8, capacityOf(this.#height));
+    if (end > this.#length) this.clear(this.#length, end - 1);
+  }
+
   #next(from: number, end: number, kind: Uniform): number {
     return from < end ? next(this.#root, this.#height, { from, last: end - 1, kind }) : -1;
   }
@@ -283,6 +302,59 @@ function* piecesOf(tree: Tree, height: number): Generator<Uint8Array> {
   } else {
     for (const child of tree.children) yield* piecesOf(child, height - 1);
   }
+}
+
+function copyOut(tree: Tree, height: number, first: number, into: Uint8Array): void {
+  if (typeof tree !== 'object') {
+    into.fill(tree === 'set' ? 0xff : 0);
+  } else if (isLeaf(tree)) {
+    const bits = new Uint8Array(tree.words.buffer, first / 8);
+    into.set(bits.subarray(0, into.length));
+    into.fill(0, bits.length);
+  } else {
+    const span = capacityOf(height - 1);
+    for (let done = 0; done < into.length; ) {
+      const at = first + done * 8;
+      const index = Math.floor(at / span);
+      const inner = at - index * span;
+      const piece = into.subarray(done, done + (span - inner) / 8);
+      const child = tree.children[index];
+      // Behind the last bit of the set there is nothing.
+      if (child === undefined) {
+        piece.fill(0);
+        return;
+      }
+      copyOut(child, height - 1, inner, piece);
+      done += piece.length;
+    }
+  }
+}
+
+/** The tree with the bits of `bytes` from `first` on, all of them in one leaf; the tree given is used up. */
+function withBits(tree: Tree, height: number, first: number, bytes: Uint8Array): Tree {
+  const same = uniformOf(bytes);
+  if (same !== undefined) return changed(tree, height, first, first + bytes.length * 8 - 1, same);
+  const inner = typeof tree === 'object' ? tree : spread(tree, height);
+  if (isLeaf(inner)) {
+    new Uint8Array(inner.words.buffer).set(bytes, first / 8);
+    inner.count = 0;
+    for (const word of inner.words) inner.count += onesIn(word);
+    return inner;
+  }
+  const span = capacityOf(height - 1);
+  const index = Math.floor(first / span);
+  const before = inner.children[index] as Tree;
+  const countBefore = countOf(before, height - 1);
+  const after = withBits(before, height - 1, first - index * span, bytes);
+  inner.children[index] = after;
+  inner.count += countOf(after, height - 1) - countBefore;
+  return inner;
+}
+
+function uniformOf(bytes: Uint8Array): Uniform | undefined {
+  const first = bytes[0];
+  if ((first !== 0 && first !== 0xff) || bytes.some((byte) => byte !== first)) return undefined;
+  return first === 0 ? 'clear' : 'set';
 }
 
 function onesIn(word: number): number {

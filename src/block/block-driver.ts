@@ -194,6 +194,11 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   /** Options that reopening may change or leave out: all that `reopen` heeds, as flat names (`overlap-check.template`). */
   readonly mutableOptions?: readonly string[];
 
+  /** Throws QmpError unless a new dirty bitmap can be kept in the image; without it none can. */
+  checkCanStoreBitmap?(node: BlockNode<State>, name: string, granularity: number): void;
+  /** Removes a persistent dirty bitmap from the image, if it is there yet. Throws or rejects QmpError. */
+  removeStoredBitmap?(node: BlockNode<State>, name: string): MaybePromise<void>;
+
   /** Length in bytes; the graph rounds it up to 512. Throws IoError. */
   length(node: BlockNode<State>): number;
   /** Called with defaults merged from the children; `requestAlignment` starts at 1. */

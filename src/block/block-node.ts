@@ -121,6 +121,13 @@ export class BlockNode<State = unknown> {
     this.readOnly = true;
   }
 
+  /** Throws IoError while a bitmap is that must not change: nothing may be written then. */
+  checkBitmapsWritable(offset: number): void {
+    for (const bitmap of this.dirtyBitmaps) {
+      if (bitmap.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset });
+    }
+  }
+
   /** The books of a completed write. */
   wrote(offset: number, length: number): void {
     const end = offset + length;

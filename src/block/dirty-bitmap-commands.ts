@@ -34,36 +34,58 @@ export function addDirtyBitmap(graph: BlockGraph, args: BlockDirtyBitmapAdd): vo
   if (granularity < MIN_GRANULARITY || !isPowerOf2(granularity)) {
     throw new QmpError('Granularity must be power of 2 and at least 512');
   }
-  if (args.persistent === true) {
-    const reason = strerror(errno.ENOTSUP);
-    throw new QmpError(`Can't store persistent bitmaps to ${node.nodeName}: ${reason}`);
-  }
+  const persistent = args.persistent === true;
+  if (persistent) checkCanStore(node, name, granularity);
   if (findDirtyBitmap(node, name) !== undefined) {
     throw new QmpError(`Bitmap already exists: ${name}`);
   }
   if (Buffer.byteLength(name) > MAX_NAME) throw new QmpError(`Bitmap name too long: ${name}`);
   const enabled = args.disabled !== true;
-  node.dirtyBitmaps.unshift(
-    new DirtyBitmap({ name, granularity, length: lengthOf(node), enabled }),
-  );
+  const bitmap = new DirtyBitmap({ name, granularity, length: lengthOf(node), enabled });
+  bitmap.persistent = persistent;
+  node.dirtyBitmaps.unshift(bitmap);
 }
 
-/** block-dirty-bitmap-remove. */
-export function removeDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): void {
+function checkCanStore(node: BlockNode, name: string, granularity: number): void {
+  if (node.driver.checkCanStoreBitmap === undefined) {
+    const reason = strerror(errno.ENOTSUP);
+    throw new QmpError(`Can't store persistent bitmaps to ${node.nodeName}: ${reason}`);
+  }
+  node.driver.checkCanStoreBitmap(node, name, granularity);
+}
+
+/** block-dirty-bitmap-remove: from the image, too. */
+export async function removeDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): Promise<void> {
   const { node, bitmap } = lookUp(graph, which);
-  bitmap.checkNotBusy();
+  bitmap.checkRemovable();
+  if (bitmap.persistent) {
+    // Nothing else may take hold of it meanwhile.
+    bitmap.busy = true;
+    try {
+      await node.driver.removeStoredBitmap?.(node, bitmap.name);
+    } finally {
+      bitmap.busy = false;
+    }
+  }
   node.dirtyBitmaps.splice(node.dirtyBitmaps.indexOf(bitmap), 1);
 }
 
-/** block-dirty-bitmap-clear, -enable and -disable: one that is busy cannot be changed. */
-export function changeDirtyBitmap(
+/** block-dirty-bitmap-clear. */
+export function clearDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): void {
+  const { bitmap } = lookUp(graph, which);
+  bitmap.checkChangeable();
+  bitmap.clear();
+}
+
+/** block-dirty-bitmap-enable and -disable. */
+export function enableDirtyBitmap(
   graph: BlockGraph,
   which: BlockDirtyBitmap,
-  change: (bitmap: DirtyBitmap) => void,
+  { enabled }: { readonly enabled: boolean },
 ): void {
   const { bitmap } = lookUp(graph, which);
-  bitmap.checkNotBusy();
-  change(bitmap);
+  bitmap.checkUsable();
+  bitmap.enabled = enabled;
 }
 
 /** block-dirty-bitmap-merge: all of the sources or none. */
@@ -71,8 +93,8 @@ export function mergeDirtyBitmaps(graph: BlockGraph, args: BlockDirtyBitmapMerge
   const { node, bitmap: target } = lookUp(graph, { node: args.node, name: args.target });
   const sources = args.bitmaps.map((given) => {
     const source = typeof given === 'string' ? bitmapOf(node, given) : lookUp(graph, given).bitmap;
-    target.checkNotBusy();
-    source.checkNotBusy();
+    target.checkChangeable();
+    source.checkUsable();
     if (source.length !== target.length) {
       throw new QmpError(
         `Bitmaps are of different sizes (destination size is ${target.length}, ` +

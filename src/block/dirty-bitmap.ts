@@ -1,5 +1,5 @@
 // A dirty bitmap of a node: which granules of it have been written since the bitmap was made or cleared. It lives as long as
-// its node, in memory only.
+// its node; one that is persistent the node's driver keeps in the image, too.
 
 import { Bitmap } from '../base/bitmap.ts';
 import { QmpError } from '../qapi/errors.ts';
@@ -31,7 +31,12 @@ export class DirtyBitmap {
   enabled: boolean;
   /** In use by an export or a job: not to be changed by commands. */
   busy = false;
-  readonly persistent = false;
+  /** To be kept in the image. */
+  persistent = false;
+  /** The image is not ours to write: neither may the bitmap change, nor what it is about. */
+  readOnly = false;
+  /** Somebody did not store it: nobody knows its content, and it can only be removed. Its `enabled` is false. */
+  inconsistent = false;
   #length: number;
   readonly #granules: Bitmap;
 
@@ -108,6 +113,34 @@ export class DirtyBitmap {
     }
   }
 
+  /** How many granules there are. */
+  get granules(): number {
+    return this.#granules.length;
+  }
+
+  /** As in Bitmap: a bit for each granule. */
+  copyTo(firstGranule: number, into: Uint8Array): void {
+    this.#granules.copyTo(firstGranule, into);
+  }
+
+  copyFrom(firstGranule: number, bytes: Uint8Array): void {
+    this.#granules.copyFrom(firstGranule, bytes);
+  }
+
+  /** Makes granules dirty, whether writes are noted or not; both are inclusive. */
+  setGranules(first: number, last: number): void {
+    this.#granules.set(first, last);
+  }
+
+  /** The first granule of [from, end) that is dirty, or that is clean; -1 for none. */
+  nextDirtyGranule(from: number, end: number): number {
+    return this.#granules.nextSet(from, end);
+  }
+
+  nextCleanGranule(from: number, end: number): number {
+    return this.#granules.nextClear(from, end);
+  }
+
   /** A bit for each granule, in little-endian words of 64 bits. */
   bytes(): Iterable<Uint8Array> {
     return this.#granules.bytes();
@@ -122,7 +155,28 @@ export class DirtyBitmap {
       recording: this.enabled,
       busy: this.busy,
       persistent: this.persistent,
+      ...(this.inconsistent ? { inconsistent: true } : {}),
     };
+  }
+
+  /** Throws QmpError when it cannot be read or enabled. The texts are the reference's, as with the others. */
+  checkUsable(): void {
+    this.checkNotBusy();
+    this.#checkConsistent();
+  }
+
+  /** Throws QmpError when its content cannot be changed. */
+  checkChangeable(): void {
+    this.checkRemovable();
+    this.#checkConsistent();
+  }
+
+  /** Throws QmpError when it cannot be removed. */
+  checkRemovable(): void {
+    this.checkNotBusy();
+    if (this.readOnly) {
+      throw new QmpError(`Bitmap '${this.name}' is readonly and cannot be modified`);
+    }
   }
 
   /** Throws QmpError with the reference's text while something uses it. */
@@ -132,6 +186,13 @@ export class DirtyBitmap {
         `Bitmap '${this.name}' is currently in use by another operation and cannot be used`,
       );
     }
+  }
+
+  #checkConsistent(): void {
+    if (!this.inconsistent) return;
+    throw new QmpError(`Bitmap '${this.name}' is inconsistent and cannot be used`, {
+      hint: 'Try block-dirty-bitmap-remove to delete this bitmap from disk',
+    });
   }
 }
 

@@ -46,6 +46,7 @@ export function write(
   checkTransfer(offset, length, from, at, 'write');
   if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset });
   if (length === 0) return undefined;
+  if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (((offset | length) & (node.limits.requestAlignment - 1)) !== 0) {
     return writeUnaligned(node, offset, length, from, at, flags);
   }
@@ -67,6 +68,7 @@ export function writeZeroes(
   if ((flags & NO_FALLBACK) !== 0 && unaligned) throw notSupported(offset);
   if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
   if (length === 0) return undefined;
+  if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (unaligned) return zeroUnaligned(node, offset, length, flags);
   if (conflicts(node, offset, length)) {
     return trackedAfterConflicts(node, offset, length, () =>

@@ -191,7 +191,7 @@ function bitmapFor(
 ): DirtyBitmap {
   const bitmap =
     typeof given === 'string' ? bitmapInChain(common, given) : context.findDirtyBitmap(given);
-  bitmap.checkNotBusy();
+  bitmap.checkUsable();
   return bitmap;
 }
 

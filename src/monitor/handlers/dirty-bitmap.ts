@@ -2,7 +2,8 @@
 
 import {
   addDirtyBitmap,
-  changeDirtyBitmap,
+  clearDirtyBitmap,
+  enableDirtyBitmap,
   hashDirtyBitmap,
   mergeDirtyBitmaps,
   removeDirtyBitmap,
@@ -13,16 +14,11 @@ import type { DaemonServices } from '../daemon-services.ts';
 export const dirtyBitmapHandlers = {
   'block-dirty-bitmap-add': (args, { engine }) => addDirtyBitmap(engine.graph, args),
   'block-dirty-bitmap-remove': (args, { engine }) => removeDirtyBitmap(engine.graph, args),
-  'block-dirty-bitmap-clear': (args, { engine }) =>
-    changeDirtyBitmap(engine.graph, args, (bitmap) => bitmap.clear()),
+  'block-dirty-bitmap-clear': (args, { engine }) => clearDirtyBitmap(engine.graph, args),
   'block-dirty-bitmap-enable': (args, { engine }) =>
-    changeDirtyBitmap(engine.graph, args, (bitmap) => {
-      bitmap.enabled = true;
-    }),
+    enableDirtyBitmap(engine.graph, args, { enabled: true }),
   'block-dirty-bitmap-disable': (args, { engine }) =>
-    changeDirtyBitmap(engine.graph, args, (bitmap) => {
-      bitmap.enabled = false;
-    }),
+    enableDirtyBitmap(engine.graph, args, { enabled: false }),
   'block-dirty-bitmap-merge': (args, { engine }) => mergeDirtyBitmaps(engine.graph, args),
   'x-debug-block-dirty-bitmap-sha256': async (args, { engine }) => ({
     sha256: await hashDirtyBitmap(engine.graph, args),

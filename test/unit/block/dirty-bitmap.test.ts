@@ -15,7 +15,8 @@ import type { BlockNode } from '../../../src/block/block-node.ts';
 import { DirtyBitmap } from '../../../src/block/dirty-bitmap.ts';
 import {
   addDirtyBitmap,
-  changeDirtyBitmap,
+  clearDirtyBitmap,
+  enableDirtyBitmap,
   hashDirtyBitmap,
   mergeDirtyBitmaps,
   removeDirtyBitmap,
@@ -284,9 +285,7 @@ describe('writes to a node with dirty bitmaps', () => {
     add('raw', 'off', { disabled: true });
     await backend.write(0, 512, allocate(512), 0);
     expect(bitmapOf('raw').dirtyBytes).toBe(0);
-    changeDirtyBitmap(graph, { node: 'raw', name: 'off' }, (off) => {
-      off.enabled = true;
-    });
+    enableDirtyBitmap(graph, { node: 'raw', name: 'off' }, { enabled: true });
     await backend.write(0, 512, allocate(512), 0);
     expect(bitmapOf('raw').dirtyBytes).toBe(65536);
   });
@@ -323,7 +322,7 @@ describe('commands for dirty bitmaps', () => {
     add('raw', 'one');
     add('raw', 'two');
     expect(graph.lookUp('raw')?.dirtyBitmaps.map(({ name }) => name)).toEqual(['two', 'one']);
-    removeDirtyBitmap(graph, { node: 'raw', name: 'two' });
+    await removeDirtyBitmap(graph, { node: 'raw', name: 'two' });
     expect(graph.lookUp('raw')?.dirtyBitmaps.map(({ name }) => name)).toEqual(['one']);
   });
 
@@ -336,8 +335,8 @@ describe('commands for dirty bitmaps', () => {
     used.busy = true;
     const which = { node: 'raw', name: 'b' };
     const text = "Bitmap 'b' is currently in use by another operation and cannot be used";
-    expect(refused(() => removeDirtyBitmap(graph, which))).toBe(text);
-    expect(refused(() => changeDirtyBitmap(graph, which, (one) => one.clear()))).toBe(text);
+    await expect(removeDirtyBitmap(graph, which)).rejects.toThrow(text);
+    expect(refused(() => clearDirtyBitmap(graph, which))).toBe(text);
     const merge = (target: string, bitmaps: string[]): string =>
       refused(() => mergeDirtyBitmaps(graph, { node: 'raw', target, bitmaps }));
     expect(merge('b', ['free'])).toBe(text);

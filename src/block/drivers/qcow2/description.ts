@@ -1,8 +1,9 @@
 // What is told of an image in query-named-block-nodes.
 
 import { QmpError } from '../../../qapi/errors.ts';
-import type { ImageInfoSpecificQCow2 } from '../../../qapi/generated/types.ts';
+import type { ImageInfoSpecificQCow2, Qcow2BitmapInfo } from '../../../qapi/generated/types.ts';
 import type { ImageDescription, ImageState } from '../../block-driver.ts';
+import type { StoredBitmap } from './bitmap-directory.ts';
 import { fullBackingFilename } from './children.ts';
 import {
   AUTOCLEAR_DATA_FILE_RAW,
@@ -46,8 +47,19 @@ function specific(image: Qcow2Image): ImageInfoSpecificQCow2 {
     'lazy-refcounts': (image.compatible & COMPAT_LAZY_REFCOUNTS) !== 0n,
     corrupt: (image.incompatible & INCOMPAT_CORRUPT) !== 0n,
     'extended-l2': subclusters > 1,
+    ...(image.bitmaps.bitmaps.length === 0
+      ? {}
+      : { bitmaps: image.bitmaps.bitmaps.map(bitmapInfo) }),
     ...(image.dataFilename === undefined ? {} : { 'data-file': image.dataFilename }),
     ...(hasDataFile ? { 'data-file-raw': (image.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n } : {}),
+  };
+}
+
+function bitmapInfo({ name, granularityBits, inUse, auto }: StoredBitmap): Qcow2BitmapInfo {
+  return {
+    name,
+    granularity: 2 ** granularityBits,
+    flags: [...(inUse ? (['in-use'] as const) : []), ...(auto ? (['auto'] as const) : [])],
   };
 }
 

@@ -2,7 +2,9 @@
 
 import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
 import { type BlockDriver, ZERO_WRITE } from '../../block-driver.ts';
+import { checkCanStore, removeStoredBitmap } from './bitmaps.ts';
 import { backingOverridden } from './children.ts';
+import { closeImage } from './close.ts';
 import { describeImage, imageState } from './description.ts';
 import type { Qcow2Image } from './image.ts';
 import { openImage } from './open.ts';
@@ -24,7 +26,14 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2> = {
     return openImage(node, options, context);
   },
   close(node) {
-    clearInterval(node.state.cleanTimer);
+    return closeImage(node.state);
+  },
+
+  checkCanStoreBitmap(node, name, granularity) {
+    checkCanStore(node, name, granularity);
+  },
+  removeStoredBitmap(node, name) {
+    return removeStoredBitmap(node.state, name);
   },
 
   length(node) {

@@ -14,6 +14,8 @@ export const COMPAT_LAZY_REFCOUNTS = 1n;
 
 export const AUTOCLEAR_BITMAPS = 1n;
 export const AUTOCLEAR_DATA_FILE_RAW = 2n;
+/** Those that stay when somebody writes who knows what we know. */
+export const AUTOCLEAR_KNOWN = AUTOCLEAR_DATA_FILE_RAW | AUTOCLEAR_BITMAPS;
 
 /** A row of the feature name table: type, bit, name. */
 const FEATURE_NAME_LENGTH = 48;

@@ -14,8 +14,8 @@ export const EXT_DATA_FILE = 0x44415441;
 /** Bytes, with a terminating NUL in the reference. */
 const MAX_FORMAT_NAME = 16;
 const BITMAPS_LENGTH = 24;
-const MAX_BITMAPS = 65535;
-const MAX_BITMAP_DIRECTORY = 1024 * MAX_BITMAPS;
+export const MAX_BITMAPS = 65535;
+export const MAX_BITMAP_DIRECTORY = 1024 * MAX_BITMAPS;
 const CRYPT_LUKS = 2;
 
 export interface HeaderExtension {
@@ -23,12 +23,22 @@ export interface HeaderExtension {
   readonly content: Buffer;
 }
 
+/** The bitmaps extension: number (4 bytes), reserved (4), directory size (8), directory offset (8). */
+export interface BitmapsExtension {
+  readonly count: number;
+  readonly directoryOffset: number;
+  /** Bytes. */
+  readonly directoryLength: number;
+}
+
 export interface HeaderExtensions {
   readonly backingFormat: string | undefined;
   readonly featureTable: Buffer | undefined;
   readonly dataFile: string | undefined;
   /** Where the bitmaps are, when they are to be believed. */
-  readonly bitmaps: Buffer | undefined;
+  readonly bitmaps: BitmapsExtension | undefined;
+  /** There are bitmaps that are not. */
+  readonly hasStaleBitmaps: boolean;
   /** Those that nobody here knows, as they are. */
   readonly unknown: readonly HeaderExtension[];
 }
@@ -44,7 +54,8 @@ export function decodeExtensions(
   let backingFormat: string | undefined;
   let featureTable: Buffer | undefined;
   let dataFile: string | undefined;
-  let bitmaps: Buffer | undefined;
+  let bitmaps: BitmapsExtension | undefined;
+  let hasStaleBitmaps = false;
   const unknown: HeaderExtension[] = [];
   for (let at = area.start; at < area.end; ) {
     if (at + 8 > area.end) throw new QmpError('Header extension too large');
@@ -66,7 +77,8 @@ export function decodeExtensions(
     } else if (type === EXT_CRYPTO_HEADER) {
       checkCryptoHeader(header.cryptMethod);
     } else if (type === EXT_BITMAPS) {
-      bitmaps = checkBitmaps(content, header) ? Buffer.from(content) : undefined;
+      bitmaps = decodeBitmaps(content, header);
+      hasStaleBitmaps = bitmaps === undefined;
     } else if (type === EXT_DATA_FILE) {
       dataFile = textUpToNul(content);
     } else {
@@ -74,7 +86,7 @@ export function decodeExtensions(
     }
     at += Math.ceil(length / 8) * 8;
   }
-  return { backingFormat, featureTable, dataFile, bitmaps, unknown };
+  return { backingFormat, featureTable, dataFile, bitmaps, hasStaleBitmaps, unknown };
 }
 
 export function textUpToNul(bytes: Buffer): string {
@@ -88,15 +100,15 @@ function checkCryptoHeader(cryptMethod: number): void {
   }
 }
 
-/** Answers whether the bitmaps it describes are to be believed. */
-function checkBitmaps(
+/** Undefined where they are not to be believed. */
+function decodeBitmaps(
   content: Buffer,
   { clusterBits, bitmapsValid }: { clusterBits: number; bitmapsValid: boolean },
-): boolean {
+): BitmapsExtension | undefined {
   if (content.length !== BITMAPS_LENGTH) {
     throw new QmpError('bitmaps_ext: Invalid extension length: Invalid argument');
   }
-  if (!bitmapsValid) return false;
+  if (!bitmapsValid) return undefined;
   if (content.readUInt32BE(4) !== 0) {
     throw new QmpError('bitmaps_ext: Reserved field is not zero: Invalid argument');
   }
@@ -116,5 +128,21 @@ function checkBitmaps(
       `bitmaps_ext: bitmap directory size (${size}) exceeds the maximum supported size (${MAX_BITMAP_DIRECTORY})`,
     );
   }
-  return true;
+  return {
+    count,
+    directoryOffset: Number(content.readBigUInt64BE(16)),
+    directoryLength: Number(size),
+  };
+}
+
+export function encodeBitmaps({
+  count,
+  directoryOffset,
+  directoryLength,
+}: BitmapsExtension): Buffer {
+  const content = Buffer.alloc(BITMAPS_LENGTH);
+  content.writeUInt32BE(count, 0);
+  content.writeBigUInt64BE(BigInt(directoryLength), 8);
+  content.writeBigUInt64BE(BigInt(directoryOffset), 16);
+  return content;
 }

@@ -11,6 +11,7 @@ import {
   EXT_DATA_FILE,
   EXT_END,
   EXT_FEATURE_TABLE,
+  encodeBitmaps,
   type HeaderExtension,
 } from './header-extensions.ts';
 import type { Qcow2Image } from './image.ts';
@@ -84,8 +85,10 @@ function extensionsOf(image: Qcow2Image): HeaderExtension[] {
   if (version >= 3 && clusterSize > LARGEST_WITHOUT_NAMES) {
     all.push({ type: EXT_FEATURE_TABLE, content: featureNameTable() });
   }
-  if (image.bitmapsExtension !== undefined) {
-    all.push({ type: EXT_BITMAPS, content: image.bitmapsExtension });
+  const { bitmaps, offset, length } = image.bitmaps;
+  if (bitmaps.length > 0) {
+    const extension = { count: bitmaps.length, directoryOffset: offset, directoryLength: length };
+    all.push({ type: EXT_BITMAPS, content: encodeBitmaps(extension) });
   }
   all.push(...image.unknownExtensions, { type: EXT_END, content: Buffer.alloc(0) });
   return all;

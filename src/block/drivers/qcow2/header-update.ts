@@ -1,15 +1,8 @@
 // Single fields of the header, written to the image and flushed. The image's lock is held.
 
-import { AUTOCLEAR_BITMAPS } from './features.ts';
 import { AT_AUTOCLEAR, AT_L1_SIZE, AT_SIZE } from './header.ts';
 import type { Qcow2Image } from './image.ts';
 import { putU64 } from './l1-l2.ts';
-
-/** Bitmaps in the image say nothing any more once something is written that they do not know of. */
-export async function clearBitmaps(image: Qcow2Image): Promise<void> {
-  await writeAutoclear(image, image.autoclear & ~AUTOCLEAR_BITMAPS);
-  image.clearsBitmaps = false;
-}
 
 export async function writeAutoclear(image: Qcow2Image, autoclear: bigint): Promise<void> {
   const field = image.allocate(8);

@@ -6,6 +6,7 @@ import type { Mutex } from '../../../base/mutex.ts';
 import type { BlockChild } from '../../block-child.ts';
 import type { BlockNode } from '../../block-node.ts';
 import type { Allocation } from './allocation.ts';
+import type { BitmapList } from './bitmap-list.ts';
 import type { Decompress } from './compression.ts';
 import type { HeaderExtension } from './header-extensions.ts';
 import type { L2Entry } from './l1-l2.ts';
@@ -69,6 +70,9 @@ export interface Qcow2Image {
   readonly snapshotsOffset: number;
   readonly snapshotsLength: number;
 
+  /** As they are on disk; those of the node are newer. */
+  bitmaps: BitmapList;
+
   incompatible: bigint;
   readonly compatible: bigint;
   autoclear: bigint;
@@ -78,8 +82,7 @@ export interface Qcow2Image {
   backingFilename: string | undefined;
   backingFormat: string | undefined;
   dataFilename: string | undefined;
-  /** What else of the header is written again with it: the extension of the bitmaps, and all that nobody here knows. */
-  bitmapsExtension: Buffer | undefined;
+  /** What else of the header is written again with it: all that nobody here knows. */
   readonly unknownExtensions: readonly HeaderExtension[];
   /** Header fields behind those that are known. */
   readonly unknownFields: Buffer;
@@ -97,8 +100,6 @@ export interface Qcow2Image {
   readonly unsettled: Set<number>;
   /** Where the metadata lie; made when something is first written. */
   metadata: MetadataMap | undefined;
-  /** An autoclear bit must go before anything is written. */
-  clearsBitmaps: boolean;
   /** Corruption was found: every request fails. */
   unusable: boolean;
   corruptionReported: boolean;

@@ -9,12 +9,14 @@ import type { BlockChild } from '../../block-child.ts';
 import type { OpenContext } from '../../block-driver.ts';
 import { CHILD_IMAGE, MAY_UNMAP, NO_FALLBACK } from '../../block-driver.ts';
 import { SECTOR } from '../../block-node.ts';
+import { readBitmapList } from './bitmap-list.ts';
+import { loadBitmaps } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { openBacking, openDataFile } from './children.ts';
 import { type Decompress, decompressor } from './compression.ts';
 import {
   AUTOCLEAR_BITMAPS,
-  AUTOCLEAR_DATA_FILE_RAW,
+  AUTOCLEAR_KNOWN,
   INCOMPAT_CORRUPT,
   INCOMPAT_DATA_FILE,
   INCOMPAT_DIRTY,
@@ -31,6 +33,7 @@ import {
   type Header,
 } from './header.ts';
 import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
+import { rewriteHeader } from './header-rewrite.ts';
 import { writeAutoclear } from './header-update.ts';
 import type { Geometry, Qcow2Image, Qcow2Node } from './image.ts';
 import { emptyEntry } from './l1-l2.ts';
@@ -90,6 +93,11 @@ export async function openImage(
     { offset: header.snapshotsOffset, count: header.snapshotCount },
     context.allocate,
   );
+  const bitmaps = await readBitmapList(file, extensions.bitmaps, {
+    clusterSize: geometry.clusterSize,
+    size: header.size - (header.size % SECTOR),
+    allocate: context.allocate,
+  });
 
   const flushFiles = async (): Promise<void> => {
     if (dataFile !== file) await dataFile.flush();
@@ -123,6 +131,7 @@ export async function openImage(
     snapshots,
     snapshotsOffset: header.snapshotsOffset,
     snapshotsLength,
+    bitmaps,
     incompatible: header.incompatible,
     compatible: header.compatible,
     autoclear: header.autoclear,
@@ -131,7 +140,6 @@ export async function openImage(
     backingFilename,
     backingFormat: extensions.backingFormat,
     dataFilename: extensions.dataFile,
-    bitmapsExtension: extensions.bitmaps,
     unknownExtensions: extensions.unknown,
     unknownFields: Buffer.from(
       firstCluster.subarray(HEADER_LENGTH, Math.max(HEADER_LENGTH, header.headerLength)),
@@ -143,7 +151,6 @@ export async function openImage(
     freeIndex: 0,
     unsettled: new Set(),
     metadata: undefined,
-    clearsBitmaps: extensions.bitmaps !== undefined,
     unusable: false,
     corruptionReported: false,
     cleanTimer: undefined,
@@ -152,7 +159,9 @@ export async function openImage(
     scratchMapping: emptyMapping(),
   };
   if (header.version >= 3) node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
-  await prepareToWrite(image);
+  if (extensions.hasStaleBitmaps) warnOfStaleBitmaps(image);
+  await loadBitmaps(image);
+  await prepareToWrite(image, extensions);
   await openBacking(image, options.backing, context);
   if (sizes.cleanInterval > 0) image.cleanTimer = cleanEvery(image, sizes.cleanInterval);
   return image;
@@ -325,15 +334,32 @@ async function readAt(
   }
 }
 
-/** Autoclear features that stay when somebody writes who knows what we know. */
-const KNOWN_AUTOCLEAR = AUTOCLEAR_DATA_FILE_RAW | AUTOCLEAR_BITMAPS;
+function warnOfStaleBitmaps({ geometry, log }: Qcow2Image): void {
+  const why =
+    geometry.version < 3
+      ? 'This qcow2 v2 image contains bitmaps, but they may have been modified by a program without ' +
+        'persistent bitmap support; so now they must all be considered inconsistent'
+      : 'a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent';
+  log.warn(why, {
+    hint: "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.",
+  });
+}
 
 /** What must be done to an image that is opened for writing. Throws QmpError. */
-async function prepareToWrite(image: Qcow2Image): Promise<void> {
+async function prepareToWrite(
+  image: Qcow2Image,
+  { hasStaleBitmaps }: HeaderExtensions,
+): Promise<void> {
   if (image.node.readOnly) return;
-  const kept = image.autoclear & KNOWN_AUTOCLEAR;
+  const kept = image.autoclear & AUTOCLEAR_KNOWN;
   try {
-    if (kept !== image.autoclear) await writeAutoclear(image, kept);
+    if (hasStaleBitmaps) {
+      image.autoclear = kept;
+      await rewriteHeader(image);
+      await image.file.flush();
+    } else if (kept !== image.autoclear) {
+      await writeAutoclear(image, kept);
+    }
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
     throw new QmpError(`Could not update qcow2 header: ${error.reason}`, { cause: error });

@@ -13,7 +13,8 @@ export type MetadataKind =
   | 'refcount table'
   | 'refcount block'
   | 'snapshot table'
-  | 'inactive L1 table';
+  | 'inactive L1 table'
+  | 'bitmap directory';
 
 interface Range {
   readonly start: number;
@@ -124,6 +125,7 @@ function rangesOf(image: Qcow2Image): Range[] {
     range(image.refcountTableOffset, image.refcountTableEntries * 8, 'refcount table'),
     range(image.snapshotsOffset, image.snapshotsLength, 'snapshot table'),
     ...image.snapshots.map((one) => range(one.l1Offset, one.l1Entries * 8, 'inactive L1 table')),
+    range(image.bitmaps.offset, image.bitmaps.length, 'bitmap directory'),
   ];
   return ranges.filter(({ start, end }) => end > start);
 }

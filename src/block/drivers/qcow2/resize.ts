@@ -6,8 +6,9 @@ import type { TruncateOptions } from '../../block-driver.ts';
 import { ZERO_WRITE } from '../../block-driver.ts';
 import { SECTOR } from '../../block-node.ts';
 import { LARGEST_BOUNCE } from '../../bounce-pool.ts';
+import { checkResizable } from './bitmaps.ts';
 import { checkUsable } from './corruption.ts';
-import { clearBitmaps, writeL1Place, writeSize } from './header-update.ts';
+import { writeL1Place, writeSize } from './header-update.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import { metadataOf } from './overlap.ts';
@@ -32,6 +33,7 @@ export async function truncate(
   if (version < 3 && image.snapshots.length > 0) {
     throw new QmpError("Can't resize a v2 image which has snapshots");
   }
+  checkResizable(image);
   const oldLength = image.size;
   if (length < oldLength) {
     await drop(image, Math.ceil(length / clusterSize) * clusterSize, oldLength);
@@ -43,7 +45,6 @@ export async function truncate(
     return;
   }
   await image.lock.run(async () => {
-    if (image.clearsBitmaps) await clearBitmaps(image);
     const entries = Math.ceil(length / l2Coverage);
     if (entries > image.l1Entries) await growL1(image, entries);
   });

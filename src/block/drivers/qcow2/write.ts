@@ -13,7 +13,6 @@ import {
   writableSlice,
 } from './allocation.ts';
 import { checkUsable } from './corruption.ts';
-import { clearBitmaps } from './header-update.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import { emptyEntry, type L2Entry } from './l1-l2.ts';
@@ -44,12 +43,7 @@ export function write(
 ): MaybePromise<void> {
   checkUsable(image);
   const mapping = image.scratchMapping;
-  if (
-    image.clearsBitmaps ||
-    !mapCached(image, offset, length, mapping) ||
-    mapping.kind !== DATA ||
-    !mapping.copied
-  ) {
+  if (!mapCached(image, offset, length, mapping) || mapping.kind !== DATA || !mapping.copied) {
     return writeParts(image, offset, length, from, at);
   }
   const part = mapping.length;
@@ -137,7 +131,6 @@ async function plan(
   at: number,
 ): Promise<Step> {
   checkUsable(image);
-  if (image.clearsBitmaps) await clearBitmaps(image);
   const { clusterSize, sliceSize, l2EntrySize } = image.geometry;
   const start = offset - (offset % clusterSize);
   const busy = allocationIn(image, start, Math.ceil((offset + length) / clusterSize) * clusterSize);

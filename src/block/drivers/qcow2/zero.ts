@@ -7,7 +7,6 @@ import { MAY_UNMAP, type RequestFlags } from '../../block-driver.ts';
 import { allocationIn, freeEntry, writableSlice } from './allocation.ts';
 import { checkUsable } from './corruption.ts';
 import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
-import { clearBitmaps } from './header-update.ts';
 import type { Qcow2Image } from './image.ts';
 import { ALL_SUBCLUSTERS, emptyEntry, type L2Entry, putL2, tableOffset } from './l1-l2.ts';
 import { entryAt, loadSlice, readEntry } from './mapping.ts';
@@ -106,7 +105,6 @@ async function changeInSlice(
   const start = from - (from % clusterSize);
   const busy = allocationIn(image, start, Math.ceil(to / clusterSize) * clusterSize);
   if (busy !== undefined) return { wait: busy.done };
-  if (image.clearsBitmaps) await clearBitmaps(image);
   await writableSlice(image, from);
   for (;;) {
     const slice = await loadSlice(image, from);

@@ -1,0 +1,219 @@
+// The bits of a bitmap in the image: a table of clusters, each of them a piece of the bits, least significant first. Clusters of
+// bits that are all alike are not stored.
+
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import type { IoBuffer } from '../../../base/io-buffer.ts';
+import { QmpError } from '../../../qapi/errors.ts';
+import type { DirtyBitmap } from '../../dirty-bitmap.ts';
+import {
+  decodeTableEntry,
+  encodeTableEntry,
+  isTable,
+  MAX_BITMAP_BYTES,
+  type StoredBitmap,
+  TABLE_ENTRY,
+  type TableEntry,
+} from './bitmap-directory.ts';
+import { allocateClusters } from './host-clusters.ts';
+import type { Qcow2Image } from './image.ts';
+import { metadataOf } from './overlap.ts';
+import { freeClusters } from './refcount.ts';
+
+/** Below this, clusters of ones take memory, too: they are parts of what a bitmap in memory has for a run of bits. */
+const SMALL_CLUSTER = 1024;
+
+/** How much is read for all bitmaps of an image, bytes: an image may claim more than there is memory. */
+export class LoadBudget {
+  #left = MAX_BITMAP_BYTES;
+
+  /** Throws IoError. */
+  take(bytes: number): void {
+    this.#left -= bytes;
+    if (this.#left < 0) throw new IoError(errno.ENOMEM, { syscall: 'bitmap' });
+  }
+}
+
+/** A place in the file of a table or a part of one. */
+export interface TablePlace {
+  readonly tableOffset: number;
+  readonly tableSize: number;
+}
+
+/** Fills a bitmap, which is clean. Throws QmpError with the reference's text. */
+export async function loadContent(
+  image: Qcow2Image,
+  stored: StoredBitmap,
+  bitmap: DirtyBitmap,
+  budget: LoadBudget,
+): Promise<void> {
+  const { name } = stored;
+  const table = await explained(
+    () => loadTable(image, stored, budget),
+    `Could not read bitmap_table table from image for bitmap '${name}'`,
+  );
+  await explained(
+    () => loadBits(image, table, stored.tableSize, bitmap, budget),
+    `Could not read bitmap '${name}' from image`,
+  );
+}
+
+/** Reads and checks a table. Throws IoError: EINVAL where it has an impossible entry. */
+async function loadTable(
+  image: Qcow2Image,
+  { tableOffset, tableSize }: TablePlace,
+  budget?: LoadBudget,
+): Promise<IoBuffer> {
+  const length = tableSize * TABLE_ENTRY;
+  budget?.take(length);
+  const table = image.allocate(length);
+  await image.file.read(tableOffset, length, table, 0);
+  if (!isTable(table.view, tableSize, image.geometry.clusterSize)) {
+    throw new IoError(errno.EINVAL, { syscall: 'bitmap table' });
+  }
+  return table;
+}
+
+async function loadBits(
+  image: Qcow2Image,
+  table: IoBuffer,
+  entries: number,
+  bitmap: DirtyBitmap,
+  budget: LoadBudget,
+): Promise<void> {
+  const { clusterSize } = image.geometry;
+  if (entries !== tableSizeFor(bitmap, clusterSize)) {
+    throw new IoError(errno.EINVAL, { syscall: 'bitmap' });
+  }
+  const perCluster = clusterSize * 8;
+  const cluster = image.allocate(clusterSize);
+  for (let index = 0; index < entries; index++) {
+    const first = index * perCluster;
+    const entry = decodeTableEntry(table.view, index * TABLE_ENTRY, clusterSize);
+    if (entry === undefined || entry === 'zeroes') continue;
+    if (entry !== 'ones' || clusterSize < SMALL_CLUSTER) budget.take(clusterSize);
+    if (entry === 'ones') {
+      bitmap.setGranules(first, Math.min(first + perCluster, bitmap.granules) - 1);
+      continue;
+    }
+    await image.file.read(entry, clusterSize, cluster, 0);
+    bitmap.copyFrom(first, cluster.bytes);
+  }
+}
+
+/** Entries of a bitmap's table. */
+function tableSizeFor(bitmap: DirtyBitmap, clusterSize: number): number {
+  return Math.ceil(Math.ceil(bitmap.granules / 64) / (clusterSize / 8));
+}
+
+/**
+ * Writes a bitmap to new clusters, which it adds to `taken`, and does not wait for the disk. The lock is held. Throws QmpError;
+ * the clusters are given back by the caller then.
+ */
+export async function storeContent(
+  image: Qcow2Image,
+  bitmap: DirtyBitmap,
+  taken: Set<number>,
+): Promise<TablePlace> {
+  const { clusterSize } = image.geometry;
+  const { name } = bitmap;
+  const entries = tableSizeFor(bitmap, clusterSize);
+  if (entries * clusterSize > MAX_BITMAP_BYTES) throw new QmpError(`Bitmap '${name}' is too big`);
+  // As the reference has it for a disk of no length.
+  if (entries === 0) throw new QmpError('No memory');
+  const table = image.allocate(entries * TABLE_ENTRY);
+  await writeBits(image, bitmap, table, taken);
+  const count = Math.ceil((entries * TABLE_ENTRY) / clusterSize);
+  const offset = await take(image, count, name, taken);
+  await explained(
+    () => image.file.write(offset, entries * TABLE_ENTRY, table, 0),
+    `Failed to write bitmap '${name}' to file`,
+  );
+  return { tableOffset: offset, tableSize: entries };
+}
+
+async function writeBits(
+  image: Qcow2Image,
+  bitmap: DirtyBitmap,
+  table: IoBuffer,
+  taken: Set<number>,
+): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const perCluster = clusterSize * 8;
+  const { granules, name } = bitmap;
+  const cluster = image.allocate(clusterSize);
+  for (let from = 0; ; ) {
+    const dirty = bitmap.nextDirtyGranule(from, granules);
+    if (dirty < 0) return;
+    const index = Math.floor(dirty / perCluster);
+    const first = index * perCluster;
+    const end = Math.min(first + perCluster, granules);
+    let entry: TableEntry = 'ones';
+    // The reference takes ones for more granules than there are.
+    if (end - first < perCluster || bitmap.nextCleanGranule(first, end) >= 0) {
+      entry = await take(image, 1, name, taken);
+      bitmap.copyTo(first, cluster.bytes);
+      const offset = entry;
+      await explained(
+        () => image.file.write(offset, clusterSize, cluster, 0),
+        `Failed to write bitmap '${name}' to file`,
+      );
+    }
+    encodeTableEntry(table.view, index * TABLE_ENTRY, entry);
+    from = end;
+  }
+}
+
+/** Takes clusters in a row; answers where they are. */
+async function take(
+  image: Qcow2Image,
+  count: number,
+  name: string,
+  taken: Set<number>,
+): Promise<number> {
+  const { first } = await explained(
+    () => allocateClusters(image, count, count),
+    `Failed to allocate clusters for bitmap '${name}'`,
+  );
+  for (let each = 0; each < count; each++) taken.add(first + each);
+  return first * image.geometry.clusterSize;
+}
+
+/**
+ * Gives up the clusters of a bitmap that nothing in the image points at any more. Those in `kept` stay, and what is metadata of
+ * something else: the table may lie. What fails leaves clusters that nobody uses. The lock is held.
+ */
+export async function freeContent(
+  image: Qcow2Image,
+  place: TablePlace,
+  kept: ReadonlySet<number>,
+): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const metadata = metadataOf(image);
+  const free = async (first: number, options: { readonly discard: boolean }): Promise<void> => {
+    if (kept.has(first) || metadata.find(first * clusterSize, clusterSize) !== undefined) return;
+    await freeClusters(image, { first, count: 1 }, options);
+  };
+  try {
+    const table = await loadTable(image, place);
+    for (let index = 0; index < place.tableSize; index++) {
+      const entry = decodeTableEntry(table.view, index * TABLE_ENTRY, clusterSize);
+      if (typeof entry === 'number') await free(entry / clusterSize, { discard: true });
+    }
+    const first = place.tableOffset / clusterSize;
+    const count = Math.ceil((place.tableSize * TABLE_ENTRY) / clusterSize);
+    for (let each = 0; each < count; each++) await free(first + each, { discard: false });
+  } catch (error) {
+    image.log.debug(`Clusters of a bitmap are lost: ${String(error)}`);
+  }
+}
+
+/** Does `work`; an IoError becomes a QmpError that says what it was about. */
+export async function explained<T>(work: () => T | Promise<T>, what: string): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    throw new QmpError(`${what}: ${error.reason}`, { cause: error });
+  }
+}

@@ -1,0 +1,23 @@
+// Closing an image: what is only in memory is written.
+
+import { QmpError } from '../../../qapi/errors.ts';
+import { storeBitmaps } from './bitmaps.ts';
+import type { Qcow2Image } from './image.ts';
+import { writeCaches } from './refcount.ts';
+
+/** Stores the bitmaps and lets go of the image. What fails is said. */
+export async function closeImage(image: Qcow2Image): Promise<void> {
+  clearInterval(image.cleanTimer);
+  if (image.unusable || image.node.dirtyBitmaps.length === 0) return;
+  try {
+    await storeBitmaps(image);
+  } catch (error) {
+    if (!(error instanceof QmpError)) throw error;
+    const { nodeName } = image.node;
+    image.log.error(
+      `Lost persistent bitmaps during inactivation of node '${nodeName}': ${error.message}`,
+    );
+  }
+  await writeCaches(image);
+  if (!image.node.readOnly) await image.file.flush();
+}
