@@ -12,6 +12,7 @@ const prototypes = {
   mmap: 'int64_t mmap(uintptr_t, size_t, int, int, int, int64_t)',
   munmap: 'int munmap(uintptr_t, size_t)',
   madvise: 'int madvise(uintptr_t, size_t, int)',
+  memfd_create: 'int memfd_create(str, uint)',
   // descriptors and files
   open: 'int open(str, int, uint)',
   close: 'int close(int)',
@@ -29,7 +30,6 @@ const prototypes = {
   fallocate: 'int fallocate(int, int, int64_t, int64_t)',
   posix_fadvise: 'int posix_fadvise(int, int64_t, int64_t, int)',
   eventfd: 'int eventfd(uint, int)',
-  memfd_create: 'int memfd_create(str, uint)',
   // sockets
   socket: 'int socket(int, int, int)',
   socketpair: 'int socketpair(int, int, int, void*)',
@@ -39,8 +39,8 @@ const prototypes = {
   connect: 'int connect(int, void*, uint)',
   recv: 'int64_t recv(int, uintptr_t, size_t, int)',
   send: 'int64_t send(int, uintptr_t, size_t, int)',
-  recvmsg: 'int64_t recvmsg(int, void*, int)',
-  sendmsg: 'int64_t sendmsg(int, void*, int)',
+  recvmsg: 'int64_t recvmsg(int, uintptr_t, int)',
+  sendmsg: 'int64_t sendmsg(int, uintptr_t, int)',
   shutdown: 'int shutdown(int, int)',
   getsockname: 'int getsockname(int, void*, void*)',
   getpeername: 'int getpeername(int, void*, void*)',
