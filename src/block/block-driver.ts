@@ -145,6 +145,36 @@ export type ImageDescription = Pick<
   'backing-filename' | 'full-backing-filename' | 'backing-filename-format' | 'format-specific'
 >;
 
+/** An internal snapshot, as it is told. Numbers of 64 bits come as they are in the image. */
+export interface InternalSnapshot {
+  readonly id: string;
+  readonly name: string;
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  readonly vmClockNanoseconds: bigint;
+  /** Bytes. */
+  readonly vmStateSize: bigint;
+  /** Undefined: nobody counted. */
+  readonly icount: bigint | undefined;
+}
+
+export type NewSnapshot = Omit<InternalSnapshot, 'id' | 'vmStateSize' | 'icount'>;
+
+/** Which snapshot is meant: the first one of this id, if one is given, and of this name, if one is given. */
+export interface SnapshotSelector {
+  readonly id: string | undefined;
+  readonly name: string | undefined;
+}
+
+/** What drivers can do whose images have internal snapshots. Throw IoError; ENOTSUP when this image cannot have any. */
+export interface InternalSnapshots<State> {
+  list(node: BlockNode<State>): readonly InternalSnapshot[];
+  /** The node is drained. Answers the id. */
+  create(node: BlockNode<State>, snapshot: NewSnapshot): Promise<string>;
+  /** The node is drained. May throw QmpError, too. */
+  delete(node: BlockNode<State>, selector: SnapshotSelector): Promise<void>;
+}
+
 export interface ImageState {
   readonly clusterSize: number;
   readonly isDirty: boolean;
@@ -245,6 +275,8 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
     wantZero: boolean,
   ): MaybePromise<BlockStatus>;
   truncate?(node: BlockNode<State>, length: number, options: TruncateOptions): MaybePromise<void>;
+
+  readonly internalSnapshots?: InternalSnapshots<State>;
 
   /** Permissions the node needs on a child, given what its own users have. Default: by kind, see permissions.ts. */
   childPermissions?(

@@ -57,6 +57,17 @@ export interface BackendOptions {
   readonly name?: string;
 }
 
+/** What a change to the graph may use while it is carried out. */
+export interface GraphAccess {
+  readonly log: Logger;
+  /** As `BlockGraph.find`. */
+  find(device: string | undefined, nodeName: string | undefined): BlockNode;
+  /** The open node of that name. */
+  lookUp(nodeName: string): BlockNode | undefined;
+  /** Closes a node that nobody uses. */
+  closeUnused(node: BlockNode): Promise<void>;
+}
+
 export class BlockGraph {
   /** For what happens to nodes and is nobody's answer. */
   readonly events: EventSink;
@@ -132,6 +143,18 @@ export class BlockGraph {
         },
         list,
       ),
+    );
+  }
+
+  /** Carries out a change of several parts; no other one happens meanwhile. */
+  change<T>(work: (access: GraphAccess) => Promise<T>): Promise<T> {
+    return this.#change(() =>
+      work({
+        log: this.#log,
+        find: (device, nodeName) => this.find(device, nodeName),
+        lookUp: (name) => this.lookUp(name),
+        closeUnused: (node) => this.#closeUnused(node),
+      }),
     );
   }
 

@@ -11,6 +11,7 @@ import { CHILD_DATA, CHILD_FILTERED, CHILD_METADATA } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { chainOf } from './block-status.ts';
 import { filenameOf } from './filename.ts';
+import { describedSnapshots, snapshotInfo } from './snapshot-internal.ts';
 
 /** One element of query-named-block-nodes; with `flat` without the images below. Throws IoError when a length is unknown. */
 export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): BlockDeviceInfo {
@@ -97,8 +98,14 @@ function imageInfo(node: BlockNode): ImageInfo {
     ...(state === undefined || state.clusterSize === 0
       ? {}
       : { 'cluster-size': state.clusterSize }),
+    ...snapshotsOf(node),
     ...node.driver.describeImage?.(node),
   };
+}
+
+function snapshotsOf(node: BlockNode): Pick<ImageInfo, 'snapshots'> {
+  const snapshots = describedSnapshots(node);
+  return snapshots.length === 0 ? {} : { snapshots: snapshots.map(snapshotInfo) };
 }
 
 /** Bytes that the node and the children holding its content take up. */

@@ -1,6 +1,8 @@
 // What a conformance case is: steps that are sent to a daemon, as plain values, and short builders for them. A case says
 // nothing about the right answer; that is what the reference says.
 
+import type { SmallQcow2 } from '../helpers/small-qcow2.ts';
+
 /** A daemon with its files, and the cases that are put to it one after the other. */
 export interface Group {
   readonly name: string;
@@ -47,6 +49,8 @@ export interface FileSetup {
   readonly length?: number;
   readonly fill?: readonly (readonly [offset: number, length: number, byte: number])[];
   readonly text?: string;
+  /** A small image of that kind instead. */
+  readonly qcow2?: SmallQcow2;
   readonly mode?: number;
   /** What to make instead of a regular file. */
   readonly kind?: 'directory' | 'fifo' | 'symlink';

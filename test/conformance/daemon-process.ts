@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { smallQcow2 } from '../helpers/small-qcow2.ts';
 import type { FileSetup } from './case.ts';
 import { QmpLink } from './qmp-link.ts';
 import type { Side } from './side.ts';
@@ -141,7 +142,7 @@ export function setUpFiles(directory: string, files: readonly FileSetup[]): void
 }
 
 function makeFile(path: string, file: FileSetup): void {
-  writeFileSync(path, file.text ?? '');
+  writeFileSync(path, file.qcow2 === undefined ? (file.text ?? '') : smallQcow2(file.qcow2));
   if (file.length !== undefined) truncateSync(path, file.length);
   const fd = openSync(path, 'r+');
   for (const [offset, length, byte] of file.fill ?? []) {

@@ -9,6 +9,7 @@ const rules: readonly (readonly [RegExp, string])[] = [
   [/(?:\/\S*\/|\b)(?:qemu|qmp)-storage-daemon(?=:| version)/g, '@PROGRAM@'],
   [/"seconds": \d+/g, '"seconds": 0'],
   [/"microseconds": \d+/g, '"microseconds": 0'],
+  [/"(date|vm-clock)-(n?sec)": \d+/g, '"$1-$2": 0'],
   [/(\\?"package\\?": \\?")[^"\\]*(\\?")/g, '$1@PACKAGE@$2'],
   [
     /\{"qemu": \{"micro": 22, "minor": 2, "major": 7\}, "package": "@PACKAGE@"\}/g,

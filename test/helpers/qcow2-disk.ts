@@ -3,7 +3,7 @@
 import type { IoBuffer } from '../../src/base/io-buffer.ts';
 import type { BlockBackend } from '../../src/block/block-backend.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../src/block/block-driver.ts';
-import type { BlockGraph } from '../../src/block/block-graph.ts';
+import type { BlockDrivers, BlockGraph } from '../../src/block/block-graph.ts';
 import type { BlockdevOptionsQcow2 } from '../../src/qapi/generated/types.ts';
 import { allocate } from '../../src/sys/memory.ts';
 import { testGraph } from '../unit/block/graph-fixture.ts';
@@ -14,12 +14,13 @@ export interface Opened {
   close(): Promise<void>;
 }
 
-/** Opens an image in a graph of its own. */
+/** Opens an image in a graph of its own. `drivers`: in place of the real ones, by name. */
 export async function openDisk(
   path: string,
   options: Partial<BlockdevOptionsQcow2> & { 'read-only'?: boolean } = {},
+  drivers: BlockDrivers = {},
 ): Promise<Opened> {
-  const graph = testGraph();
+  const graph = testGraph(undefined, drivers);
   const readOnly = options['read-only'] ?? false;
   const node = await graph.add({
     driver: 'qcow2',

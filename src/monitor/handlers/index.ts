@@ -9,6 +9,7 @@ import { controlHandlers } from './control.ts';
 import { dirtyBitmapHandlers } from './dirty-bitmap.ts';
 import { jobHandlers } from './job.ts';
 import { qomHandlers } from './qom.ts';
+import { transactionHandlers } from './transaction.ts';
 import { ownNbdServerHandlers } from './x-nbd-server.ts';
 import { ownTlsCredsHandlers } from './x-tls-creds.ts';
 
@@ -19,6 +20,7 @@ export const handlers = {
   ...blockCoreHandlers,
   ...dirtyBitmapHandlers,
   ...jobHandlers,
+  ...transactionHandlers,
   ...blockExportHandlers,
   ...ownNbdServerHandlers,
   ...ownTlsCredsHandlers,

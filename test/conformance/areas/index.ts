@@ -15,6 +15,7 @@ import { objects } from './objects.ts';
 import { parser } from './parser.ts';
 import { reopen } from './reopen.ts';
 import { session } from './session.ts';
+import { snapshots } from './snapshots.ts';
 import { tls } from './tls.ts';
 
 export const areas: readonly Area[] = [
@@ -32,5 +33,6 @@ export const areas: readonly Area[] = [
   directIo,
   dirtyBitmaps,
   bitmapExports,
+  snapshots,
   tls,
 ];

@@ -11,6 +11,7 @@ import { openImage } from './open.ts';
 import { read } from './read.ts';
 import { writeCaches } from './refcount.ts';
 import { truncate } from './resize.ts';
+import { createSnapshot, deleteSnapshot, listSnapshots } from './snapshot-changes.ts';
 import { imageStatus } from './status.ts';
 import { write } from './write.ts';
 import { discard, writeZeroes } from './zero.ts';
@@ -65,6 +66,12 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2> = {
   },
   blockStatus(node, offset, length) {
     return imageStatus(node.state, offset, length);
+  },
+
+  internalSnapshots: {
+    list: (node) => listSnapshots(node.state),
+    create: (node, snapshot) => createSnapshot(node.state, snapshot),
+    delete: (node, selector) => deleteSnapshot(node.state, selector),
   },
 
   imageInfo(node) {

@@ -26,6 +26,9 @@ export const AT_REFCOUNT_TABLE = 48;
 export const AT_INCOMPATIBLE = 72;
 export const AT_AUTOCLEAR = 88;
 
+/** Largest L1 table, bytes. */
+export const MAX_L1 = 32 * 1024 * 1024;
+
 export const MAGIC = 0x514649fb;
 const MIN_CLUSTER_BITS = 9;
 const MAX_CLUSTER_BITS = 21;

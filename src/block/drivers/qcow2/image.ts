@@ -66,9 +66,11 @@ export interface Qcow2Image {
   refcountTableOffset: number;
   readonly l2Cache: TableCache;
   readonly refcountCache: TableCache;
-  readonly snapshots: readonly Snapshot[];
-  readonly snapshotsOffset: number;
-  readonly snapshotsLength: number;
+  /** The table of internal snapshots as it is on disk. */
+  snapshots: readonly Snapshot[];
+  snapshotsOffset: number;
+  /** Bytes. */
+  snapshotsLength: number;
 
   /** As they are on disk; those of the node are newer. */
   bitmaps: BitmapList;

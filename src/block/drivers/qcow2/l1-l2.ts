@@ -63,6 +63,12 @@ export function tableOffset(view: DataView, at: number): number {
   return (view.getUint32(at) & OFFSET_HIGH) * WORD + ((view.getUint32(at + 4) & OFFSET_LOW) >>> 0);
 }
 
+/** Says whether the cluster or table of an entry of either table is used by this entry alone. */
+export function putCopied(view: DataView, at: number, copied: boolean): void {
+  const high = view.getUint32(at);
+  view.setUint32(at, copied ? (high | COPIED) >>> 0 : high & 0x7fffffff);
+}
+
 export function isCopied(view: DataView, at: number): boolean {
   return (view.getUint32(at) & COPIED) !== 0;
 }

@@ -31,6 +31,7 @@ import {
   decodeHeader,
   HEADER_LENGTH,
   type Header,
+  MAX_L1,
 } from './header.ts';
 import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
 import { rewriteHeader } from './header-rewrite.ts';
@@ -42,7 +43,6 @@ import { checkOverlap } from './overlap.ts';
 import { MAX_SNAPSHOTS, readSnapshots, SNAPSHOT_HEADER } from './snapshot.ts';
 import { TableCache } from './table-cache.ts';
 
-const MAX_L1 = 32 * 1024 * 1024;
 const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
 const MAX_BACKING_NAME = 1023;
 /** Subclusters of a cluster with extended L2 entries. */
@@ -90,7 +90,11 @@ export async function openImage(
   const backingFilename = backingName(header, firstCluster);
   const { snapshots, length: snapshotsLength } = await readSnapshots(
     file,
-    { offset: header.snapshotsOffset, count: header.snapshotCount },
+    {
+      offset: header.snapshotsOffset,
+      count: header.snapshotCount,
+      diskSize: header.size - (header.size % SECTOR),
+    },
     context.allocate,
   );
   const bitmaps = await readBitmapList(file, extensions.bitmaps, {

@@ -8,6 +8,7 @@ import { SECTOR } from '../../block-node.ts';
 import { LARGEST_BOUNCE } from '../../bounce-pool.ts';
 import { checkResizable } from './bitmaps.ts';
 import { checkUsable } from './corruption.ts';
+import { MAX_L1 } from './header.ts';
 import { writeL1Place, writeSize } from './header-update.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
@@ -15,8 +16,6 @@ import { metadataOf } from './overlap.ts';
 import { freeClusters } from './refcount.ts';
 import { write } from './write.ts';
 import { drop, writeZeroes } from './zero.ts';
-
-const MAX_L1 = 32 * 1024 * 1024;
 
 /** Throws QmpError or IoError. */
 export async function truncate(
