@@ -33,6 +33,8 @@ export class BlockBackend {
   readonly node: BlockNode;
   /** Every write and write of zeroes carries FUA. */
   writethrough = false;
+  /** Writes may go beyond the end, and make the node longer: for whoever makes an image. */
+  writesBeyondEnd = false;
   /** Called after the node's length changed. Must not throw. */
   onResize: () => void = () => {};
   /** Called when a drained section begins (true) and ends (not nested): requests meanwhile wait. Must not throw. */
@@ -107,7 +109,7 @@ export class BlockBackend {
     if (this.#drained > 0) {
       return this.#whenUndrained(() => this.write(offset, length, from, at, flags));
     }
-    this.#checkBounds(offset, length, 'write');
+    if (!this.writesBeyondEnd) this.#checkBounds(offset, length, 'write');
     this.#checkWrite(offset);
     return write(this.node, offset, length, from, at, this.writethrough ? flags | FUA : flags);
   }

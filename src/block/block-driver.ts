@@ -125,11 +125,15 @@ export interface TruncateOptions {
 /** What a driver may use while it makes an image. */
 export interface CreateContext {
   readonly log: Logger;
+  /** Page-aligned memory. */
+  readonly allocate: (length: number) => IoBuffer;
+  /** The node of that name. Throws QmpError. */
+  find(reference: string): BlockNode;
   /**
    * Opens or finds what `reference` names and takes hold of it; the caller releases the handle, and with it a node that was
-   * made for it. Throws QmpError.
+   * made for it. One that is there already is answered at once. Throws or rejects QmpError.
    */
-  openBackend(reference: BlockdevRef, pair: PermissionPair): Promise<BlockBackend>;
+  openBackend(reference: BlockdevRef, pair: PermissionPair): MaybePromise<BlockBackend>;
 }
 
 /** A reopening that a driver has prepared. Exactly one of the two is called. */

@@ -190,6 +190,8 @@ export class BlockGraph {
     if (driver.create === undefined) throw new QmpError('Driver does not support blockdev-create');
     const context: CreateContext = {
       log: this.#log,
+      allocate: this.#environment.allocate,
+      find: (reference) => this.find(reference, reference),
       openBackend: (reference, pair) => this.#openBackend(reference, pair),
     };
     return () => driver.create?.(options as never, context);
@@ -221,12 +223,10 @@ export class BlockGraph {
     });
   }
 
-  #openBackend(reference: BlockdevRef, pair: PermissionPair): Promise<BlockBackend> {
+  #openBackend(reference: BlockdevRef, pair: PermissionPair): MaybePromise<BlockBackend> {
+    if (typeof reference === 'string') return this.backend(this.find(reference, reference), pair);
     return this.#change(async () => {
-      const node =
-        typeof reference === 'string'
-          ? this.find(reference, reference)
-          : await openNode(this.#environment, reference, rootDefaults);
+      const node = await openNode(this.#environment, reference, rootDefaults);
       try {
         return this.backend(node, pair);
       } catch (error) {

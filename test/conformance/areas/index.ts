@@ -13,6 +13,7 @@ import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
 import { objects } from './objects.ts';
 import { parser } from './parser.ts';
+import { qcow2Create } from './qcow2-create.ts';
 import { reopen } from './reopen.ts';
 import { session } from './session.ts';
 import { snapshots } from './snapshots.ts';
@@ -24,6 +25,7 @@ export const areas: readonly Area[] = [
   exports,
   blockdev,
   jobs,
+  qcow2Create,
   reopen,
   chardev,
   objects,

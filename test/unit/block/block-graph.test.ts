@@ -68,7 +68,7 @@ describe('BlockGraph.imageMaker', () => {
         const pair = { perm: PERM_WRITE, shared: PERM_CONSISTENT_READ };
         const backend = await context.openBackend(file, pair);
         seen.push(...names());
-        await expect(context.openBackend(backend.node.nodeName, pair)).rejects.toThrow('conflict');
+        expect(() => context.openBackend(backend.node.nodeName, pair)).toThrow('conflict');
         await backend.release();
       },
     };

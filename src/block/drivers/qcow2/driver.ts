@@ -1,10 +1,14 @@
 // The qcow2 format, https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.txt: the table of its functions.
 
-import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
+import type {
+  BlockdevCreateOptionsQcow2,
+  BlockdevOptionsQcow2,
+} from '../../../qapi/generated/types.ts';
 import { type BlockDriver, ZERO_WRITE } from '../../block-driver.ts';
 import { checkCanStore, removeStoredBitmap } from './bitmaps.ts';
 import { backingOverridden } from './children.ts';
 import { closeImage } from './close.ts';
+import { createImage } from './create.ts';
 import { describeImage, imageState } from './description.ts';
 import type { Qcow2Image } from './image.ts';
 import { openImage } from './open.ts';
@@ -16,7 +20,7 @@ import { imageStatus } from './status.ts';
 import { write } from './write.ts';
 import { discard, writeZeroes } from './zero.ts';
 
-export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2> = {
+export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2, BlockdevCreateOptionsQcow2> = {
   name: 'qcow2',
   kind: 'format',
   supportsBacking: true,
@@ -35,6 +39,10 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2> = {
   },
   removeStoredBitmap(node, name) {
     return removeStoredBitmap(node.state, name);
+  },
+
+  create(options, context) {
+    return createImage(options, context);
   },
 
   length(node) {

@@ -30,8 +30,10 @@ export const AT_AUTOCLEAR = 88;
 export const MAX_L1 = 32 * 1024 * 1024;
 
 export const MAGIC = 0x514649fb;
-const MIN_CLUSTER_BITS = 9;
-const MAX_CLUSTER_BITS = 21;
+export const MIN_CLUSTER_BITS = 9;
+export const MAX_CLUSTER_BITS = 21;
+/** Longest name of a backing file, bytes. */
+export const MAX_BACKING_NAME = 1023;
 export const V2_LENGTH = 72;
 const V3_LENGTH = 104;
 const AT_COMPRESSION_TYPE = 104;

@@ -31,6 +31,7 @@ import {
   decodeHeader,
   HEADER_LENGTH,
   type Header,
+  MAX_BACKING_NAME,
   MAX_L1,
 } from './header.ts';
 import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
@@ -44,7 +45,6 @@ import { MAX_SNAPSHOTS, readSnapshots, SNAPSHOT_HEADER } from './snapshot.ts';
 import { TableCache } from './table-cache.ts';
 
 const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
-const MAX_BACKING_NAME = 1023;
 /** Subclusters of a cluster with extended L2 entries. */
 const SUBCLUSTERS = 32;
 const SMALLEST_SUBCLUSTER = 512;

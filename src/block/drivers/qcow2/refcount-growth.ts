@@ -21,6 +21,12 @@ export async function createBlock(image: Qcow2Image, index: number): Promise<voi
   await placeBlocks(image, { index, blocks: 1, clusters: 0 });
 }
 
+/** Makes the table long enough for `entries` blocks. */
+export async function lengthenTable(image: Qcow2Image, entries: number): Promise<void> {
+  const { refcountTableEntries: before } = image;
+  if (entries > before) await growTable(image, before, entries - before);
+}
+
 /** Takes clusters behind everything that is counted so far: for tables that are too long to fit anywhere else. */
 export async function appendClusters(image: Qcow2Image, clusters: number): Promise<ClusterRun> {
   const { refcountsPerBlock } = image.geometry;

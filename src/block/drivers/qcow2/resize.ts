@@ -8,12 +8,16 @@ import { SECTOR } from '../../block-node.ts';
 import { LARGEST_BOUNCE } from '../../bounce-pool.ts';
 import { checkResizable } from './bitmaps.ts';
 import { checkUsable } from './corruption.ts';
+import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
 import { MAX_L1 } from './header.ts';
 import { writeL1Place, writeSize } from './header-update.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import { metadataOf } from './overlap.ts';
+import { preallocate } from './preallocate.ts';
 import { freeClusters } from './refcount.ts';
+import { saying } from './saying.ts';
+import { shrinkFile, shrinkL1, shrinkRefcounts } from './shrink.ts';
 import { write } from './write.ts';
 import { drop, writeZeroes } from './zero.ts';
 
@@ -24,34 +28,68 @@ export async function truncate(
   options: TruncateOptions,
 ): Promise<void> {
   checkUsable(image);
-  const { version, clusterSize, l2Coverage } = image.geometry;
-  if (options.prealloc !== 'off') {
-    throw new QmpError(`Unsupported preallocation mode '${options.prealloc}'`);
-  }
+  const { version } = image.geometry;
   if (length % SECTOR !== 0) throw new QmpError(`The new size must be a multiple of ${SECTOR}`);
   if (version < 3 && image.snapshots.length > 0) {
     throw new QmpError("Can't resize a v2 image which has snapshots");
   }
   checkResizable(image);
-  const oldLength = image.size;
-  if (length < oldLength) {
-    await drop(image, Math.ceil(length / clusterSize) * clusterSize, oldLength);
-    await image.lock.run(async () => {
+  if (length < image.size) await shrink(image, length, options);
+  else await grow(image, length, options);
+}
+
+async function shrink(image: Qcow2Image, length: number, options: TruncateOptions): Promise<void> {
+  const { clusterSize, l2Coverage } = image.geometry;
+  if (options.prealloc !== 'off') {
+    throw new QmpError("Preallocation can't be used for shrinking an image");
+  }
+  await saying('Failed to discard cropped clusters', () =>
+    drop(image, Math.ceil(length / clusterSize) * clusterSize, image.size),
+  );
+  await image.lock.run(async () => {
+    await saying('Failed to reduce the number of L2 tables', () =>
+      shrinkL1(image, Math.ceil(length / l2Coverage)),
+    );
+    await saying('Failed to discard unused refblocks', () => shrinkRefcounts(image));
+    await shrinkFile(image);
+    await resizeDataFile(image, length, options);
+    await saying('Failed to update the image size', async () => {
       // The clusters are gone before the disk is shorter.
       await image.l2Cache.flush();
       await writeSize(image, length);
     });
-    return;
-  }
+  });
+}
+
+async function grow(image: Qcow2Image, length: number, options: TruncateOptions): Promise<void> {
+  const { l2Coverage, hasDataFile } = image.geometry;
+  const before = image.size;
+  // The tables of an image with a raw data file show all of it.
+  const isRaw = hasDataFile && (image.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n;
+  const prealloc = isRaw && options.prealloc === 'off' ? 'metadata' : options.prealloc;
   await image.lock.run(async () => {
     const entries = Math.ceil(length / l2Coverage);
     if (entries > image.l1Entries) await growL1(image, entries);
+    if (prealloc === 'off') await resizeDataFile(image, length, options);
+    else await preallocate(image, before, length, prealloc);
   });
-  if ((options.flags & ZERO_WRITE) !== 0) await zero(image, oldLength, length);
-  await image.lock.run(async () => {
-    await image.l2Cache.flush();
-    await writeSize(image, length);
-  });
+  if ((options.flags & ZERO_WRITE) !== 0) await zero(image, before, length);
+  await image.lock.run(() =>
+    saying('Failed to update the image size', async () => {
+      await image.l2Cache.flush();
+      await writeSize(image, length);
+    }),
+  );
+}
+
+/** An external data file is as long as the disk. */
+async function resizeDataFile(
+  image: Qcow2Image,
+  length: number,
+  { exact }: TruncateOptions,
+): Promise<void> {
+  if (!image.geometry.hasDataFile) return;
+  await image.dataFile.truncate(length, { exact, prealloc: 'off', flags: 0 });
 }
 
 /** Makes a larger L1 table somewhere else. The lock is held. */
@@ -66,7 +104,7 @@ async function growL1(image: Qcow2Image, entries: number): Promise<void> {
     const table = image.allocate(count * clusterSize);
     image.l1.bytes.copy(table.bytes, 0, 0, image.l1Entries * 8);
     const offset = first * clusterSize;
-    await image.file.write(offset, count * clusterSize, table, 0);
+    await image.file.write(offset, bytes, table, 0);
     await image.file.flush();
     await writeL1Place(image, { offset, entries });
     const old = {

@@ -26,7 +26,10 @@ function openDescriptorsOf(path: string): number {
 }
 
 describe('file: create', () => {
-  const context = { log: silentLogger, openBackend: () => Promise.reject(new Error('not used')) };
+  const unused = (): never => {
+    throw new Error('not used');
+  };
+  const context = { log: silentLogger, allocate: unused, find: unused, openBackend: unused };
   const create = (options: Omit<BlockdevCreateOptionsFile, 'filename'>, filename: string) =>
     file.create?.({ filename, ...options }, context);
 
