@@ -136,11 +136,14 @@ export interface CreateContext {
   openBackend(reference: BlockdevRef, pair: PermissionPair): MaybePromise<BlockBackend>;
 }
 
-/** A reopening that a driver has prepared. Exactly one of the two is called. */
+/** A reopening that a driver has prepared. Exactly one of `commit` and `abort` is called. */
 export interface ReopenStep {
   /** It happens; settings, permissions and children are the new ones. Must not fail. */
   commit(): void;
-  abort?(): void;
+  /** All nodes of the list have it behind them. Must not fail. */
+  afterCommit?(): MaybePromise<void>;
+  /** Must not fail. */
+  abort?(): MaybePromise<void>;
 }
 
 /** What a format tells of an image in query-named-block-nodes, besides its state. */

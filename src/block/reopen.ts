@@ -173,7 +173,7 @@ async function flushAll(queue: ReadonlyMap<BlockNode, Entry>): Promise<void> {
 /** The change as it is made: what can be undone of it, and what is still to come. */
 class Change {
   readonly #environment: ReopenEnvironment;
-  readonly #undo: (() => void)[] = [];
+  readonly #undo: (() => void | Promise<void>)[] = [];
   readonly #steps: ReopenStep[] = [];
   /** Children that were replaced. */
   readonly #old: BlockNode[] = [];
@@ -190,11 +190,12 @@ class Change {
       for (const entry of entries) this.#applySettings(entry);
       refreshPermissions([...entries.map(({ node }) => node), ...this.#old], wereReadOnly);
     } catch (error) {
-      for (const step of this.#undo.toReversed()) step();
+      for (const step of this.#undo.toReversed()) await step();
       throw error;
     }
     for (const step of this.#steps.toReversed()) step.commit();
     for (const entry of entries.toReversed()) settle(entry);
+    for (const step of this.#steps.toReversed()) await step.afterCommit?.();
     return this.#old;
   }
 
@@ -209,7 +210,7 @@ class Change {
     checkDetectZeroes(options, settings);
     await this.#prepareDriver(node, options, left);
     for (const name of driver.mutableOptions ?? []) delete left[name];
-    if (driver.supportsBacking === true && entry.backingMissing && node.backing !== undefined) {
+    if (entry.backingMissing && hasBacking(node)) {
       throw new QmpError(`backing is missing for '${node.nodeName}'`);
     }
     for (const name of ['backing', 'file'] as const) {
@@ -248,10 +249,17 @@ class Change {
   #applySettings({ node, settings, options }: Entry): void {
     const { readOnly, autoReadOnly, cacheDirect, cacheNoFlush, unmap, detectZeroes } = node;
     const old = { readOnly, autoReadOnly, cacheDirect, cacheNoFlush, unmap, detectZeroes };
-    this.#undo.push(() => Object.assign(node, old));
+    this.#undo.push(() => void Object.assign(node, old));
     const { forceShare: _, ...changed } = settings;
     Object.assign(node, changed, { detectZeroes: options['detect-zeroes'] ?? 'off' });
   }
+}
+
+/** It has a backing file, or its image names one. */
+function hasBacking(node: BlockNode): boolean {
+  const { driver, backing } = node;
+  if (driver.supportsBacking !== true) return false;
+  return backing !== undefined || driver.describeImage?.(node)['backing-filename'] !== undefined;
 }
 
 /** An option that was given and is not any more would have to take its default. */

@@ -219,14 +219,18 @@ describe('BlockGraph.reopen', () => {
     const told: string[] = [];
     const driver = {
       ...memoryDisk({ size: 512 }).driver,
-      reopen: () => ({ commit: () => told.push('commit'), abort: () => told.push('abort') }),
+      reopen: () => ({
+        commit: () => void told.push('commit'),
+        afterCommit: () => void told.push('after'),
+        abort: () => void told.push('abort'),
+      }),
     };
     graph = testGraph(driver);
     await graph.add({ driver: 'null-aio', 'node-name': 'm' });
     const options: BlockdevOptions = { driver: 'null-aio', 'node-name': 'm' };
     await expect(graph.reopen([{ ...options, size: 5 }])).rejects.toThrow('Cannot change');
     await graph.reopen([options]);
-    expect(told).toEqual(['abort', 'commit']);
+    expect(told).toEqual(['abort', 'commit', 'after']);
   });
 });
 

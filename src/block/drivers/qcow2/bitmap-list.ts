@@ -52,6 +52,17 @@ export async function readBitmapList(
   return { offset, length, bitmaps: decodeDirectory(bytes, { count, clusterSize, size }) };
 }
 
+/** Reads the directory of an image that is open once more. */
+export function rereadBitmapList(image: Qcow2Image): Promise<BitmapList> {
+  const { offset, length, bitmaps } = image.bitmaps;
+  const extension = { count: bitmaps.length, directoryOffset: offset, directoryLength: length };
+  return readBitmapList(image.file, extension, {
+    clusterSize: image.geometry.clusterSize,
+    size: image.size,
+    allocate: image.allocate,
+  });
+}
+
 /** Writes new flags into the directory where it is. Throws IoError. */
 export async function updateInPlace(
   image: Qcow2Image,

@@ -4,6 +4,7 @@
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import { DirtyBitmap, findDirtyBitmap } from '../../dirty-bitmap.ts';
+import { filenameOf } from '../../filename.ts';
 import {
   explained,
   freeContent,
@@ -19,7 +20,7 @@ import {
   MAX_GRANULARITY_BITS,
   type StoredBitmap,
 } from './bitmap-directory.ts';
-import { replaceList, updateInPlace } from './bitmap-list.ts';
+import { replaceList, rereadBitmapList, updateInPlace } from './bitmap-list.ts';
 import { MAX_BITMAP_DIRECTORY, MAX_BITMAPS } from './header-extensions.ts';
 import type { Qcow2Image, Qcow2Node } from './image.ts';
 import { freeClusters } from './refcount.ts';
@@ -62,16 +63,20 @@ async function markInUse(image: Qcow2Image): Promise<void> {
 
 /** The node is writable again: so are its bitmaps. Throws QmpError: they are as they were, and so nothing can be written. */
 export async function bitmapsToReadWrite(image: Qcow2Image): Promise<void> {
-  const { node, bitmaps: list } = image;
-  if (list.bitmaps.length === 0) return;
+  if (image.bitmaps.bitmaps.length === 0) return;
+  const { node } = image;
+  // It may lie in another file by now.
+  const list = await rereadBitmapList(image);
+  image.bitmaps = list;
+  const filename = filenameOf(node);
   for (const { name, inUse } of list.bitmaps) {
     const bitmap = findDirtyBitmap(node, name);
     if (bitmap === undefined) {
-      throw new QmpError(`Unexpected bitmap '${name}' in image '${node.nodeName}'`);
+      throw new QmpError(`Unexpected bitmap '${name}' in image '${filename}'`);
     }
     if (!inUse && !bitmap.readOnly) {
       throw new QmpError(
-        `Corruption: bitmap '${name}' is not marked IN_USE in the image and not marked readonly in RAM`,
+        `Corruption: bitmap '${name}' is not marked IN_USE in the image '${filename}' and not marked readonly in RAM`,
       );
     }
   }

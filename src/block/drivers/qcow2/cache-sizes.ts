@@ -2,7 +2,6 @@
 
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
-import type { Header } from './header.ts';
 import type { Geometry } from './image.ts';
 
 const DEFAULT_L2_CACHE = 32 * 1024 * 1024;
@@ -27,7 +26,7 @@ export interface CacheSizes {
 /** Throws QmpError when the options contradict each other or are out of range. */
 export function cacheSizes(
   options: BlockdevOptionsQcow2,
-  header: Header,
+  { size: length }: { readonly size: number },
   geometry: Omit<Geometry, 'sliceSize'>,
 ): CacheSizes {
   const { clusterSize, l2EntrySize } = geometry;
@@ -35,7 +34,7 @@ export function cacheSizes(
   const l2Given = size(options, 'l2-cache-size');
   const refcountGiven = size(options, 'refcount-cache-size');
   const sliceGiven = size(options, 'l2-cache-entry-size');
-  const clusters = Math.ceil(header.size / clusterSize);
+  const clusters = Math.ceil(length / clusterSize);
   const largest = Math.ceil((clusters * l2EntrySize) / clusterSize) * clusterSize;
   const minRefcount = MIN_REFCOUNT_BLOCKS * clusterSize;
   let l2 = Math.min(largest, l2Given ?? DEFAULT_L2_CACHE);

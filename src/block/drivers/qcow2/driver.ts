@@ -14,6 +14,7 @@ import type { Qcow2Image } from './image.ts';
 import { openImage } from './open.ts';
 import { read } from './read.ts';
 import { writeCaches } from './refcount.ts';
+import { mutableOptions, reopenImage } from './reopen.ts';
 import { truncate } from './resize.ts';
 import { createSnapshot, deleteSnapshot, listSnapshots } from './snapshot-changes.ts';
 import { imageStatus } from './status.ts';
@@ -30,6 +31,10 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2, BlockdevCreate
     node.supportedTruncateFlags = ZERO_WRITE;
     return openImage(node, options, context);
   },
+  reopen(node, options) {
+    return reopenImage(node.state, options);
+  },
+  mutableOptions,
   close(node) {
     return closeImage(node.state);
   },

@@ -49,7 +49,7 @@ export interface Qcow2Image {
   readonly node: BlockNode;
   readonly log: Logger;
   readonly allocate: (length: number) => IoBuffer;
-  readonly geometry: Geometry;
+  geometry: Geometry;
   /** Metadata, and data unless there is an external data file. */
   readonly file: BlockChild;
   readonly dataFile: BlockChild;
@@ -64,8 +64,8 @@ export interface Qcow2Image {
   refcountTable: IoBuffer;
   refcountTableEntries: number;
   refcountTableOffset: number;
-  readonly l2Cache: TableCache;
-  readonly refcountCache: TableCache;
+  l2Cache: TableCache;
+  refcountCache: TableCache;
   /** The table of internal snapshots as it is on disk. */
   snapshots: readonly Snapshot[];
   snapshotsOffset: number;

@@ -12,6 +12,7 @@ import { SECTOR } from '../../block-node.ts';
 import { readBitmapList } from './bitmap-list.ts';
 import { loadBitmaps } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
+import { cleanEvery, makeCaches } from './caches.ts';
 import { openBacking, openDataFile } from './children.ts';
 import { type Decompress, decompressor } from './compression.ts';
 import {
@@ -40,9 +41,7 @@ import { writeAutoclear } from './header-update.ts';
 import type { Geometry, Qcow2Image, Qcow2Node } from './image.ts';
 import { emptyEntry } from './l1-l2.ts';
 import { emptyMapping } from './mapping.ts';
-import { checkOverlap } from './overlap.ts';
 import { MAX_SNAPSHOTS, readSnapshots, SNAPSHOT_HEADER } from './snapshot.ts';
-import { TableCache } from './table-cache.ts';
 
 const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
 /** Subclusters of a cluster with extended L2 entries. */
@@ -63,16 +62,16 @@ export async function openImage(
   const firstCluster = await readFirstCluster(file, header, context);
   checkFeatures(node, header, firstCluster);
   checkHeader(header);
-  const sizes = cacheSizes(options, header, layoutOf(header));
-  const geometry: Geometry = { ...layoutOf(header), sliceSize: sizes.l2EntrySize };
-  checkTables(header, geometry);
+  const layout = layoutOf(header);
+  const sizes = cacheSizes(options, header, layout);
+  checkTables(header, layout);
 
   const l1 = await readTable(file, context, {
     offset: header.l1TableOffset,
     length: header.l1Size * 8,
     what: 'L1 table',
   });
-  const refcountTableLength = header.refcountTableClusters * geometry.clusterSize;
+  const refcountTableLength = header.refcountTableClusters * layout.clusterSize;
   const refcountTable = await readTable(file, context, {
     offset: header.refcountTableOffset,
     length: refcountTableLength,
@@ -98,31 +97,19 @@ export async function openImage(
     context.allocate,
   );
   const bitmaps = await readBitmapList(file, extensions.bitmaps, {
-    clusterSize: geometry.clusterSize,
+    clusterSize: layout.clusterSize,
     size: header.size - (header.size % SECTOR),
     allocate: context.allocate,
   });
 
-  const flushFiles = async (): Promise<void> => {
-    if (dataFile !== file) await dataFile.flush();
-    await file.flush();
-  };
-  const cache = (tableSize: number, capacity: number, kind: 'active L2 table' | 'refcount block') =>
-    new TableCache({
-      file,
-      flushFiles,
-      tableSize,
-      capacity,
-      allocate: context.allocate,
-      checkPlace: (offset, length) => checkOverlap(image, offset, length, kind),
-    });
+  const parts = { file, dataFile, allocate: context.allocate, geometry: layout };
   const image: Qcow2Image = {
     node,
     log: context.log,
     allocate: context.allocate,
-    geometry,
     file,
     dataFile,
+    ...makeCaches(parts, sizes, () => image),
     size: header.size - (header.size % SECTOR),
     l1,
     l1Entries: header.l1Size,
@@ -130,8 +117,6 @@ export async function openImage(
     refcountTable,
     refcountTableEntries: refcountTableLength / 8,
     refcountTableOffset: header.refcountTableOffset,
-    l2Cache: cache(geometry.sliceSize, sizes.l2Capacity, 'active L2 table'),
-    refcountCache: cache(geometry.clusterSize, sizes.refcountCapacity, 'refcount block'),
     snapshots,
     snapshotsOffset: header.snapshotsOffset,
     snapshotsLength,
@@ -167,7 +152,7 @@ export async function openImage(
   await loadBitmaps(image);
   await prepareToWrite(image, extensions);
   await openBacking(image, options.backing, context);
-  if (sizes.cleanInterval > 0) image.cleanTimer = cleanEvery(image, sizes.cleanInterval);
+  cleanEvery(image, sizes.cleanInterval);
   return image;
 }
 
@@ -233,7 +218,7 @@ function checkHeader(header: Header): void {
   }
 }
 
-function checkTables(header: Header, geometry: Geometry): void {
+function checkTables(header: Header, geometry: Omit<Geometry, 'sliceSize'>): void {
   const { clusterSize } = geometry;
   checkTable(
     {
@@ -371,15 +356,4 @@ async function prepareToWrite(
   if ((image.incompatible & INCOMPAT_DIRTY) !== 0n) {
     throw new QmpError('Could not repair dirty image: Operation not supported');
   }
-}
-
-function cleanEvery(image: Qcow2Image, seconds: number): NodeJS.Timeout {
-  const clean = (): void => {
-    // Who holds the lock may be about to use a table.
-    if (image.lock.held) return;
-    image.l2Cache.clean();
-    image.refcountCache.clean();
-  };
-  // Longer than a timer can wait is as good as never.
-  return setInterval(clean, Math.min(seconds * 1000, 2 ** 31 - 1)).unref();
 }

@@ -1,0 +1,56 @@
+// The caches of an image's tables, made to size: when it is opened, and again when its options change.
+
+import type { CacheSizes } from './cache-sizes.ts';
+import type { Geometry, Qcow2Image } from './image.ts';
+import { checkOverlap } from './overlap.ts';
+import { TableCache } from './table-cache.ts';
+
+/** What of an image depends on how large its caches are. */
+export type Caches = Pick<Qcow2Image, 'l2Cache' | 'refcountCache'> & {
+  readonly geometry: Geometry;
+};
+
+/** Empty caches for the image that `image` answers once it is there. */
+export function makeCaches(
+  parts: Pick<Qcow2Image, 'file' | 'dataFile' | 'allocate'> & {
+    readonly geometry: Omit<Geometry, 'sliceSize'>;
+  },
+  sizes: CacheSizes,
+  image: () => Qcow2Image,
+): Caches {
+  const { file, dataFile, allocate } = parts;
+  const geometry = { ...parts.geometry, sliceSize: sizes.l2EntrySize };
+  const flushFiles = async (): Promise<void> => {
+    if (dataFile !== file) await dataFile.flush();
+    await file.flush();
+  };
+  const cache = (tableSize: number, capacity: number, kind: 'active L2 table' | 'refcount block') =>
+    new TableCache({
+      file,
+      flushFiles,
+      tableSize,
+      capacity,
+      allocate,
+      checkPlace: (offset, length) => checkOverlap(image(), offset, length, kind),
+    });
+  return {
+    geometry,
+    l2Cache: cache(geometry.sliceSize, sizes.l2Capacity, 'active L2 table'),
+    refcountCache: cache(geometry.clusterSize, sizes.refcountCapacity, 'refcount block'),
+  };
+}
+
+/** Gives back memory of tables that are not used, every so many seconds; 0 for never. */
+export function cleanEvery(image: Qcow2Image, seconds: number): void {
+  clearInterval(image.cleanTimer);
+  image.cleanTimer = undefined;
+  if (seconds === 0) return;
+  const clean = (): void => {
+    // Who holds the lock may be about to use a table.
+    if (image.lock.held) return;
+    image.l2Cache.clean();
+    image.refcountCache.clean();
+  };
+  // Longer than a timer can wait is as good as never.
+  image.cleanTimer = setInterval(clean, Math.min(seconds * 1000, 2 ** 31 - 1)).unref();
+}

@@ -1,0 +1,104 @@
+// New options for an image that is open: caches of other sizes, and what becomes of its bitmaps when it stops or starts to be
+// writable. Requests are held back meanwhile.
+
+import { errno, strerror } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import { QmpError } from '../../../qapi/errors.ts';
+import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
+import type { ReopenStep } from '../../block-driver.ts';
+import { filenameOf } from '../../filename.ts';
+import { explained } from './bitmap-content.ts';
+import { bitmapsToReadOnly, bitmapsToReadWrite } from './bitmaps.ts';
+import { cacheSizes } from './cache-sizes.ts';
+import { cleanEvery, makeCaches } from './caches.ts';
+import { AUTOCLEAR_KNOWN, INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from './features.ts';
+import { writeAutoclear } from './header-update.ts';
+import type { Qcow2Image } from './image.ts';
+import { settle, writeCaches } from './refcount.ts';
+
+/** Options that take effect, or may be left out, in a reopening. */
+export const mutableOptions = [
+  'cache-size',
+  'l2-cache-size',
+  'l2-cache-entry-size',
+  'refcount-cache-size',
+  'cache-clean-interval',
+] as const;
+
+/** Throws QmpError to refuse; everything is as before then. */
+export async function reopenImage(
+  image: Qcow2Image,
+  options: BlockdevOptionsQcow2 & { readonly 'read-only'?: boolean },
+): Promise<ReopenStep> {
+  if (image.unusable) throw new QmpError(strerror(errno.ENOMEDIUM));
+  const { node } = image;
+  const readOnly = options['read-only'] === true;
+  const sizes = cacheSizes(options, image, image.geometry);
+  await flushCaches(image);
+  if (node.readOnly && !readOnly) refuseUnsound(image);
+  const caches = makeCaches(image, sizes, () => image);
+  if (readOnly) await becomeReadOnly(image);
+  return {
+    commit() {
+      Object.assign(image, caches);
+      cleanEvery(image, sizes.cleanInterval);
+    },
+    async afterCommit() {
+      if (!readOnly) await becomeWritable(image);
+    },
+    async abort() {
+      if (readOnly && !node.readOnly) await becomeWritable(image);
+    },
+  };
+}
+
+async function flushCaches(image: Qcow2Image): Promise<void> {
+  await image.lock.run(async () => {
+    await explained(async () => {
+      await settle(image);
+      await image.l2Cache.flush();
+    }, 'Failed to flush the L2 table cache');
+    await explained(() => image.refcountCache.flush(), 'Failed to flush the refcount block cache');
+  });
+}
+
+/** The reference would write to such an image, though it would not have opened it for that. */
+function refuseUnsound({ incompatible }: Qcow2Image): void {
+  if ((incompatible & INCOMPAT_CORRUPT) !== 0n) {
+    throw new QmpError('qcow2: Image is corrupt; cannot be opened read/write');
+  }
+  if ((incompatible & INCOMPAT_DIRTY) !== 0n) {
+    throw new QmpError('Could not repair dirty image: Operation not supported');
+  }
+}
+
+/** All that is only in memory goes to the image. */
+async function becomeReadOnly(image: Qcow2Image): Promise<void> {
+  await bitmapsToReadOnly(image);
+  if (image.node.readOnly) return;
+  try {
+    await writeCaches(image);
+    await image.file.flush();
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    const name = filenameOf(image.node);
+    throw new QmpError(`failed while preparing to reopen image '${name}'`, { cause: error });
+  }
+}
+
+/** It is too late to refuse: bitmaps that cannot follow stay as they are, and so nothing can be written. */
+async function becomeWritable(image: Qcow2Image): Promise<void> {
+  const { node, log } = image;
+  try {
+    await bitmapsToReadWrite(image);
+    const kept = image.autoclear & AUTOCLEAR_KNOWN;
+    if (kept !== image.autoclear) await writeAutoclear(image, kept);
+  } catch (error) {
+    log.error(`${node.nodeName}: Failed to make dirty bitmaps writable: ${messageOf(error)}`);
+  }
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof IoError) return error.reason;
+  return error instanceof Error ? error.message : String(error);
+}
