@@ -5,6 +5,7 @@
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
+import type { ObjectLookup } from '../object/user-object.ts';
 import type {
   BlockdevDriver,
   BlockdevRef,
@@ -104,6 +105,7 @@ export interface OpenContext {
   readonly log: Logger;
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
+  readonly objects: ObjectLookup;
   /** Page-aligned memory, for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /**
@@ -230,6 +232,8 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   reopen?(node: BlockNode<State>, options: Options): MaybePromise<ReopenStep>;
   /** Options that reopening may change or leave out: all that `reopen` heeds, as flat names (`overlap-check.template`). */
   readonly mutableOptions?: readonly string[];
+  /** Options that `reopen` heeds and that reopening may change, but not leave out. */
+  readonly changeableOptions?: readonly string[];
 
   /** Throws QmpError unless a new dirty bitmap can be kept in the image; without it none can. */
   checkCanStoreBitmap?(node: BlockNode<State>, name: string, granularity: number): void;
@@ -238,6 +242,12 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
 
   /** Length in bytes; the graph rounds it up to 512. Throws IoError. */
   length(node: BlockNode<State>): number;
+  /**
+   * A drained section begins (not nested): requests that the driver holds back have to finish now. Also called for a node
+   * that becomes open within one. Must not fail.
+   */
+  drainBegin?(node: BlockNode<State>): void;
+  drainEnd?(node: BlockNode<State>): void;
   /** Called with defaults merged from the children; `requestAlignment` starts at 1. */
   refreshLimits?(node: BlockNode<State>, limits: BlockLimits): void;
 

@@ -4,6 +4,7 @@
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
+import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
 import type {
@@ -43,6 +44,7 @@ export interface BlockGraphOptions {
   readonly log: Logger;
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
+  readonly objects: ObjectLookup;
   readonly events: EventSink;
   /** Zeroed, page-aligned memory (sys/memory.ts), for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
@@ -90,6 +92,7 @@ export class BlockGraph {
       log: options.log,
       trace: options.trace,
       poller: options.poller,
+      objects: options.objects,
       pool: new BouncePool(options.allocate),
       allocate: options.allocate,
       driver: (name) => this.#driver(name),

@@ -33,10 +33,12 @@ export async function whileDrained<T>(node: BlockNode, work: () => Promise<T>): 
 export function quiesce(node: BlockNode): void {
   if (node.drained++ > 0) return;
   for (const user of node.parents) user.parent.drainBegin();
+  if (node.phase !== 'opening') node.driver.drainBegin?.(node);
 }
 
 export function unquiesce(node: BlockNode): void {
   if (--node.drained > 0) return;
+  if (node.phase !== 'opening') node.driver.drainEnd?.(node);
   for (const user of node.parents.slice()) user.parent.drainEnd();
 }
 

@@ -4,6 +4,7 @@ import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
+import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
@@ -19,6 +20,7 @@ export interface OpenEnvironment {
   readonly log: Logger;
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
+  readonly objects: ObjectLookup;
   readonly pool: BouncePool;
   readonly allocate: (length: number) => IoBuffer;
   driver(name: BlockdevOptions['driver']): BlockDriver;
@@ -159,7 +161,7 @@ async function openWithDriver(
   settings: Inherited,
   file: BlockNode | undefined,
 ): Promise<void> {
-  const { log, trace, poller, allocate } = environment;
+  const { log, trace, poller, objects, allocate } = environment;
   const openChild = async (
     name: string,
     reference: BlockdevRef,
@@ -182,10 +184,12 @@ async function openWithDriver(
     log,
     trace,
     poller,
+    objects,
     allocate,
     openChild,
   });
   node.phase = 'open';
+  if (node.drained > 0) node.driver.drainBegin?.(node);
   try {
     node.refreshLength();
   } catch (error) {

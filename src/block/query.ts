@@ -7,6 +7,7 @@ import type {
   ImageInfo,
 } from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
+import type { ImageState } from './block-driver.ts';
 import { CHILD_DATA, CHILD_FILTERED, CHILD_METADATA } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { chainOf } from './block-status.ts';
@@ -88,7 +89,7 @@ function nestedImageInfo([node, ...below]: readonly BlockNode[]): ImageInfo {
 
 function imageInfo(node: BlockNode): ImageInfo {
   const actualSize = allocatedSize(node);
-  const state = node.driver.imageInfo?.(node);
+  const state = imageState(node);
   return {
     filename: filenameOf(node),
     format: node.driver.name,
@@ -106,6 +107,12 @@ function imageInfo(node: BlockNode): ImageInfo {
 function snapshotsOf(node: BlockNode): Pick<ImageInfo, 'snapshots'> {
   const snapshots = describedSnapshots(node);
   return snapshots.length === 0 ? {} : { snapshots: snapshots.map(snapshotInfo) };
+}
+
+/** The state of the image that a node is or filters. */
+function imageState(node: BlockNode): ImageState | undefined {
+  if (node.driver.imageInfo !== undefined) return node.driver.imageInfo(node);
+  return node.filtered === undefined ? undefined : imageState(node.filtered.node);
 }
 
 /** Bytes that the node and the children holding its content take up. */

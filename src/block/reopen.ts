@@ -210,6 +210,7 @@ class Change {
     checkDetectZeroes(options, settings);
     await this.#prepareDriver(node, options, left);
     for (const name of driver.mutableOptions ?? []) delete left[name];
+    for (const name of driver.changeableOptions ?? []) delete left[name];
     if (entry.backingMissing && hasBacking(node)) {
       throw new QmpError(`backing is missing for '${node.nodeName}'`);
     }

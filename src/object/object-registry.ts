@@ -1,5 +1,6 @@
 // The objects that users make with --object and object-add, by their ids: what hangs under /objects in the object model.
 
+import { type Clock, systemClock } from '../base/clock.ts';
 import { GlibStringSet } from '../base/glib-hash-table.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
 import { createTrace, type Trace } from '../base/trace.ts';
@@ -13,14 +14,18 @@ const ID = /^[A-Za-z][A-Za-z0-9._-]*$/;
 export class ObjectRegistry implements ObjectLookup {
   readonly #trace: Trace;
   readonly #log: Logger;
+  readonly #clock: Clock;
   readonly #objects = new Map<string, UserObject>();
   /** Ids in the order in which qom-list walks them. */
   readonly #names = new GlibStringSet();
   #touched = false;
 
-  constructor(options: { readonly trace?: Trace; readonly log?: Logger } = {}) {
+  constructor(
+    options: { readonly trace?: Trace; readonly log?: Logger; readonly clock?: Clock } = {},
+  ) {
     this.#trace = options.trace ?? createTrace();
     this.#log = options.log ?? silentLogger;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** object-add, done at once or later. Throws or rejects with QmpError; nothing is left behind then. */
@@ -44,6 +49,7 @@ export class ObjectRegistry implements ObjectLookup {
         objects: this,
         trace: this.#trace,
         log: this.#log,
+        clock: this.#clock,
       });
       return state instanceof Promise
         ? this.#addLater({ id, type }, state)
@@ -54,11 +60,14 @@ export class ObjectRegistry implements ObjectLookup {
     }
   }
 
-  /** object-del. Throws QmpError when there is no such object. */
+  /** object-del. Throws QmpError when there is no such object, or something uses it. */
   remove(id: string): void {
     this.#touched = true;
     const object = this.#objects.get(id);
     if (object === undefined) throw new QmpError(`object '${id}' not found`);
+    if (object.type.inUse?.(object.state) === true) {
+      throw new QmpError(`object '${id}' is in use, can not be deleted`);
+    }
     this.#objects.delete(id);
     this.#names.delete(id, { walking: true });
     object.type.destroy?.(object.state);

@@ -6,6 +6,7 @@ import { authzListFile } from './authz-list-file.ts';
 import { authzSimple } from './authz-simple.ts';
 import { secret, secretProperties } from './secret.ts';
 import { secretKeyring } from './secret-keyring.ts';
+import { throttleGroup } from './throttle-group.ts';
 import { tlsCredsProperties } from './tls-creds.ts';
 import { tlsCredsAnon } from './tls-creds-anon.ts';
 import { tlsCredsPsk } from './tls-creds-psk.ts';
@@ -18,6 +19,7 @@ export const objectTypes = {
   'authz-simple': authzSimple,
   secret,
   secret_keyring: secretKeyring,
+  'throttle-group': throttleGroup,
   'tls-creds-anon': tlsCredsAnon,
   'tls-creds-psk': tlsCredsPsk,
   'tls-creds-x509': tlsCredsX509,
@@ -76,6 +78,7 @@ export const qomTypes: { readonly [name: string]: QomType } = {
   'tls-creds-x509': userType(tlsCredsX509, tlsCredsProperties.length),
   'chardev-pty': { parent: 'chardev' },
   secret_keyring: userType(secretKeyring, secretProperties.length),
+  'throttle-group': userType(throttleGroup),
 };
 
 /** The type and its ancestors, the type itself first. */

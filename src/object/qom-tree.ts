@@ -95,7 +95,10 @@ export function settableQomProperty(
   property: string,
 ): { object: UserObject; row: ObjectProperty<unknown> } {
   const row = node.object?.type.properties.find(({ name }) => name === property);
-  if (node.object !== undefined && row?.set !== undefined) return { object: node.object, row };
+  if (node.object !== undefined && row?.set !== undefined) {
+    if (row.fixed !== undefined) throw new QmpError(row.fixed);
+    return { object: node.object, row };
+  }
   getQomProperty(node, property);
   throw new QmpError(`Property '${node.type}.${property}' is not writable`);
 }

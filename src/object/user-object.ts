@@ -1,5 +1,6 @@
 // What a user-creatable object is: a row of facts and functions for its type, and a state. The rows stand in object-types.ts.
 
+import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectOptions, ObjectType } from '../qapi/generated/types.ts';
@@ -15,6 +16,8 @@ export interface ObjectProperty<State> {
   get(state: State): JsonValue;
   /** Takes a value that the schema has accepted for this member; absent when the property is read-only. */
   set?(state: State, value: unknown): void;
+  /** Why it can be set only when the object is made, as users are told. */
+  readonly fixed?: string;
 }
 
 export interface UserObjectType<Name extends ObjectType = ObjectType, State = unknown> {
@@ -25,6 +28,8 @@ export interface UserObjectType<Name extends ObjectType = ObjectType, State = un
   readonly properties: readonly ObjectProperty<State>[];
   /** Checks the options and makes the state, at once or later. Throws or rejects with QmpError. */
   create(options: OptionsOf<Name>, context: ObjectContext): State | Promise<State>;
+  /** Something uses the object, so that it cannot be deleted. */
+  inUse?(state: State): boolean;
   /** Lets go of what the state holds outside: the object is gone, though some may still use its state. */
   destroy?(state: State): void;
 }
@@ -34,6 +39,7 @@ export interface ObjectContext {
   readonly objects: ObjectLookup;
   readonly trace: Trace;
   readonly log: Logger;
+  readonly clock: Clock;
 }
 
 /** How the rest of the daemon finds objects. */

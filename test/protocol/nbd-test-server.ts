@@ -55,6 +55,7 @@ export async function startNbdTestServer(options: ServerOptions = {}): Promise<N
     log: logger,
     trace: createTrace(),
     poller,
+    objects: { find: () => undefined },
     events: sink,
     allocate,
   });

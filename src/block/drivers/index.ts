@@ -6,6 +6,7 @@ import { file, hostDevice } from './file/file.ts';
 import { nullAio, nullCo } from './null.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw.ts';
+import { throttle } from './throttle.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
   file,
@@ -14,4 +15,5 @@ export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = 
   'null-co': nullCo,
   qcow2,
   raw,
+  throttle,
 };

@@ -8,6 +8,7 @@ import { commandLine } from './command-line.ts';
 import { directIo } from './direct-io.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { exports } from './exports.ts';
+import { filters } from './filters.ts';
 import { jobs } from './jobs.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
@@ -24,6 +25,7 @@ export const areas: readonly Area[] = [
   session,
   exports,
   blockdev,
+  filters,
   jobs,
   qcow2Create,
   reopen,

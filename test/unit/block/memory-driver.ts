@@ -42,11 +42,14 @@ export interface MemoryOptions {
   readonly canZero?: boolean;
   /** False: no blockStatus. */
   readonly tellsStatus?: boolean;
+  /** Bytes that it can grow to; without, its size is fixed. */
+  readonly capacity?: number;
 }
 
 export function memoryDisk(options: MemoryOptions): MemoryDisk {
   const calls: Call[] = [];
-  const bytes = Buffer.alloc(options.size);
+  const bytes = Buffer.alloc(options.capacity ?? options.size);
+  let size = options.size;
   const perform = (call: Call, node: BlockNode, work: () => void): MaybePromise<void> => {
     calls.push(call);
     checkContract(call, node);
@@ -73,7 +76,7 @@ export function memoryDisk(options: MemoryOptions): MemoryDisk {
     close(node) {
       return perform(area('close', 0, 0), node, () => {});
     },
-    length: () => options.size,
+    length: () => size,
     refreshLimits(_node, limits) {
       Object.assign(limits, options.limits);
     },
@@ -103,6 +106,16 @@ export function memoryDisk(options: MemoryOptions): MemoryDisk {
       return perform(area('flush', 0, 0), node, () => {});
     },
     ...(options.tellsStatus === false ? {} : { blockStatus }),
+    ...(options.capacity === undefined
+      ? {}
+      : {
+          truncate(node: BlockNode, length: number) {
+            return perform(area('truncate', 0, length), node, () => {
+              bytes.fill(0, Math.min(size, length));
+              size = length;
+            });
+          },
+        }),
   };
   function blockStatus(node: BlockNode, offset: number, length: number): BlockStatus {
     const zero = bytes[offset] === 0;
@@ -131,7 +144,7 @@ export async function later(turns = 1): Promise<void> {
 function checkContract(call: Call, node: BlockNode): void {
   const { requestAlignment, maxTransfer } = node.limits;
   const { operation, offset, length } = call;
-  if (operation === 'flush' || operation === 'close') return;
+  if (operation === 'flush' || operation === 'close' || operation === 'truncate') return;
   const aligned = offset % requestAlignment === 0 && length % requestAlignment === 0;
   const tooLong = maxTransfer !== 0 && length > maxTransfer && /read|write/.test(operation);
   if (length <= 0 || (operation !== 'discard' && !aligned) || tooLong) {

@@ -23,8 +23,8 @@ beforeEach(async () => {
   poller = new Poller();
   const sink: EventSink = { emit: (name, payload) => events.push(`${name} ${payload.id}`) };
   const trace = createTrace();
-  graph = new BlockGraph({ log, trace, poller, events: sink, allocate });
   const objects = new ObjectRegistry();
+  graph = new BlockGraph({ log, trace, poller, objects, events: sink, allocate });
   await objects.add({ 'qom-type': 'secret', id: 'sec0', data: 'x' });
   manager = new ExportManager({ graph, events: sink, log, trace, poller, objects });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: 65536 });

@@ -74,6 +74,7 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
         throw new Error('no poller here');
       },
     },
+    objects: { find: () => undefined },
     allocate,
     openChild(name, _reference, role) {
       if (child === undefined) throw new Error('no child here');

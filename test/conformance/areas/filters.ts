@@ -1,0 +1,326 @@
+// Filter drivers and what they need: options, permissions, errors, how they are shown, what a client sees through them.
+
+import { type Area, ask, type Case, type CommandPair, scene, verbatim } from '../case.ts';
+
+const MIB = 1024 * 1024;
+
+const node = (options: object): CommandPair => ['blockdev-add', options];
+const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
+const again = (...options: unknown[]): CommandPair => ['blockdev-reopen', { options }];
+const query: CommandPair = ['query-named-block-nodes', {}];
+const stats: CommandPair = ['query-blockstats', { 'query-nodes': true }];
+const graph: CommandPair = ['x-debug-query-block-graph', {}];
+const nbdExport = (name: string, writable = true): CommandPair => [
+  'block-export-add',
+  { type: 'nbd', id: 'e', 'node-name': name, writable },
+];
+const removeExport: CommandPair = ['block-export-del', { id: 'e', mode: 'hard' }];
+const object = (options: object): CommandPair => ['object-add', options];
+const delObject = (id: string): CommandPair => ['object-del', { id }];
+const get = (path: string, property: string): CommandPair => ['qom-get', { path, property }];
+const set = (path: string, property: string, value: unknown): CommandPair => [
+  'qom-set',
+  { path, property, value },
+];
+
+const file = (more: object = {}): object => ({
+  driver: 'file',
+  'node-name': 'f',
+  filename: '@DIR@/a.img',
+  ...more,
+});
+const inline = (more: object = {}): object => ({
+  driver: 'file',
+  filename: '@DIR@/a.img',
+  ...more,
+});
+const nul = (more: object = {}): object => ({
+  driver: 'null-co',
+  'node-name': 'n',
+  size: MIB,
+  ...more,
+});
+
+/** Tries to add a node over `f`, shows it, and takes it away. */
+const tryNode = (driver: string, more: object): Case => {
+  const options = { driver, 'node-name': 'x', ...more };
+  return {
+    id: ask('blockdev-add', options).id,
+    steps: scene('', node(file()), node(options), query, graph, del('x'), del('f')).steps,
+  };
+};
+
+/** What every filter with one child `file` is asked, options of its own added. */
+const common = (driver: string, own: object = {}): Case[] => {
+  const top = (more: object = {}): object => ({
+    driver,
+    'node-name': 'x',
+    file: 'f',
+    ...own,
+    ...more,
+  });
+  return [
+    ask('blockdev-add', { driver, 'node-name': 'x', ...own }),
+    tryNode(driver, { ...own, file: 'nope' }),
+    tryNode(driver, { ...own, file: null }),
+    tryNode(driver, { ...own, file: 'f', bogus: 1 }),
+    tryNode(driver, { ...own, file: 'f', cache: {} }),
+    tryNode(driver, { ...own, file: 'f' }),
+    tryNode(driver, { ...own, file: 'f', 'read-only': true }),
+    tryNode(driver, { ...own, file: 'f', 'detect-zeroes': 'unmap' }),
+    scene(
+      `${driver}: shown and counted`,
+      node(file({ filename: '@DIR@/b.img' })),
+      node(top({ cache: { direct: false, 'no-flush': true } })),
+      query,
+      stats,
+      graph,
+      del('f'),
+      del('x'),
+      del('f'),
+    ),
+    scene(
+      `${driver}: over an inline node`,
+      node(top({ file: inline({ 'node-name': 'own' }), 'read-only': true })),
+      query,
+      graph,
+      del('own'),
+      del('x'),
+      query,
+    ),
+    scene(
+      `${driver}: exported`,
+      node(file()),
+      node(top()),
+      nbdExport('x'),
+      graph,
+      ['blockdev-add', { driver: 'raw', 'node-name': 'r', file: 'f' }],
+      nbdExport('f'),
+      removeExport,
+      { do: 'event', name: 'BLOCK_EXPORT_DELETED', on: 'main' },
+      del('r'),
+      del('x'),
+      del('f'),
+    ),
+    scene(
+      `${driver}: a read-only node below`,
+      node(file({ 'read-only': true })),
+      node(top()),
+      query,
+      nbdExport('x'),
+      nbdExport('x', false),
+      graph,
+      removeExport,
+      { do: 'event', name: 'BLOCK_EXPORT_DELETED', on: 'main' },
+      del('x'),
+      node(top({ 'read-only': true })),
+      nbdExport('x'),
+      del('x'),
+      del('f'),
+    ),
+    scene(
+      `${driver}: resized`,
+      node(nul()),
+      node(file({ filename: '@DIR@/b.img' })),
+      node(top()),
+      ['block_resize', { 'node-name': 'x', size: MIB }],
+      query,
+      ['block_resize', { 'node-name': 'x', size: MIB / 2 + 512 }],
+      query,
+      ['block_resize', { 'node-name': 'f', size: 3 * MIB }],
+      query,
+      ['block_resize', { 'node-name': 'x', size: -1 }],
+      del('x'),
+      ['block_resize', { 'node-name': 'f', size: MIB }],
+      node(top({ file: 'n' })),
+      ['block_resize', { 'node-name': 'x', size: 2 * MIB }],
+      del('x'),
+      del('f'),
+      del('n'),
+    ),
+    scene(
+      `${driver}: reopened`,
+      node(nul()),
+      node(file()),
+      node(top()),
+      again(top()),
+      query,
+      again(top({ 'read-only': true })),
+      query,
+      again(top({ 'detect-zeroes': 'on' })),
+      again(top({ file: 'n' })),
+      query,
+      graph,
+      again(top({ file: 'f' })),
+      again(top({ file: 'nope' })),
+      again(top({ file: inline() })),
+      again(top({ bogus: 1 })),
+      again({ driver, 'node-name': 'x' }),
+      again({ driver: 'raw', 'node-name': 'x', file: 'f' }),
+      again(nul(), top()),
+      query,
+      del('x'),
+      del('f'),
+      del('n'),
+    ),
+    scene(
+      `${driver}: in the chain of a bitmap and of itself`,
+      node(nul()),
+      node(top({ file: 'n' })),
+      ['block-dirty-bitmap-add', { node: 'x', name: 'b' }],
+      node({ ...top({ file: 'x' }), 'node-name': 'y' }),
+      query,
+      graph,
+      del('x'),
+      del('y'),
+      ['block-dirty-bitmap-remove', { node: 'x', name: 'b' }],
+      del('x'),
+      del('n'),
+    ),
+  ];
+};
+
+const group = (more: object = {}): object => ({ 'qom-type': 'throttle-group', id: 'g', ...more });
+const tryGroup = (more: object): Case => ({
+  id: ask('object-add', group(more)).id,
+  steps: scene('', object(group(more)), get('g', 'limits'), delObject('g')).steps,
+});
+const limitCases: readonly object[] = [
+  {},
+  { 'iops-total': 100 },
+  { 'iops-total': 0 },
+  { 'iops-total': -1 },
+  { 'iops-total': 1e15 },
+  { 'iops-total': 1_000_000_000_000_001 },
+  { 'iops-total': verbatim('1.0') },
+  { 'iops-total': '5' },
+  { 'iops-total': null },
+  { 'iops-total': 1, 'iops-read': 1 },
+  { 'iops-total': 1, 'bps-read': 1 },
+  { 'bps-total': 1, 'bps-write': 1 },
+  { 'bps-read': 1, 'bps-write': 1 },
+  { 'bps-total': 1, 'bps-total-max': 1, 'bps-read': 2, 'bps-read-max': 3 },
+  { 'bps-total': 10, 'bps-total-max': 20 },
+  { 'bps-total': 10, 'bps-total-max': 5 },
+  { 'bps-total': 10, 'bps-total-max': -5 },
+  { 'bps-total-max': 5 },
+  { 'bps-total': 10, 'bps-total-max': 20, 'bps-total-max-length': 30 },
+  { 'bps-total': 10, 'bps-total-max-length': 30 },
+  { 'bps-total': 10, 'bps-total-max-length': 1 },
+  { 'bps-total': 10, 'bps-total-max-length': 0 },
+  { 'bps-total': 10, 'bps-total-max': 20, 'bps-total-max-length': -1 },
+  { 'bps-total': 10, 'bps-total-max': 20, 'bps-total-max-length': 4_294_967_295 },
+  { 'bps-total': 10, 'bps-total-max': 20, 'bps-total-max-length': 4_294_967_296 },
+  { 'bps-total': 10, 'bps-total-max': 1e15, 'bps-total-max-length': 2 },
+  { 'iops-size': 4096 },
+  { 'iops-size': 4096, 'iops-read': 5 },
+  { 'iops-size': -1, 'iops-write': 5 },
+  { bogus: 1 },
+];
+
+const throttleGroups: Case[] = [
+  ...limitCases.map((limits) => tryGroup({ limits })),
+  ...limitCases.map((limits) =>
+    tryGroup(
+      Object.fromEntries(Object.entries(limits).map(([name, value]) => [`x-${name}`, value])),
+    ),
+  ),
+  ...[5, null, [], 'x'].map((limits) => tryGroup({ limits })),
+  tryGroup({ limits: { 'iops-total': 5 }, 'x-iops-total': 6 }),
+  tryGroup({ limits: { 'iops-total': 5 }, 'x-bps-total': 6 }),
+  tryGroup({ limits: { 'iops-total': 5 }, 'x-iops-read': 6 }),
+  tryGroup({ limits: { 'iops-total': 5, 'iops-total-max': 10 }, 'x-iops-total': 20 }),
+  scene(
+    'throttle-group as an object',
+    object(group({ 'x-iops-total': 10 })),
+    object(group({ 'x-iops-total': 10 })),
+    ['qom-list', { path: '/objects/g' }],
+    ['qom-list-properties', { typename: 'throttle-group' }],
+    get('g', 'limits'),
+    get('g', 'x-iops-total'),
+    get('g', 'x-iops-total-max-length'),
+    get('g', 'x-bps-write'),
+    set('g', 'x-iops-total', 5),
+    set('g', 'x-iops-total', 'no'),
+    set('g', 'limits', 5),
+    set('g', 'limits', {}),
+    get('g', 'limits'),
+    set('g', 'limits', { bogus: 5 }),
+    set('g', 'limits', { 'iops-total': 'x' }),
+    set('g', 'limits', { 'iops-read': 5 }),
+    set('g', 'limits', { 'bps-read': 5 }),
+    get('g', 'limits'),
+    set('g', 'limits', { 'iops-total': 0, 'iops-read': 7 }),
+    get('g', 'x-iops-read'),
+    delObject('g'),
+    delObject('g'),
+  ),
+];
+
+const throttleNodes: Case[] = [
+  ...common('throttle', { 'throttle-group': 'shared' }),
+  tryNode('throttle', { file: 'f' }),
+  tryNode('throttle', { file: 'f', 'throttle-group': 'nope' }),
+  tryNode('throttle', { file: 'f', 'throttle-group': '' }),
+  tryNode('throttle', { file: 'f', 'throttle-group': 'secret' }),
+  tryNode('throttle', { file: 'f', 'throttle-group': 5 }),
+  scene(
+    'a throttle group in use',
+    object(group()),
+    object(group({ id: 'h' })),
+    node(file()),
+    node({ driver: 'throttle', 'node-name': 'x', file: 'f', 'throttle-group': 'g' }),
+    delObject('g'),
+    again({ driver: 'throttle', 'node-name': 'x', file: 'f', 'throttle-group': 'nope' }),
+    again({ driver: 'throttle', 'node-name': 'x', file: 'f', 'throttle-group': 'h' }),
+    query,
+    delObject('h'),
+    delObject('g'),
+    del('x'),
+    delObject('h'),
+    del('f'),
+  ),
+];
+
+const files = [
+  { name: 'a.img', length: MIB, fill: [[0, 4096, 0x61]] },
+  { name: 'b.img', length: MIB, fill: [[4096, 4096, 0x62]] },
+] as const;
+
+export const filters: Area = {
+  name: 'filters',
+  groups: [
+    { name: 'throttle-group', files, cases: throttleGroups },
+    {
+      name: 'throttle',
+      files,
+      arguments: [
+        '--object',
+        'throttle-group,id=shared,x-iops-total=1000000',
+        '--object',
+        'secret,id=secret,data=x',
+        '--nbd-server',
+        'addr.type=unix,addr.path=@DIR@/nbd.sock',
+      ],
+      cases: throttleNodes,
+    },
+  ],
+  commandLines: [
+    {
+      id: 'throttle from the command line',
+      files,
+      arguments: [
+        '--object',
+        'throttle-group,id=g,limits.iops-total=5',
+        '--blockdev',
+        'driver=throttle,node-name=x,throttle-group=g,file.driver=file,file.filename=a.img',
+        '--blockdev',
+        'driver=throttle,node-name=y,throttle-group=h,file=x',
+      ],
+    },
+    {
+      id: 'a throttle group that makes no sense',
+      arguments: ['--object', 'throttle-group,id=g,x-iops-total=5,x-iops-read=5'],
+    },
+  ],
+};

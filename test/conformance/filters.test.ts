@@ -1,0 +1,4 @@
+import { filters } from './areas/filters.ts';
+import { conformance } from './suite.ts';
+
+conformance(filters);
