@@ -8,6 +8,7 @@ import type { BlockChild, ChildParent } from './block-child.ts';
 import type {
   BlockLimits,
   BlockStatus,
+  FileRange,
   Permissions,
   RequestFlags,
   TruncateOptions,
@@ -15,7 +16,7 @@ import type {
 import { FUA, PERM_RESIZE, PERM_WRITE, PERM_WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { type AllocationDepth, allocationDepth, blockStatus } from './block-status.ts';
-import { discard, read, write, writeZeroes } from './io.ts';
+import { cachedRange, discard, read, write, writeZeroes } from './io.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 import { setChildPermissions } from './permissions.ts';
@@ -97,6 +98,13 @@ export class BlockBackend {
     }
     this.#checkBounds(offset, length, 'read');
     return read(this.node, offset, length, into, at, flags);
+  }
+
+  /** Where an area lies in the page cache of a file, if it does: instead of a read. Good until the next wait only. */
+  cachedRange(offset: number, length: number): FileRange | undefined {
+    if (this.#drained > 0) return undefined;
+    this.#checkBounds(offset, length, 'read');
+    return cachedRange(this.node, offset, length);
   }
 
   write(

@@ -4,6 +4,7 @@ import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import {
   type BlockStatus,
   type ChildRole,
+  type FileRange,
   MAY_UNMAP,
   type PermissionPair,
   type Permissions,
@@ -12,7 +13,7 @@ import {
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { blockStatus } from './block-status.ts';
-import { discard, read, write, writeZeroes } from './io.ts';
+import { cachedRange, discard, read, write, writeZeroes } from './io.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 
@@ -54,6 +55,11 @@ export class BlockChild {
     this.parent = options.parent;
     this.perm = options.perm;
     this.sharedPerm = options.shared;
+  }
+
+  /** As in io.ts. */
+  cachedRange(offset: number, length: number): FileRange | undefined {
+    return cachedRange(this.node, offset, length);
   }
 
   read(

@@ -47,6 +47,12 @@ export interface BlockStatus {
   readonly file?: BlockNode;
 }
 
+/** A range of an open file. Good until the next wait only: after that the descriptor may be another file's. */
+export interface FileRange {
+  readonly fd: number;
+  readonly offset: number;
+}
+
 /** Permissions on a node, held and shared by each of its users; the values are also lock bytes of image files. */
 export const PERM_CONSISTENT_READ = 1;
 export const PERM_WRITE = 2;
@@ -259,6 +265,11 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
     at: number,
     flags: RequestFlags,
   ): MaybePromise<void>;
+  /**
+   * Where the area lies, as plain data, in the page cache of a file: a reader may have the kernel send it from there. Undefined
+   * when it does not, or nobody knows without waiting. Without it: always.
+   */
+  cachedRange?(node: BlockNode<State>, offset: number, length: number): FileRange | undefined;
   /** `flags` has only what `node.supportedWriteFlags` has. */
   write?(
     node: BlockNode<State>,

@@ -7,7 +7,7 @@
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
-import type { RequestFlags } from './block-driver.ts';
+import type { FileRange, RequestFlags } from './block-driver.ts';
 import { NO_FALLBACK } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { readAligned, writeAligned } from './io-aligned.ts';
@@ -32,6 +32,18 @@ export function read(
     return readUnaligned(node, offset, length, into, at, flags);
   }
   return readAligned(node, offset, length, into, at, flags);
+}
+
+/** Where the area lies in the page cache of a file, if it does: instead of a read. Good until the next wait only. */
+export function cachedRange(
+  node: BlockNode,
+  offset: number,
+  length: number,
+): FileRange | undefined {
+  checkArea(offset, length, 'read');
+  if (node.driver.cachedRange === undefined || conflicts(node, offset, length)) return undefined;
+  if (offset + length > node.length) return undefined;
+  return node.driver.cachedRange(node, offset, length);
 }
 
 /** Writes `length` bytes of `from` at `at` to `offset`. A user that may resize may write beyond the end. */

@@ -36,6 +36,18 @@ export interface ByteChannel {
   receive(into: IoBuffer, at: number, max: number): number;
   /** Bytes taken from `from` at `at` (1..length), or WOULD_BLOCK. Throws IoError (EPIPE, ECONNRESET). */
   send(from: IoBuffer, at: number, length: number): number;
+  /**
+   * Bytes taken of a header (`headerLength` bytes, 1 or more, of `from` at `at`) and `length` bytes of a file behind it, or
+   * WOULD_BLOCK when none were; fewer than there are also where the file ends. Throws as send. Where there is no such
+   * function, data are read and sent.
+   */
+  sendFile?(
+    from: IoBuffer,
+    at: number,
+    headerLength: number,
+    file: { readonly fd: number; readonly offset: number },
+    length: number,
+  ): number;
   /** Ends both directions at once; a peer that is reading sees end of stream. */
   shutdown(): void;
   /** Releases the descriptor. No callback after this. Idempotent. */

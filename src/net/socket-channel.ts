@@ -7,6 +7,7 @@ import { type Poller, READABLE, type Watch, WRITABLE } from '../sys/poller.ts';
 import type { SocketName } from '../sys/sockaddr.ts';
 import {
   close,
+  FileSender,
   localName,
   peerName,
   receive,
@@ -32,6 +33,7 @@ export class SocketChannel implements ByteChannel {
   readonly remote: SocketName;
   readonly #poller: Poller;
   #watch: Watch | undefined;
+  #files: FileSender | undefined;
   #wanted = 0;
   #closed = false;
 
@@ -67,6 +69,18 @@ export class SocketChannel implements ByteChannel {
 
   send(from: IoBuffer, at: number, length: number): number {
     return send(this.fd, from.address + at, length);
+  }
+
+  sendFile(
+    from: IoBuffer,
+    at: number,
+    headerLength: number,
+    file: { readonly fd: number; readonly offset: number },
+    length: number,
+  ): number {
+    const header = { address: from.address + at, length: headerLength };
+    this.#files ??= new FileSender();
+    return this.#files.send(this.fd, header, file, length);
   }
 
   shutdown(): void {

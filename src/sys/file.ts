@@ -29,6 +29,10 @@ export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;
 
 const RWF_NOWAIT = 8;
+/** The same number on every architecture. */
+const SYS_cachestat = 451;
+/** Of the page cache: larger pages only make the count of needed ones too large, and the answer no. */
+const PAGE_SIZE = 4096;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -100,6 +104,42 @@ export class NowReader {
     const result = libc.preadv2(fd, this.#address, 1, offset, RWF_NOWAIT);
     return result < 0 ? -errnoNow() : result;
   }
+}
+
+/**
+ * Tells whether a range of a file is in the page cache: cachestat(2), of Linux 6.5, for the pages, and a read of the last
+ * byte that must not wait, since a page that is still being read counts as cached.
+ */
+export class CacheProbe {
+  // struct cachestat_range: [0] offset [8] length
+  readonly #range = Buffer.alloc(128);
+  readonly #rangeAddress = addressOf(this.#range);
+  // struct cachestat, the first of five counters: [0] cached pages
+  readonly #counters = Buffer.alloc(128);
+  readonly #reader = new NowReader();
+  readonly #byte = Buffer.alloc(128);
+  readonly #byteAddress = addressOf(this.#byte);
+  #works = true;
+
+  /** False also where the kernel cannot tell. `length` is above 0. */
+  covers(fd: number, offset: number, length: number): boolean {
+    if (!this.#works) return false;
+    putU64(this.#range, 0, offset);
+    putU64(this.#range, 8, length);
+    if (libc.syscall(SYS_cachestat, fd, this.#rangeAddress, this.#counters, 0) < 0) {
+      this.#works = false;
+      return false;
+    }
+    const pages = Math.ceil((offset + length) / PAGE_SIZE) - Math.floor(offset / PAGE_SIZE);
+    if (this.#counters.readUInt32LE(0) < pages) return false;
+    return this.#reader.read(fd, this.#byteAddress, 1, offset + length - 1) === 1;
+  }
+}
+
+/** Little-endian, below 2^53. */
+function putU64(bytes: Buffer, at: number, value: number): void {
+  bytes.writeUInt32LE(value % 0x1_0000_0000, at);
+  bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4);
 }
 
 /** Bytes read, 0 at the end of the file, or a negative errno. */

@@ -14,6 +14,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
+const MSG_MORE = 0x8000;
 const SHUT_RDWR = 2;
 const AF_UNIX = 1;
 
@@ -108,12 +109,45 @@ export function receive(fd: number, address: number, length: number): number {
 
 /** Bytes taken from `address` (1..length), or WOULD_BLOCK. Raises no SIGPIPE. */
 export function send(fd: number, address: number, length: number): number {
+  return sendFlagged(fd, address, length, 0);
+}
+
+function sendFlagged(fd: number, address: number, length: number, flags: number): number {
   for (;;) {
-    const sent = libc.send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const sent = libc.send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
     if (sent >= 0) return sent;
     const code = errnoNow();
     if (code === errno.EAGAIN) return WOULD_BLOCK;
     if (code !== errno.EINTR) throw new IoError(code, { syscall: 'send' });
+  }
+}
+
+/**
+ * Sends `header` bytes at `address`, then `length` bytes of a file from `offset` on, straight from the page cache. How many
+ * bytes of both were taken, or WOULD_BLOCK when none were; fewer than there are also where the file ends, or the kernel
+ * cannot do it for this file. Raises no SIGPIPE for a header of at least one byte.
+ */
+export class FileSender {
+  readonly #offset = Buffer.alloc(128);
+
+  send(
+    fd: number,
+    header: { readonly address: number; readonly length: number },
+    file: { readonly fd: number; readonly offset: number },
+    length: number,
+  ): number {
+    const sent = sendFlagged(fd, header.address, header.length, MSG_MORE);
+    if (sent < header.length) return sent;
+    this.#offset.writeUInt32LE(file.offset % 0x1_0000_0000, 0);
+    this.#offset.writeUInt32LE(Math.floor(file.offset / 0x1_0000_0000), 4);
+    let done = 0;
+    while (done < length) {
+      // Moves the offset along.
+      const part = libc.sendfile(fd, file.fd, this.#offset, length - done);
+      if (part > 0) done += part;
+      else if (part === 0 || errnoNow() !== errno.EINTR) break;
+    }
+    return sent + done;
   }
 }
 

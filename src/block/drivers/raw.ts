@@ -72,6 +72,11 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     const { state } = node;
     return state.file.read(offset + state.offset, length, into, at, flags);
   },
+  cachedRange(node, offset, length) {
+    if (isOutside(node, offset, length)) return undefined;
+    const { state } = node;
+    return state.file.cachedRange(offset + state.offset, length);
+  },
   write(node, offset, length, from, at, flags) {
     refuseOutside(node, offset, length);
     const { state } = node;

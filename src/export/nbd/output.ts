@@ -1,8 +1,12 @@
 // What a connection has to send. Replies are written straight into its buffer, data behind header, and leave together. A
 // reply whose data come later keeps its place (defer) while others are written behind it and sent before it.
 
+import { errno } from '../../base/errno.ts';
+import { IoError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
+import type { FileRange } from '../../block/block-driver.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import { preadNow } from '../../sys/file.ts';
 import { BATCH_SIZE, type BufferPool } from './buffer-pool.ts';
 
 const PAGE = 4096;
@@ -128,6 +132,32 @@ export class Output {
     return true;
   }
 
+  /**
+   * Sends a header, then a range of a file that is in the page cache, straight from there. To be called with nothing unsent.
+   * What the peer does not take at once is read into the buffer: the range is good for now only. False when it takes
+   * nothing; then nothing was done. Throws IoError.
+   */
+  sendFile(
+    channel: ByteChannel,
+    header: { readonly size: number; write(buffer: IoBuffer, at: number): void },
+    range: FileRange,
+    length: number,
+  ): boolean {
+    const size = header.size + length;
+    const at = this.reserve(size);
+    const { buffer } = this;
+    header.write(buffer, at);
+    const sent = channel.sendFile?.(buffer, at, header.size, range, length) ?? WOULD_BLOCK;
+    if (sent === WOULD_BLOCK) return false;
+    if (sent === size) return true;
+    const from = Math.max(0, sent - header.size);
+    readRange(range, from, length - from, buffer, at + header.size + from);
+    this.#start += sent;
+    this.#end += size;
+    this.#unsent += size - sent;
+    return true;
+  }
+
   /** Lets go of the buffer if nothing is in it. */
   releaseIdle(): void {
     if (this.#buffer === undefined || this.#start !== this.#end || this.#held > 0) return;
@@ -186,5 +216,25 @@ export class Output {
     }
     this.#retired.delete(buffer);
     this.#pool.give(buffer);
+  }
+}
+
+/** Reads from a range of a file; what lies beyond its end reads as zeroes. Throws IoError. */
+function readRange(
+  range: FileRange,
+  from: number,
+  length: number,
+  into: IoBuffer,
+  at: number,
+): void {
+  for (let done = 0; done < length; ) {
+    const offset = range.offset + from + done;
+    const count = preadNow(range.fd, into.address + at + done, length - done, offset);
+    if (count === 0) {
+      into.bytes.fill(0, at + done, at + length);
+      return;
+    }
+    if (count > 0) done += count;
+    else if (count !== -errno.EINTR) throw new IoError(-count, { syscall: 'pread', offset });
   }
 }

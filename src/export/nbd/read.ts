@@ -3,7 +3,7 @@
 
 import { strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
-import type { MaybePromise } from '../../base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
 import {
   NBD_CMD_FLAG_DF,
@@ -18,6 +18,9 @@ import { CommandError, type Session } from './session.ts';
 
 /** From this length on data begin on a page boundary: copies are faster, and direct I/O needs no bounce buffer. */
 const ALIGN_FROM = 64 * 1024;
+
+/** From this length on it pays to ask whether the kernel can send the data from the page cache, without a copy of them. */
+const CACHED_FROM = 64 * 1024;
 
 /** Chunks of one sparse reply that are made before others get their turn. */
 const CHUNKS_PER_TURN = 64;
@@ -52,6 +55,11 @@ function readSimple(session: Session, request: NbdRequest): MaybePromise<void> {
   const { output } = session;
   const { length } = request;
   const size = SIMPLE_REPLY_SIZE + length;
+  if (length >= CACHED_FROM) {
+    const head = (buffer: IoBuffer, at: number): void =>
+      headSimpleData(session, request, { buffer, at });
+    if (session.sendCached(request, SIMPLE_REPLY_SIZE, head)) return undefined;
+  }
   const at =
     length < ALIGN_FROM ? output.reserve(size) : output.reserveAligned(SIMPLE_REPLY_SIZE, size);
   const { buffer } = output;
@@ -86,6 +94,11 @@ function readChunk(
   const { output } = session;
   const header = chunkSizeOf(request) + OFFSET_DATA_SIZE;
   const size = header + length;
+  if (length >= CACHED_FROM) {
+    const head = (buffer: IoBuffer, at: number): void =>
+      headDataChunk(session, request, { buffer, at, offset, length });
+    if (session.sendCached({ offset, length }, header, head)) return undefined;
+  }
   const at = length < ALIGN_FROM ? output.reserve(size) : output.reserveAligned(header, size);
   const { buffer } = output;
   const later = session.backend.read(offset, length, buffer, at + header);

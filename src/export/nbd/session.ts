@@ -1,6 +1,6 @@
 // What a command works on: one connection's negotiated view of an export.
 
-import type { MaybePromise } from '../../base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import type { DataRange } from './data-range.ts';
@@ -20,6 +20,15 @@ export interface Session {
   readonly dataRange: DataRange;
   /** Zeroes or holes have come where data may have been, in any export. */
   forgetData(): void;
+  /**
+   * Sends the reply to a read whose data are in the page cache of a file straight from there: `head` writes its header, of
+   * `headerSize` bytes, at a place in the output's buffer. False when it cannot be, and nothing was done.
+   */
+  sendCached(
+    area: { readonly offset: number; readonly length: number },
+    headerSize: number,
+    head: (buffer: IoBuffer, at: number) => void,
+  ): boolean;
   /** Done or resolves when the output has room: for commands whose reply has many parts. */
   room(): MaybePromise<void>;
 }

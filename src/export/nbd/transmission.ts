@@ -4,7 +4,7 @@
 
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
-import type { MaybePromise } from '../../base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
 import {
@@ -212,6 +212,26 @@ export class Transmission implements Session {
     this.#options.target.forgetData();
   }
 
+  sendCached(
+    area: { readonly offset: number; readonly length: number },
+    headerSize: number,
+    head: (buffer: IoBuffer, at: number) => void,
+  ): boolean {
+    if (this.#channel.sendFile === undefined || this.#state === 'ended') return false;
+    const range = this.backend.cachedRange(area.offset, area.length);
+    if (range === undefined) return false;
+    // What is there already goes first. A connection that turns out to be gone needs no reply.
+    if (!this.#flush()) return this.#endedNow();
+    const header = { size: headerSize, write: head };
+    try {
+      return this.output.sendFile(this.#channel, header, range, area.length);
+    } catch (error) {
+      // Part of the reply may have left: there is no way back into step.
+      this.#abort(`Failed to send reply: ${this.#failures.write}: ${reasonOf(error)}`);
+      return true;
+    }
+  }
+
   room(): MaybePromise<void> {
     return this.output.length < SEND_FROM ? undefined : this.#waitForRoom();
   }
@@ -289,12 +309,12 @@ export class Transmission implements Session {
     return true;
   }
 
-  /** A peer that has sent one request alone waits for its answer before it sends another. */
+  /** A peer that has sent one request alone waits for its answer before it sends another; and data come without a break. */
   #mayPoll(): boolean {
     const { turns } = this.#options;
-    const single = this.#taken === 1;
+    const single = this.#taken === 1 && this.#inFlight === 0;
     this.#taken = 0;
-    return single && this.#inFlight === 0 && turns.alone && this.#channel.unbuffered === true;
+    return (single || this.#reader.inData) && turns.alone && this.#channel.unbuffered === true;
   }
 
   #endOfStream(): void {

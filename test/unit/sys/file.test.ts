@@ -1,5 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { errno } from '../../../src/base/errno.ts';
@@ -27,6 +27,33 @@ function opened(path: string, flags: number = files.O_RDWR): number {
   cleanups.push(() => files.closeFile(fd));
   return fd;
 }
+
+/** cachestat(2) came with Linux 6.5. */
+const [major = 0, minor = 0] = release().split('.').map(Number);
+const knowsCachedPages = major > 6 || (major === 6 && minor >= 5);
+
+describe('CacheProbe', () => {
+  it('tells what is in the page cache', () => {
+    const fd = opened(scratchFile(Buffer.alloc(200_000, 7)));
+    const probe = new files.CacheProbe();
+    expect(probe.covers(fd, 0, 200_000)).toBe(knowsCachedPages);
+    expect(probe.covers(fd, 4095, 2)).toBe(knowsCachedPages);
+  });
+
+  it('says no to what lies beyond the end', () => {
+    const fd = opened(scratchFile(Buffer.alloc(5000, 7)));
+    const probe = new files.CacheProbe();
+    expect(probe.covers(fd, 0, 5001)).toBe(false);
+    expect(probe.covers(fd, 0, 10_000)).toBe(false);
+    expect(probe.covers(fd, 2 ** 50, 4096)).toBe(false);
+  });
+
+  it('says no to holes and to what is not in memory', () => {
+    const path = scratchFile(Buffer.alloc(4096, 7));
+    truncateSync(path, 1 << 20);
+    expect(new files.CacheProbe().covers(opened(path), 0, 1 << 20)).toBe(false);
+  });
+});
 
 describe('file', () => {
   it('opens close-on-exec, or says why not', () => {

@@ -70,6 +70,10 @@ function imageDriver(
     read(node, offset, length, into, at) {
       return readFile(node.state, offset, length, into, at);
     },
+    cachedRange({ state }, offset, length) {
+      if (!state.isRegular || state.isDirect) return undefined;
+      return state.cache.covers(state.fd, offset, length) ? { fd: state.fd, offset } : undefined;
+    },
     write(node, offset, length, from, at) {
       return writeFile(node.state, offset, length, from, at);
     },

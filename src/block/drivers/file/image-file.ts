@@ -7,6 +7,7 @@ import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import { isReadOnlyDevice } from '../../../sys/block-device.ts';
 import {
+  CacheProbe,
   closeFile,
   fileStatus,
   isInMemory,
@@ -71,6 +72,7 @@ export class ImageFile {
   successor: Successor | undefined = undefined;
 
   readonly reader = new NowReader();
+  readonly cache = new CacheProbe();
   readonly pace = new WritePace();
   readonly bounce: BouncePool;
   readonly discards = { succeeded: 0, failed: 0, bytes: 0 };

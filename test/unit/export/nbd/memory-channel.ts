@@ -14,6 +14,8 @@ export class MemoryChannel implements ByteChannel {
   room = Infinity;
   /** Bytes that one call moves at most. */
   piece = Infinity;
+  /** For tests of data that come from files. */
+  sendFile?: NonNullable<ByteChannel['sendFile']>;
 
   wantReadable(): void {}
   wantWritable(): void {}
