@@ -42,8 +42,6 @@ const prototypes = {
   recvmsg: 'int64_t recvmsg(int, uintptr_t, int)',
   sendmsg: 'int64_t sendmsg(int, uintptr_t, int)',
   sendfile: 'int64_t sendfile(int, int, void*, size_t)',
-  recvmsg: 'int64_t recvmsg(int, void*, int)',
-  sendmsg: 'int64_t sendmsg(int, void*, int)',
   shutdown: 'int shutdown(int, int)',
   getsockname: 'int getsockname(int, void*, void*)',
   getpeername: 'int getpeername(int, void*, void*)',
