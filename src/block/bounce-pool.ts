@@ -6,17 +6,25 @@ import type { IoBuffer } from '../base/io-buffer.ts';
 const SMALLEST = 4096;
 /** ... to here, the largest piece in which zeroes are written. */
 export const LARGEST_BOUNCE = 1024 * 1024;
-/** How many of each size are kept for the next request. */
+/** How many of each size are kept for the next request, at least. */
 const KEPT = 8;
 
 export class BouncePool {
   readonly #allocate: (length: number) => IoBuffer;
+  readonly #keptBytes: number;
   readonly #free = new Map<number, IoBuffer[]>();
   #zeroes: IoBuffer | undefined = undefined;
 
-  /** `allocate` gives zeroed, page-aligned memory of exactly that length. */
-  constructor(allocate: (length: number) => IoBuffer) {
+  /**
+   * `allocate` gives zeroed, page-aligned memory of exactly that length. A user with many requests under way says how many
+   * bytes of each size are kept at least.
+   */
+  constructor(
+    allocate: (length: number) => IoBuffer,
+    { keptBytes = 0 }: { readonly keptBytes?: number } = {},
+  ) {
     this.#allocate = allocate;
+    this.#keptBytes = keptBytes;
   }
 
   /** At least `length` bytes of any content. Give it back unless a request that uses it failed to settle. */
@@ -30,7 +38,7 @@ export class BouncePool {
     if (size !== sizeClass(size) || size > LARGEST_BOUNCE) return;
     const free = this.#free.get(size);
     if (free === undefined) this.#free.set(size, [buffer]);
-    else if (free.length < KEPT) free.push(buffer);
+    else if (free.length < KEPT || free.length * size < this.#keptBytes) free.push(buffer);
   }
 
   /** LARGEST_BOUNCE zero bytes, shared: to be read only. */

@@ -27,6 +27,12 @@ Storage daemon driven by QMP; options take effect from left to right
            [,writable=on|off][,description=<text>]
                          export a block node over NBD
                          (needs an --nbd-server before it)
+  --export [type=]vhost-user-blk,id=<id>,node-name=<node-name>,
+           addr.type=unix,addr.path=<socket-path>[,writable=on|off]
+           [,logical-block-size=<block-size>][,num-queues=<num-queues>]
+                         export a block node to a virtual machine, as a disk
+                         (addr.type=fd,addr.str=<fd> for a socket that
+                         listens already)
 
   --monitor [chardev=]name[,mode=control][,pretty[=on|off]]
                          offer QMP on a character device

@@ -94,8 +94,8 @@ export class BlockExport {
   }
 
   async #delete(): Promise<void> {
-    this.#running?.delete();
     try {
+      await this.#running?.delete();
       await this.backend.release();
     } finally {
       this.#onDeleted(this);

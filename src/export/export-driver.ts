@@ -1,5 +1,7 @@
 // What an export type is: a row of functions. The common life of exports is block-export.ts.
 
+import type { MaybePromise } from '../base/io-buffer.ts';
+import type { Logger } from '../base/log.ts';
 import type { DirtyBitmap } from '../block/dirty-bitmap.ts';
 import type {
   BlockDirtyBitmap,
@@ -7,6 +9,7 @@ import type {
   BlockExportType,
   XBlockExportRemoveMode,
 } from '../qapi/generated/types.ts';
+import type { Poller } from '../sys/poller.ts';
 import type { BlockExport } from './block-export.ts';
 import type { NbdServer } from './nbd/server.ts';
 
@@ -14,6 +17,10 @@ import type { NbdServer } from './nbd/server.ts';
 export interface ExportContext {
   /** The NBD server, while there is one. */
   readonly nbdServer: NbdServer | undefined;
+  readonly poller: Poller;
+  readonly log: Logger;
+  /** Whether an `fd` address is a descriptor number (command line) or a monitor's name for one. */
+  readonly fdsByNumber: boolean;
   /** Throws QmpError when there is no such bitmap. */
   findDirtyBitmap(which: BlockDirtyBitmap): DirtyBitmap;
 }
@@ -24,8 +31,8 @@ export interface RunningExport {
   retire(mode: XBlockExportRemoveMode): void;
   /** Takes no new clients and asks those there are to go. Each holds a reference until it has gone. */
   requestShutdown(): void;
-  /** Nobody refers to it any more. */
-  delete(): void;
+  /** Nobody refers to it any more. Settles when it uses its node no longer. */
+  delete(): MaybePromise<void>;
 }
 
 export interface ExportDriver<Type extends BlockExportType = BlockExportType> {

@@ -31,6 +31,7 @@ import type {
 } from '../qapi/generated/types.ts';
 import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
+import type { ExportDriver } from './export-driver.ts';
 import { exportDrivers } from './index.ts';
 import { ClientInventory, describeClient } from './nbd/client-inventory.ts';
 import { DEFAULT_HANDSHAKE_MAX_SECONDS, DEFAULT_MAX_CONNECTIONS, NbdServer } from './nbd/server.ts';
@@ -112,7 +113,19 @@ export class ExportManager {
   }
 
   /** block-export-add. */
-  async add(options: BlockExportOptions): Promise<void> {
+  addByQmp(options: BlockExportOptions): Promise<void> {
+    return this.#add(options, { fdsByNumber: false });
+  }
+
+  /** --export. */
+  add(options: BlockExportOptions): Promise<void> {
+    return this.#add(options, { fdsByNumber: true });
+  }
+
+  async #add(
+    options: BlockExportOptions,
+    { fdsByNumber }: { readonly fdsByNumber: boolean },
+  ): Promise<void> {
     const { id, type } = options;
     if (!isWellFormedId(id)) throw new QmpError('Invalid block export id');
     if (this.#find(id) !== undefined) {
@@ -123,7 +136,7 @@ export class ExportManager {
     if (node.readOnly && writable) {
       throw new QmpError('Cannot export read-only node as writable');
     }
-    this.#exports.unshift(await this.#create(options, node, { id, type, writable }));
+    this.#exports.unshift(await this.#create(options, node, { id, type, writable, fdsByNumber }));
   }
 
   /** nbd-server-add: `device` is a name of either kind, and a read-only node makes a read-only export. */
@@ -219,7 +232,12 @@ export class ExportManager {
   async #create(
     options: BlockExportOptions,
     node: BlockNode,
-    parts: { readonly id: string; readonly type: BlockExportType; readonly writable: boolean },
+    parts: {
+      readonly id: string;
+      readonly type: BlockExportType;
+      readonly writable: boolean;
+      readonly fdsByNumber: boolean;
+    },
   ): Promise<BlockExport> {
     const perm: Permissions = PERM_CONSISTENT_READ | (parts.writable ? PERM_WRITE : 0);
     const backend = this.#options.graph.backend(node, { perm, shared: PERM_ALL });
@@ -232,9 +250,14 @@ export class ExportManager {
     try {
       const context = {
         nbdServer: this.#nbdServer,
+        poller: this.#options.poller,
+        log: this.#options.log,
+        fdsByNumber: parts.fdsByNumber,
         findDirtyBitmap: (which: BlockDirtyBitmap) => lookUpDirtyBitmap(this.#options.graph, which),
       };
-      created.start(exportDrivers[options.type].create(created, options, context));
+      // The row of this type: what the compiler cannot see from a union.
+      const driver = exportDrivers[options.type] as ExportDriver;
+      created.start(driver.create(created, options, context));
     } catch (error) {
       await backend.release();
       throw error;

@@ -3,7 +3,8 @@
 import type { BlockExportType } from '../qapi/generated/types.ts';
 import type { ExportDriver } from './export-driver.ts';
 import { nbd } from './nbd/nbd-export.ts';
+import { vhostUserBlk } from './vhost-user/vhost-user-blk.ts';
 
-export const exportDrivers = { nbd } satisfies {
+export const exportDrivers = { nbd, 'vhost-user-blk': vhostUserBlk } satisfies {
   readonly [Type in BlockExportType]: ExportDriver<Type>;
 };

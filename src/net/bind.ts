@@ -16,7 +16,13 @@ import {
 } from '../sys/sockaddr.ts';
 import { bind, close, IPPROTO_MPTCP, listen, setSocketOption, socket } from '../sys/socket.ts';
 import { resolveInet, socketOfDescriptor } from './connect.ts';
-import { checkUnixPath, isIpv6Only, parseVsock, type SocketAddress } from './socket-address.ts';
+import {
+  checkUnixPath,
+  isIpv6Only,
+  type LocalAddress,
+  parseVsock,
+  type SocketAddress,
+} from './socket-address.ts';
 import { makeRoom, temporaryPath } from './socket-file.ts';
 import { failure } from './system-error.ts';
 
@@ -36,13 +42,19 @@ export async function boundSockets(
     case 'inet':
       return bindInet(address, options.backlog);
     case 'unix':
-      return [bindUnix(address, options.backlog)];
+    case 'fd':
+      return [boundLocalSocket(address, options)];
     case 'vsock':
       return [bindVsock(address, options.backlog)];
-    case 'fd':
-      return [adoptSocket(address, options)];
   }
   return address satisfies never;
+}
+
+/** The listening socket of an address that needs no resolver. Throws QmpError. */
+export function boundLocalSocket(address: LocalAddress, options: BindOptions): number {
+  return address.type === 'unix'
+    ? bindUnix(address, options.backlog)
+    : adoptSocket(address, options);
 }
 
 function bindUnix(address: AddressOf<'unix'>, backlog: number): number {

@@ -3,8 +3,8 @@
 import { type Poller, READABLE, type Watch } from '../sys/poller.ts';
 import type { SocketName } from '../sys/sockaddr.ts';
 import { accept, close, localName, WOULD_BLOCK } from '../sys/socket.ts';
-import { boundSockets } from './bind.ts';
-import { addressOfName, type SocketAddress } from './socket-address.ts';
+import { boundLocalSocket, boundSockets } from './bind.ts';
+import { addressOfName, type LocalAddress, type SocketAddress } from './socket-address.ts';
 import { SocketChannel } from './socket-channel.ts';
 import { removeSocketFile, type SocketFile, socketFileAt } from './socket-file.ts';
 
@@ -44,6 +44,15 @@ export async function listen(address: SocketAddress, options: ListenOptions): Pr
     fdsByNumber: options.fdsByNumber ?? true,
   });
   return new SocketListener(fds, options);
+}
+
+/** As listen(), at once, for an address that needs no resolver. Throws QmpError. */
+export function listenLocal(address: LocalAddress, options: ListenOptions): Listener {
+  const fd = boundLocalSocket(address, {
+    backlog: options.backlog ?? DEFAULT_BACKLOG,
+    fdsByNumber: options.fdsByNumber ?? true,
+  });
+  return new SocketListener([fd], options);
 }
 
 class SocketListener implements Listener {

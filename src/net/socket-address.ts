@@ -11,6 +11,9 @@ import { AF_INET, AF_INET6, AF_UNSPEC, type SocketName, UNIX_PATH_MAX } from '..
 
 export type { SocketAddress, SocketAddressLegacy };
 
+/** Those that need no resolver and no network. */
+export type LocalAddress = Extract<SocketAddress, { type: 'unix' | 'fd' }>;
+
 const UINT32_MAX = 0xffff_ffff;
 const INT32_MAX = 0x7fff_ffff;
 

@@ -45,8 +45,12 @@ export const F_UNLCK = 2;
 type LockKind = typeof F_RDLCK | typeof F_WRLCK | typeof F_UNLCK;
 
 const NFS_SUPER_MAGIC = 0x6969;
+const FUSE_SUPER_MAGIC = 0x65735546;
+const TMPFS_MAGIC = 0x01021994;
+const RAMFS_MAGIC = 0x858458f6;
+const HUGETLBFS_MAGIC = 0x958458f6;
 // statfs f_type of file systems that are nothing but page cache: a read of theirs never waits for a disk.
-const memoryFileSystems: ReadonlySet<number> = new Set([0x01021994, 0x858458f6, 0x958458f6]);
+const memoryFileSystems: ReadonlySet<number> = new Set([TMPFS_MAGIC, RAMFS_MAGIC, HUGETLBFS_MAGIC]);
 
 /** Opens close-on-exec; throws IoError. A file that is created is 0644 less the umask. */
 export function openFile(path: string, flags: number): number {
@@ -78,6 +82,21 @@ export function isInMemory(fd: number): boolean {
 /** True on NFS, whose direct I/O takes any alignment. */
 export function isOnNfs(fd: number): boolean {
   return fileSystemType(fd) === NFS_SUPER_MAGIC;
+}
+
+/** True on tmpfs, where memfds are, too. */
+export function isOnTmpfs(fd: number): boolean {
+  return fileSystemType(fd) === TMPFS_MAGIC;
+}
+
+/** True for huge pages. */
+export function isOnHugetlbfs(fd: number): boolean {
+  return fileSystemType(fd) === HUGETLBFS_MAGIC;
+}
+
+/** True for a file that another process serves. */
+export function isOnFuse(fd: number): boolean {
+  return fileSystemType(fd) === FUSE_SUPER_MAGIC;
 }
 
 function fileSystemType(fd: number): number {

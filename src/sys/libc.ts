@@ -12,7 +12,10 @@ const prototypes = {
   mmap: 'int64_t mmap(uintptr_t, size_t, int, int, int, int64_t)',
   munmap: 'int munmap(uintptr_t, size_t)',
   madvise: 'int madvise(uintptr_t, size_t, int)',
+  memcpy: 'uintptr_t memcpy(uintptr_t, uintptr_t, size_t)',
   memfd_create: 'int memfd_create(str, uint)',
+  process_vm_readv: 'int64_t process_vm_readv(int, uintptr_t, size_t, uintptr_t, size_t, size_t)',
+  process_vm_writev: 'int64_t process_vm_writev(int, uintptr_t, size_t, uintptr_t, size_t, size_t)',
   // descriptors and files
   open: 'int open(str, int, uint)',
   close: 'int close(int)',

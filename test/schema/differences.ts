@@ -123,7 +123,7 @@ export const notYet: readonly DifferenceRow[] = [
     ],
   },
   { at: 'block-export-add', what: 'member', names: ['fixed-iothread', 'iothread'] },
-  { at: 'block-export-add.type', what: 'value', names: ['vhost-user-blk', 'fuse', 'vduse-blk'] },
+  { at: 'block-export-add.type', what: 'value', names: ['fuse', 'vduse-blk'] },
   {
     at: 'chardev-add.backend.type',
     what: 'value',

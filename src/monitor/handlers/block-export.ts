@@ -8,7 +8,7 @@ export const blockExportHandlers = {
   'nbd-server-add': (args, { engine }) => engine.exports.addLegacy(args),
   'nbd-server-remove': (args, { engine }) => engine.exports.removeLegacy(args.name, args.mode),
   'nbd-server-stop': (_args, { engine }) => engine.exports.stopNbdServer(),
-  'block-export-add': (args, { engine }) => engine.exports.add(args),
+  'block-export-add': (args, { engine }) => engine.exports.addByQmp(args),
   'block-export-del': (args, { engine }) => engine.exports.remove(args.id, args.mode),
   'query-block-exports': (_args, { engine }) => engine.exports.query(),
 } satisfies Partial<CommandHandlers<DaemonServices>>;

@@ -12,17 +12,28 @@ export interface Side {
   readonly command: readonly string[];
   /** Why it cannot be tested here, or undefined. */
   readonly missing: string | undefined;
+  /**
+   * The cache mode that a driver finds. The reference tells write-through and does not do it, so that a guest that believes it
+   * sends no flushes; ours tells what it does.
+   */
+  readonly cacheMode: 0 | 1;
 }
 
 export const referenceSide: Side = {
   name: 'the reference',
   command: [findProgram('qemu-storage-daemon') ?? ''],
   missing: missing('qemu-storage-daemon'),
+  cacheMode: 0,
 };
 
-export const ourSide: Side = { name: 'ours', command: ourCommand, missing: undefined };
+export const ourSide: Side = {
+  name: 'ours',
+  command: ourCommand,
+  missing: undefined,
+  cacheMode: 1,
+};
 
-export const sides: readonly Side[] = [referenceSide];
+export const sides: readonly Side[] = [referenceSide, ourSide];
 
 export interface ServedDisk {
   readonly daemon: TestDaemon;

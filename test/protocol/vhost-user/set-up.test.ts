@@ -16,13 +16,19 @@ const ALL_FEATURES = Object.values(FEATURE).reduce((all, each) => all | each, 0n
 const UNUSED_FEATURES = (1n << 24n) | (1n << 26n);
 
 /** struct virtio_blk_config (virtio 1.x, 5.2.4), what is not 0 on a disk without a geometry. */
-function expectedConfig(disk: { length: number; blockSize: number; queues: number }): Buffer {
+function expectedConfig(disk: {
+  length: number;
+  blockSize: number;
+  queues: number;
+  cacheMode: 0 | 1;
+}): Buffer {
   const bytes = Buffer.alloc(CONFIG_LENGTH);
   bytes.writeBigUInt64LE(BigInt(disk.length / 512), 0); // capacity
   bytes.writeUInt32LE(126, 12); // seg_max
   bytes.writeUInt32LE(disk.blockSize, 20); // blk_size
   bytes.writeUInt16LE(1, 26); // min_io_size
   bytes.writeUInt32LE(1, 28); // opt_io_size
+  bytes.writeUInt8(disk.cacheMode, 32); // writeback
   bytes.writeUInt16LE(disk.queues, 34); // num_queues
   bytes.writeUInt32LE(32768, 36); // max_discard_sectors
   bytes.writeUInt32LE(1, 40); // max_discard_seg
@@ -85,7 +91,9 @@ describe.each(sides)('set-up of vhost-user-blk: $name', (side) => {
       options: `writable=on,num-queues=${disk.queues},logical-block-size=${disk.blockSize}`,
     });
     const { frontend } = await startDevice(socket);
-    expect(await readConfig(frontend)).toEqual(expectedConfig({ length: MIB, ...disk }));
+    expect(await readConfig(frontend)).toEqual(
+      expectedConfig({ length: MIB, ...disk, cacheMode: side.cacheMode }),
+    );
   });
 
   test('gives the part of its configuration that is asked for, and none that is too long', async () => {

@@ -7,6 +7,7 @@ import { ExportManager } from '../../../src/export/export-manager.ts';
 import { ObjectRegistry } from '../../../src/object/object-registry.ts';
 import { QmpError } from '../../../src/qapi/errors.ts';
 import type { EventSink } from '../../../src/qapi/event-sink.ts';
+import type { BlockExportOptions } from '../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 import { Poller } from '../../../src/sys/poller.ts';
 
@@ -47,7 +48,7 @@ async function messageOf(work: () => Promise<void>): Promise<string> {
   return 'success';
 }
 
-const add = (options: Partial<Parameters<ExportManager['add']>[0]>): Promise<string> =>
+const add = (options: Partial<Extract<BlockExportOptions, { type: 'nbd' }>>): Promise<string> =>
   messageOf(() => manager.add({ type: 'nbd', id: 'e', 'node-name': 'n', ...options }));
 
 describe('ExportManager.add', () => {

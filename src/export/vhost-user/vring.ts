@@ -1,0 +1,305 @@
+// One ring of a session: what the frontend has told about it, its three event counters, and the loop that serves its requests.
+
+import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import { EventCounter, makeNonBlocking } from '../../sys/eventfd.ts';
+import { allocate } from '../../sys/memory.ts';
+import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
+import { close } from '../../sys/socket.ts';
+import { LARGEST_PIECE, type VirtioBlkDevice } from '../virtio-blk/device.ts';
+import { DescriptorChain } from './descriptor-chain.ts';
+import type { GuestMemory } from './guest-memory.ts';
+import type { InflightQueue } from './inflight.ts';
+import {
+  availableLength,
+  copiedRing,
+  descriptorsLength,
+  type RingAddresses,
+  scratchLength,
+  usedLength,
+  viewedRing,
+} from './ring-memory.ts';
+import { type RingFeatures, TABLE_LENGTH, Virtqueue } from './virtqueue.ts';
+import type { VringAddress } from './wire.ts';
+
+/** Requests, and bytes of them, served before others have their turn. */
+const REQUESTS_PER_TURN = 256;
+const BYTES_PER_TURN = 4 * 1024 * 1024;
+/** Requests that may be done before the driver hears of the first. */
+const REQUESTS_PER_CALL = 16;
+
+/** What a ring needs of its session. */
+export interface VringOwner {
+  readonly poller: Poller;
+  readonly memory: GuestMemory;
+  readonly device: VirtioBlkDevice;
+  readonly features: RingFeatures;
+  /** Rings may be served: memory is not about to change, nothing has failed. */
+  readonly serving: boolean;
+  /** Counts a request that is not done at once, and what it takes of our memory. */
+  began(bytes: number): void;
+  ended(bytes: number): void;
+  /** No more of our memory may be taken: serve() is called again when it may. */
+  readonly full: boolean;
+  inflightOf(index: number, size: number): InflightQueue | undefined;
+  /** The ring cannot go on. */
+  fail(vring: Vring, error: unknown): void;
+}
+
+export class Vring {
+  readonly index: number;
+  size = 0;
+  /** Where the frontend says that the parts are. */
+  address: VringAddress | undefined;
+  /** The entry of the available ring to begin with; with a queue, it knows better. */
+  base = 0;
+  /** Frontends of old never say; one that says no is obeyed. */
+  enabled = true;
+  /** Requests that are not done yet. */
+  underWay = 0;
+  readonly #owner: VringOwner;
+  readonly #counter = new EventCounter();
+  readonly #chains: DescriptorChain[] = [];
+  #table: IoBuffer | undefined;
+  #queue: Virtqueue | undefined;
+  #kickFd = -1;
+  #callFd = -1;
+  #errFd = -1;
+  #watch: Watch | undefined;
+  /** SET_VRING_KICK has come. */
+  #started = false;
+  /** There was a kick since, or there are requests that a predecessor has left. */
+  #kicked = false;
+  #inTurn = false;
+  #nextTurn: NodeJS.Immediate | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(index: number, owner: VringOwner) {
+    this.index = index;
+    this.#owner = owner;
+  }
+
+  get started(): boolean {
+    return this.#started;
+  }
+
+  /** Starts with this counter to be kicked by; -1 for none. Throws IoError when it cannot be watched. */
+  start(kickFd: number): void {
+    this.#dropKick();
+    this.#kickFd = kickFd;
+    if (kickFd >= 0) {
+      makeNonBlocking(kickFd);
+      this.#watch = this.#owner.poller.watch(kickFd, () => this.#kick());
+      this.#watch.want(READABLE);
+    }
+    this.#started = true;
+    this.locate();
+  }
+
+  /** Takes no more requests. Returns when those under way are done. */
+  stop(): MaybePromise<void> {
+    this.#started = false;
+    this.#kicked = false;
+    this.#dropKick();
+    clearImmediate(this.#nextTurn);
+    this.#nextTurn = undefined;
+    if (this.underWay > 0) return this.#idle().then(() => this.#stopped());
+    this.#stopped();
+  }
+
+  /** Throws IoError. */
+  setCall(fd: number): void {
+    if (this.#callFd >= 0) close(this.#callFd);
+    this.#callFd = fd;
+    if (fd < 0) return;
+    makeNonBlocking(fd);
+    // Requests may have been done while nobody could be told.
+    this.#counter.add(fd);
+  }
+
+  /** Throws IoError. */
+  setError(fd: number): void {
+    if (this.#errFd >= 0) close(this.#errFd);
+    this.#errFd = fd;
+    if (fd >= 0) makeNonBlocking(fd);
+  }
+
+  /** Lets go of guest memory, for as long as it changes. No request is under way. */
+  unlocate(): void {
+    if (this.#queue !== undefined) this.base = this.#queue.next;
+    this.#queue = undefined;
+  }
+
+  /** Where its parts are in our memory, or undefined when they are not (all) known. */
+  find(): RingAddresses | undefined {
+    const { address, size } = this;
+    if (address === undefined || size === 0) return undefined;
+    const { memory } = this.#owner;
+    const descriptors = memory.addressOfUser(address.descriptors, descriptorsLength(size));
+    const available = memory.addressOfUser(address.available, availableLength(size));
+    const used = memory.addressOfUser(address.used, usedLength(size));
+    if (descriptors === undefined || available === undefined || used === undefined)
+      return undefined;
+    return { descriptors, available, used };
+  }
+
+  /** Makes the queue, once all that it needs is there. Throws VirtqueueError or IoError. */
+  locate(): void {
+    if (!this.#started || this.#queue !== undefined) return;
+    const at = this.find();
+    if (at === undefined) return;
+    const { memory, features } = this.#owner;
+    const { size } = this;
+    this.#table ??= allocate(TABLE_LENGTH);
+    this.#queue = new Virtqueue({
+      size,
+      features,
+      memory,
+      ring: memory.lasting
+        ? viewedRing(at, size)
+        : copiedRing(at, size, memory, allocate(scratchLength(size))),
+      next: this.base,
+      table: this.#table,
+      inflight: this.#owner.inflightOf(this.index, size),
+    });
+    if (this.#queue.hasLeftovers) this.#kicked = true;
+  }
+
+  /** Serves requests until there are none, or others must have their turn. */
+  serve(): void {
+    const queue = this.#queue;
+    if (queue === undefined || !this.#kicked || !this.enabled || this.#inTurn) return;
+    if (!this.#owner.serving) return;
+    this.#inTurn = true;
+    try {
+      this.#serveSome(queue);
+    } catch (error) {
+      this.#owner.fail(this, error);
+    } finally {
+      this.#inTurn = false;
+    }
+  }
+
+  /** Tells the frontend that the ring cannot go on. */
+  signalError(): void {
+    if (this.#errFd < 0) return;
+    try {
+      this.#counter.add(this.#errFd);
+    } catch {
+      // It will notice by the end of the connection.
+    }
+  }
+
+  /** Gives everything back. No request is under way. */
+  dispose(): void {
+    this.unlocate();
+    clearImmediate(this.#nextTurn);
+    this.#dropKick();
+    if (this.#callFd >= 0) close(this.#callFd);
+    if (this.#errFd >= 0) close(this.#errFd);
+    this.#callFd = -1;
+    this.#errFd = -1;
+  }
+
+  #kick(): void {
+    try {
+      if (!this.#counter.take(this.#kickFd)) return;
+    } catch (error) {
+      this.#owner.fail(this, error);
+      return;
+    }
+    this.#kicked = true;
+    this.serve();
+  }
+
+  #serveSome(queue: Virtqueue): void {
+    const owner = this.#owner;
+    let served = 0;
+    let bytes = 0;
+    let untold = 0;
+    queue.refuseKicks();
+    while (owner.serving && !owner.full) {
+      if (served === REQUESTS_PER_TURN || bytes > BYTES_PER_TURN) {
+        this.#nextTurn ??= setImmediate(() => {
+          this.#nextTurn = undefined;
+          this.serve();
+        });
+        break;
+      }
+      const chain = this.#chains.pop() ?? new DescriptorChain(owner.memory);
+      if (!queue.take(chain)) {
+        this.#chains.push(chain);
+        if (queue.awaitKick()) break;
+        continue;
+      }
+      served++;
+      bytes += chain.readable + chain.writable;
+      if (this.#begin(queue, chain)) untold++;
+      if (untold === REQUESTS_PER_CALL) {
+        this.#call(queue);
+        untold = 0;
+      }
+    }
+    if (untold > 0) this.#call(queue);
+  }
+
+  /** Whether the request is done already. */
+  #begin(queue: Virtqueue, chain: DescriptorChain): boolean {
+    const written = this.#owner.device.serve(chain);
+    if (typeof written !== 'number') {
+      void this.#finishLater(queue, chain, written);
+      return false;
+    }
+    queue.give(chain.head, written);
+    this.#chains.push(chain);
+    return true;
+  }
+
+  async #finishLater(
+    queue: Virtqueue,
+    chain: DescriptorChain,
+    later: Promise<number>,
+  ): Promise<void> {
+    const bytes = Math.min(LARGEST_PIECE, chain.readable + chain.writable);
+    this.underWay++;
+    this.#owner.began(bytes);
+    try {
+      const written = await later;
+      queue.give(chain.head, written);
+      this.#chains.push(chain);
+      this.#call(queue);
+    } catch (error) {
+      this.#owner.fail(this, error);
+    } finally {
+      this.underWay--;
+      if (this.underWay === 0) this.#onIdle?.();
+      this.#owner.ended(bytes);
+    }
+  }
+
+  #call(queue: Virtqueue): void {
+    if (queue.wantsCall() && this.#callFd >= 0) this.#counter.add(this.#callFd);
+  }
+
+  #idle(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onIdle = () => {
+        this.#onIdle = undefined;
+        resolve();
+      };
+    });
+  }
+
+  /** As the reference: a ring that is stopped has neither counter any more. */
+  #stopped(): void {
+    this.unlocate();
+    if (this.#callFd >= 0) close(this.#callFd);
+    this.#callFd = -1;
+  }
+
+  #dropKick(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
+    if (this.#kickFd >= 0) close(this.#kickFd);
+    this.#kickFd = -1;
+  }
+}
