@@ -43,6 +43,8 @@ export interface DeviceOptions {
   /** Queues to set up. Default: 1. */
   readonly queues?: number;
   readonly queueSize?: number;
+  /** The index at which the rings begin. Default: 0. */
+  readonly base?: number;
   /** Of the features offered, those to leave. */
   readonly without?: bigint;
   readonly memory?: MemoryOptions;
@@ -97,6 +99,7 @@ export async function startDevice(path: string, options: DeviceOptions = {}): Pr
       indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
       eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
     });
+    if (options.base !== undefined) queue.startAt(options.base);
     disks.push(await startQueue(frontend, queue));
   }
   const [disk] = disks;
@@ -156,7 +159,7 @@ export async function startQueue(frontend: Frontend, queue: Virtqueue): Promise<
   };
   frontend.send(REQUEST.SET_VRING_CALL, u64(index), { descriptors: [call.fd] });
   frontend.send(REQUEST.SET_VRING_NUM, vringState(index, queue.size));
-  frontend.send(REQUEST.SET_VRING_BASE, vringState(index, 0));
+  frontend.send(REQUEST.SET_VRING_BASE, vringState(index, queue.nextAvailable));
   frontend.send(REQUEST.SET_VRING_ADDR, vringAddress(index, ring));
   frontend.send(REQUEST.SET_VRING_KICK, u64(index), { descriptors: [kick.fd] });
   await frontend.acknowledged(REQUEST.SET_VRING_ENABLE, vringState(index, 1));

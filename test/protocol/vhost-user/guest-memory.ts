@@ -57,22 +57,12 @@ export class GuestMemory {
     return this.main.shared.view;
   }
 
-  /** Takes `length` bytes of the main region; the offset in it. There is no way to give them back but release(). */
+  /** Takes `length` bytes of the main region for good; the offset in it. */
   allocate(length: number, alignment = 16): number {
     const at = Math.ceil(this.#next / alignment) * alignment;
     if (at + length > this.main.length) throw new Error(`no ${length} bytes left in the guest`);
     this.#next = at + length;
     return at;
-  }
-
-  /** Where the next allocation would begin, for release(). */
-  mark(): number {
-    return this.#next;
-  }
-
-  /** Gives back all that was allocated since the mark. */
-  release(mark: number): void {
-    this.#next = mark;
   }
 
   guestAddress(at: number): number {
@@ -88,5 +78,29 @@ export class GuestMemory {
       shared.unmap();
       close(fd);
     }
+  }
+}
+
+/** Memory for what comes and goes: taken piece by piece, given back all at once. */
+export class Arena {
+  readonly #start: number;
+  readonly #end: number;
+  #next: number;
+
+  constructor(memory: GuestMemory, length: number) {
+    this.#start = memory.allocate(length, 4096);
+    this.#end = this.#start + length;
+    this.#next = this.#start;
+  }
+
+  allocate(length: number): number {
+    const at = Math.ceil(this.#next / 16) * 16;
+    if (at + length > this.#end) throw new Error(`no ${length} bytes left for requests`);
+    this.#next = at + length;
+    return at;
+  }
+
+  clear(): void {
+    this.#next = this.#start;
   }
 }

@@ -1,6 +1,7 @@
 // virtio-blk requests (virtio 1.x, 5.2.6) on a virtqueue, as a guest's driver makes them.
 
 import { type Poller, READABLE } from '../../../src/sys/poller.ts';
+import { Arena } from './guest-memory.ts';
 import type { EventCounter } from './shared-descriptors.ts';
 import type { Piece, Virtqueue } from './virtqueue.ts';
 
@@ -22,6 +23,8 @@ export const SECTOR = 512;
 export const UNMAP = 1;
 
 const HEADER = 16;
+/** Bytes of guest memory for the requests of a queue that are under way. */
+const ROOM = 3 * 1024 * 1024;
 /** In the status byte before the device has written it. */
 export const UNTOUCHED = 0xff;
 
@@ -51,7 +54,7 @@ export class BlkQueue {
   readonly kick: EventCounter;
   readonly call: EventCounter;
   readonly #pending = new Map<number, (length: number) => void>();
-  readonly #start: number;
+  readonly #arena: Arena;
   #idle: (() => void)[] = [];
 
   constructor(
@@ -61,7 +64,7 @@ export class BlkQueue {
     this.queue = queue;
     this.kick = events.kick;
     this.call = events.call;
-    this.#start = queue.memory.mark();
+    this.#arena = new Arena(queue.memory, ROOM);
     events.poller.watch(this.call.fd, () => this.#called()).want(READABLE);
   }
 
@@ -80,12 +83,12 @@ export class BlkQueue {
     const { memory } = this.queue;
     const out = request.out ?? Buffer.alloc(0);
     const inLength = request.inLength ?? 0;
-    const header = memory.allocate(HEADER + out.length);
+    const header = this.#arena.allocate(HEADER + out.length);
     memory.view.setUint32(header, request.type, true);
     memory.view.setUint32(header + 4, 0, true);
     memory.view.setBigUint64(header + 8, BigInt(request.sector ?? 0), true);
     memory.bytes.set(out, header + HEADER);
-    const into = memory.allocate(inLength + 1);
+    const into = this.#arena.allocate(inLength + 1);
     const status = into + inLength;
     memory.bytes[status] = UNTOUCHED;
 
@@ -104,18 +107,22 @@ export class BlkQueue {
             ...cut(into, inLength, true),
             { address: memory.guestAddress(status), length: 1, writable: true },
           ];
+    return this.submitPieces(pieces, options).then((written) => ({
+      status: memory.bytes[status] ?? UNTOUCHED,
+      written,
+      in: Buffer.from(memory.bytes.subarray(into, into + inLength)),
+    }));
+  }
+
+  /** Makes a chain of any pieces available; how much the device says it has written. */
+  submitPieces(
+    pieces: readonly Piece[],
+    options: { readonly kick?: boolean } = {},
+  ): Promise<number> {
     const head = this.queue.add(pieces);
-    const result = new Promise<BlkResult>((resolve) => {
-      this.#pending.set(head, (written) =>
-        resolve({
-          status: memory.bytes[status] ?? UNTOUCHED,
-          written,
-          in: Buffer.from(memory.bytes.subarray(into, into + inLength)),
-        }),
-      );
-    });
+    const written = new Promise<number>((resolve) => this.#pending.set(head, resolve));
     if (options.kick !== false) this.kickIfWanted();
-    return result;
+    return written;
   }
 
   kickIfWanted(): void {
@@ -150,7 +157,7 @@ export class BlkQueue {
       done?.(length);
     });
     if (this.#pending.size > 0) return;
-    this.queue.memory.release(this.#start);
+    this.#arena.clear();
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 }

@@ -78,6 +78,21 @@ export class Virtqueue {
     return this.#view.getUint16(this.used + 2, true);
   }
 
+  /** Where a device that takes this queue up is to go on: the index of the next available entry. */
+  get nextAvailable(): number {
+    return this.#availableIndex;
+  }
+
+  /** Begins at another index than 0, with nothing in flight. */
+  startAt(index: number): void {
+    this.setAvailableIndex(index);
+    this.#kickedIndex = index;
+    this.#usedIndex = index;
+    this.#view.setUint16(this.used + 2, index, true);
+    this.#view.setUint16(this.available + 4 + this.size * 2, index, true);
+    this.#view.setUint16(this.used + 4 + this.size * 8, index, true);
+  }
+
   /** Free descriptors. */
   get room(): number {
     return this.#freeCount;
