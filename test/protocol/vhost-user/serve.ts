@@ -39,7 +39,7 @@ export interface ServedDisk {
   readonly daemon: TestDaemon;
   readonly socket: string;
   /** The image's bytes as they are now. */
-  image(): Buffer;
+  readonly image: () => Buffer;
 }
 
 export interface ServeOptions {
