@@ -16,7 +16,7 @@ import type {
 import { FUA, PERM_RESIZE, PERM_WRITE, PERM_WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { type AllocationDepth, allocationDepth, blockStatus } from './block-status.ts';
-import { cachedRange, discard, read, write, writeZeroes } from './io.ts';
+import { cachedRange, discard, prefetch, read, write, writeZeroes } from './io.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 import { setChildPermissions } from './permissions.ts';
@@ -143,10 +143,11 @@ export class BlockBackend {
     return flush(this.node);
   }
 
-  /** Reads for the effect on caches only: nothing to do for nodes that do not copy on read. */
+  /** Reads for the effect alone: nothing to do for nodes that do not copy on read. */
   prefetch(offset: number, length: number): MaybePromise<void> {
+    if (this.#drained > 0) return this.#whenUndrained(() => this.prefetch(offset, length));
     this.#checkBounds(offset, length, 'prefetch');
-    return undefined;
+    return prefetch(this.node, offset, length);
   }
 
   /**

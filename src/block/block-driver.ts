@@ -120,6 +120,8 @@ export interface OpenContext {
    * if the driver's open fails later.
    */
   openChild(name: string, reference: BlockdevRef, role: ChildRole): Promise<BlockChild>;
+  /** The open node of that name. */
+  lookUp(nodeName: string): BlockNode | undefined;
 }
 
 export interface TruncateOptions {
@@ -279,6 +281,8 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
     at: number,
     flags: RequestFlags,
   ): MaybePromise<void>;
+  /** Reads for the effect alone: what reading copies is copied. Without it there is none. */
+  prefetch?(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
   /** ENOTSUP makes io.ts write zeroes itself, unless NO_FALLBACK. `flags`: those of `node.supportedZeroFlags`. */
   writeZeroes?(
     node: BlockNode<State>,

@@ -97,6 +97,7 @@ export class BlockGraph {
       allocate: options.allocate,
       driver: (name) => this.#driver(name),
       find: (reference) => this.find(reference, reference),
+      lookUp: (name) => this.lookUp(name),
       nodeName: (given) => this.#nodeName(given),
       register: (node) => this.#nodes.set(node.nodeName, node),
       abandon: (node) => this.#abandon(node),
@@ -274,6 +275,8 @@ export class BlockGraph {
     const end = await drainBegin(child.node);
     detachEdge(child);
     this.#owners.delete(child);
+    // A driver may have had something to finish now that nobody writes.
+    await child.node.requests.whenIdle();
     end();
     await this.#closeUnused(child.node);
   }

@@ -35,8 +35,8 @@ export function notSupported(offset: number): IoError {
   return new IoError(errno.ENOTSUP, { syscall: 'write zeroes', offset });
 }
 
-/** Answers whether FUA is still owed. */
-async function zeroInPieces(
+/** Without the books. Answers whether FUA is still owed. */
+export async function zeroInPieces(
   node: BlockNode,
   offset: number,
   length: number,

@@ -12,7 +12,7 @@ import { NO_FALLBACK } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { readAligned, writeAligned } from './io-aligned.ts';
 import { discardArea } from './io-discard.ts';
-import { conflicts, MAX_REQUEST, tracked, trackedAfterConflicts } from './io-driver.ts';
+import { conflicts, inFlight, MAX_REQUEST, tracked, trackedAfterConflicts } from './io-driver.ts';
 import { readUnaligned, writeUnaligned, zeroUnaligned } from './io-padding.ts';
 import { notSupported, writeZeroesAligned } from './io-zero.ts';
 
@@ -44,6 +44,14 @@ export function cachedRange(
   if (node.driver.cachedRange === undefined || conflicts(node, offset, length)) return undefined;
   if (offset + length > node.length) return undefined;
   return node.driver.cachedRange(node, offset, length);
+}
+
+/** Reads for the effect alone, where there is one. */
+export function prefetch(node: BlockNode, offset: number, length: number): MaybePromise<void> {
+  checkArea(offset, length, 'prefetch');
+  if (length === 0) return undefined;
+  const later = node.driver.prefetch?.(node, offset, length);
+  return later === undefined ? undefined : inFlight(node, later);
 }
 
 /** Writes `length` bytes of `from` at `at` to `offset`. A user that may resize may write beyond the end. */
@@ -88,6 +96,30 @@ export function writeZeroes(
     );
   }
   return tracked(node, offset, length, writeZeroesAligned(node, offset, length, flags));
+}
+
+/**
+ * As writeZeroes with NO_FALLBACK, for an aligned area that nobody may be using: while it lasts nobody is let in. Fails with
+ * EBUSY when somebody is there.
+ */
+export async function writeZeroesAlone(
+  node: BlockNode,
+  offset: number,
+  length: number,
+): Promise<void> {
+  checkArea(offset, length, 'write zeroes');
+  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
+  const { requests } = node;
+  if (requests.overlaps(offset, offset + length)) {
+    throw new IoError(errno.EBUSY, { syscall: 'write zeroes', offset });
+  }
+  const request = requests.begin(offset, length);
+  try {
+    await requests.serialise(request, 1);
+    await writeZeroesAligned(node, offset, length, NO_FALLBACK);
+  } finally {
+    requests.end(request);
+  }
 }
 
 /** Tells the node that an area's content does not matter any more. Ignored where the driver or the settings cannot do it. */

@@ -26,6 +26,7 @@ export interface OpenEnvironment {
   driver(name: BlockdevOptions['driver']): BlockDriver;
   /** By node name; throws QmpError. */
   find(reference: string): BlockNode;
+  lookUp(nodeName: string): BlockNode | undefined;
   /** The name a node gets; throws QmpError. */
   nodeName(given: string | undefined): string;
   register(node: BlockNode): void;
@@ -187,6 +188,7 @@ async function openWithDriver(
     objects,
     allocate,
     openChild,
+    lookUp: (name) => environment.lookUp(name),
   });
   node.phase = 'open';
   if (node.drained > 0) node.driver.drainBegin?.(node);

@@ -7,11 +7,11 @@ import type {
   ImageInfo,
 } from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
-import type { ImageState } from './block-driver.ts';
 import { CHILD_DATA, CHILD_FILTERED, CHILD_METADATA } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { chainOf } from './block-status.ts';
 import { filenameOf } from './filename.ts';
+import { imageState } from './image-state.ts';
 import { describedSnapshots, snapshotInfo } from './snapshot-internal.ts';
 
 /** One element of query-named-block-nodes; with `flat` without the images below. Throws IoError when a length is unknown. */
@@ -107,12 +107,6 @@ function imageInfo(node: BlockNode): ImageInfo {
 function snapshotsOf(node: BlockNode): Pick<ImageInfo, 'snapshots'> {
   const snapshots = describedSnapshots(node);
   return snapshots.length === 0 ? {} : { snapshots: snapshots.map(snapshotInfo) };
-}
-
-/** The state of the image that a node is or filters. */
-function imageState(node: BlockNode): ImageState | undefined {
-  if (node.driver.imageInfo !== undefined) return node.driver.imageInfo(node);
-  return node.filtered === undefined ? undefined : imageState(node.filtered.node);
 }
 
 /** Bytes that the node and the children holding its content take up. */

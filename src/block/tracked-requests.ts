@@ -93,6 +93,14 @@ export class RequestTracker {
     return false;
   }
 
+  /** True when any request overlaps the area. */
+  overlaps(offset: number, end: number): boolean {
+    for (let other = this.#first; other !== undefined; other = other.next) {
+      if (other.offset < end && offset < other.end) return true;
+    }
+    return false;
+  }
+
   /** Resolves when nothing is in flight. */
   whenIdle(): Promise<void> {
     if (this.inFlight === 0) return Promise.resolve();

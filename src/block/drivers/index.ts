@@ -2,17 +2,21 @@
 
 import type { BlockdevDriver } from '../../qapi/generated/types.ts';
 import type { BlockDriver } from '../block-driver.ts';
+import { copyOnReadFilter } from './copy-on-read.ts';
 import { file, hostDevice } from './file/file.ts';
 import { nullAio, nullCo } from './null.ts';
+import { preallocate } from './preallocate.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw.ts';
 import { throttle } from './throttle.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
+  'copy-on-read': copyOnReadFilter,
   file,
   host_device: hostDevice,
   'null-aio': nullAio,
   'null-co': nullCo,
+  preallocate,
   qcow2,
   raw,
   throttle,

@@ -22,6 +22,7 @@ import {
 } from '../block-driver.ts';
 import { type BlockNode, SECTOR } from '../block-node.ts';
 import { defaultChildPermissions } from '../permissions.ts';
+import { checkSize } from '../size-option.ts';
 
 export interface RawState {
   readonly file: BlockChild;
@@ -138,16 +139,8 @@ function windowFrom(
   below: BlockNode,
 ): { offset: number; hasSize: boolean; size: number } {
   const { offset = 0, size } = options;
-  for (const [name, value] of [
-    ['offset', offset],
-    ['size', size ?? 0],
-  ] as const) {
-    if (value < 0) {
-      throw new QmpError(`Parameter '${name}' expects a non-negative number below 2^64`, {
-        hint: SUFFIX_HINT,
-      });
-    }
-  }
+  checkSize('offset', offset);
+  checkSize('size', size ?? 0);
   const realSize = lengthOf(below);
   if (offset > realSize) {
     throw new QmpError(
@@ -168,10 +161,6 @@ function windowFrom(
   }
   return { offset, hasSize: true, size };
 }
-
-const SUFFIX_HINT =
-  'Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n' +
-  'and exabytes, respectively.';
 
 function lengthOf(node: BlockNode): number {
   try {

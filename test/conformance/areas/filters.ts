@@ -282,10 +282,55 @@ const throttleNodes: Case[] = [
   ),
 ];
 
+const corNodes: Case[] = [
+  ...common('copy-on-read'),
+  tryNode('copy-on-read', { file: 'f', bottom: 'nope' }),
+  tryNode('copy-on-read', { file: 'f', bottom: '' }),
+  tryNode('copy-on-read', { file: 'f', bottom: 5 }),
+  tryNode('copy-on-read', { file: 'f', bottom: 'f' }),
+  scene(
+    'copy-on-read to a bottom that is a filter',
+    node(file()),
+    node({ driver: 'copy-on-read', 'node-name': 'y', file: 'f' }),
+    node({ driver: 'copy-on-read', 'node-name': 'x', file: 'y', bottom: 'y' }),
+    del('y'),
+    del('f'),
+  ),
+];
+
+const preallocateNodes: Case[] = [
+  ...common('preallocate'),
+  ...[
+    { 'prealloc-align': 512 },
+    { 'prealloc-align': 0 },
+    { 'prealloc-align': 511 },
+    { 'prealloc-align': -1 },
+    { 'prealloc-align': '1M' },
+    { 'prealloc-size': 0 },
+    { 'prealloc-size': -1 },
+    { 'prealloc-size': 5 },
+    { 'prealloc-size': null },
+  ].map((own) => tryNode('preallocate', { ...own, file: 'f' })),
+  scene(
+    'preallocate: options that are changed',
+    node(file()),
+    node({ driver: 'preallocate', 'node-name': 'x', file: 'f', 'prealloc-size': 4096 }),
+    again({ driver: 'preallocate', 'node-name': 'x', file: 'f' }),
+    again({ driver: 'preallocate', 'node-name': 'x', file: 'f', 'prealloc-size': 8192 }),
+    again({ driver: 'preallocate', 'node-name': 'x', file: 'f', 'prealloc-align': 511 }),
+    again({ driver: 'preallocate', 'node-name': 'x', file: 'f', 'prealloc-align': 4096 }),
+    query,
+    del('x'),
+    del('f'),
+  ),
+];
+
 const files = [
   { name: 'a.img', length: MIB, fill: [[0, 4096, 0x61]] },
   { name: 'b.img', length: MIB, fill: [[4096, 4096, 0x62]] },
 ] as const;
+
+const server = ['--nbd-server', 'addr.type=unix,addr.path=@DIR@/nbd.sock'];
 
 export const filters: Area = {
   name: 'filters',
@@ -299,11 +344,12 @@ export const filters: Area = {
         'throttle-group,id=shared,x-iops-total=1000000',
         '--object',
         'secret,id=secret,data=x',
-        '--nbd-server',
-        'addr.type=unix,addr.path=@DIR@/nbd.sock',
+        ...server,
       ],
       cases: throttleNodes,
     },
+    { name: 'copy-on-read', files, arguments: server, cases: corNodes },
+    { name: 'preallocate', files, arguments: server, cases: preallocateNodes },
   ],
   commandLines: [
     {

@@ -39,6 +39,8 @@ export interface FilterRow {
   readonly below?: (perm: Permissions, shared: Permissions) => [Permissions, Permissions];
   /** The text with which it refuses to be reopened. */
   readonly notReopened?: string;
+  /** It needs to write below whether its users do or not. */
+  readonly needsWriting?: boolean;
   /** The filename, where it is not `json:` with the options. */
   readonly filename?: RegExp;
 }
@@ -173,6 +175,10 @@ export function filterBattery(name: string, row: FilterRow): void {
     });
 
     it('lets nobody write who may not', async () => {
+      if (row.needsWriting === true) {
+        await expect(stack({}, { 'read-only': true })).rejects.toThrow('Block node is read-only');
+        return;
+      }
       const { graph, top } = await stack({ 'read-only': true }, { 'read-only': true });
       expect(() => graph.backend(top, { perm: RW, shared: PERM_ALL })).toThrow(
         'Block node is read-only',

@@ -1,8 +1,28 @@
 // Every filter, through the battery that all of them go through; `raw` without a window is one in all but name.
 
+import {
+  PERM_RESIZE,
+  PERM_WRITE,
+  PERM_WRITE_UNCHANGED,
+} from '../../../../src/block/block-driver.ts';
 import { type FilterRow, filterBattery } from './filter-battery.ts';
 
+const WRITES_AND_RESIZES = PERM_WRITE | PERM_RESIZE;
+
 const filters: Readonly<Record<string, FilterRow>> = {
+  'copy-on-read': {
+    options: { file: 'below' },
+    below: (perm, shared) => [perm | PERM_WRITE_UNCHANGED, shared | PERM_WRITE_UNCHANGED],
+    notReopened: 'does not support reopening files',
+    needsWriting: true,
+  },
+  preallocate: {
+    options: { file: 'below', 'prealloc-size': 0, 'prealloc-align': 512 },
+    below: (perm, shared) => {
+      const alone = (perm & WRITES_AND_RESIZES) === WRITES_AND_RESIZES;
+      return [perm, alone ? shared & ~WRITES_AND_RESIZES : shared];
+    },
+  },
   raw: {
     options: { file: 'below' },
     filename: /^json:.*"driver": "raw"/,

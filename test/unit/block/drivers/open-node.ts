@@ -75,6 +75,7 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
       },
     },
     objects: { find: () => undefined },
+    lookUp: () => undefined,
     allocate,
     openChild(name, _reference, role) {
       if (child === undefined) throw new Error('no child here');
