@@ -15,10 +15,10 @@ import {
   TABLE_ENTRY,
   type TableEntry,
 } from './bitmap-directory.ts';
+import { readAnywhere } from './bitmap-list.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
-import { metadataOf } from './overlap.ts';
-import { freeClusters } from './refcount.ts';
+import { freeClaimed } from './refcount.ts';
 
 /** Below this, clusters of ones take memory, too: they are parts of what a bitmap in memory has for a run of bits. */
 const SMALL_CLUSTER = 1024;
@@ -36,7 +36,7 @@ export class LoadBudget {
 
 /** A place in the file of a table or a part of one. */
 export interface TablePlace {
-  readonly tableOffset: number;
+  readonly tableOffset: bigint;
   readonly tableSize: number;
 }
 
@@ -67,7 +67,7 @@ async function loadTable(
   const length = tableSize * TABLE_ENTRY;
   budget?.take(length);
   const table = image.allocate(length);
-  await image.file.read(tableOffset, length, table, 0);
+  await readAnywhere(image.file, Number(tableOffset), table);
   if (!isTable(table.view, tableSize, image.geometry.clusterSize)) {
     throw new IoError(errno.EINVAL, { syscall: 'bitmap table' });
   }
@@ -96,7 +96,7 @@ async function loadBits(
       bitmap.setGranules(first, Math.min(first + perCluster, bitmap.granules) - 1);
       continue;
     }
-    await image.file.read(entry, clusterSize, cluster, 0);
+    await readAnywhere(image.file, entry, cluster);
     bitmap.copyFrom(first, cluster.bytes);
   }
 }
@@ -129,7 +129,7 @@ export async function storeContent(
     () => image.file.write(offset, entries * TABLE_ENTRY, table, 0),
     `Failed to write bitmap '${name}' to file`,
   );
-  return { tableOffset: offset, tableSize: entries };
+  return { tableOffset: BigInt(offset), tableSize: entries };
 }
 
 async function writeBits(
@@ -180,8 +180,8 @@ async function take(
 }
 
 /**
- * Gives up the clusters of a bitmap that nothing in the image points at any more. Those in `kept` stay, and what is metadata of
- * something else: the table may lie. What fails leaves clusters that nobody uses. The lock is held.
+ * Gives up the clusters of a bitmap that nothing in the image points at any more, but for those in `kept`. What fails leaves
+ * clusters that nobody uses. The lock is held.
  */
 export async function freeContent(
   image: Qcow2Image,
@@ -189,20 +189,18 @@ export async function freeContent(
   kept: ReadonlySet<number>,
 ): Promise<void> {
   const { clusterSize } = image.geometry;
-  const metadata = metadataOf(image);
-  const free = async (first: number, options: { readonly discard: boolean }): Promise<void> => {
-    if (kept.has(first) || metadata.find(first * clusterSize, clusterSize) !== undefined) return;
-    await freeClusters(image, { first, count: 1 }, options);
-  };
   try {
     const table = await loadTable(image, place);
     for (let index = 0; index < place.tableSize; index++) {
       const entry = decodeTableEntry(table.view, index * TABLE_ENTRY, clusterSize);
-      if (typeof entry === 'number') await free(entry / clusterSize, { discard: true });
+      if (typeof entry !== 'number' || kept.has(entry / clusterSize)) continue;
+      await freeClaimed(image, entry / clusterSize, { discard: true });
     }
-    const first = place.tableOffset / clusterSize;
+    const first = Number(place.tableOffset) / clusterSize;
     const count = Math.ceil((place.tableSize * TABLE_ENTRY) / clusterSize);
-    for (let each = 0; each < count; each++) await free(first + each, { discard: false });
+    for (let each = first; each < first + count; each++) {
+      if (!kept.has(each)) await freeClaimed(image, each, { discard: false });
+    }
   } catch (error) {
     image.log.debug(`Clusters of a bitmap are lost: ${String(error)}`);
   }

@@ -37,7 +37,8 @@ export interface StoredBitmap {
   /** The name as it is in the image: it may be no text. */
   readonly nameBytes: Buffer;
   readonly granularityBits: number;
-  readonly tableOffset: number;
+  /** May be anywhere. */
+  readonly tableOffset: bigint;
   /** Entries. */
   readonly tableSize: number;
   /** Its content is out of date: somebody has it in memory, or did not store it. */
@@ -65,7 +66,8 @@ export function decodeDirectory(directory: Buffer, limits: DirectoryLimits): Sto
     }
     const nameLength = directory.readUInt16BE(at + 18);
     const extraLength = directory.readUInt32BE(at + 20);
-    const length = entryLength(nameLength + extraLength);
+    // A signed number of 32 bits in the reference.
+    const length = entryLength((nameLength + extraLength) | 0);
     if (at + length > directory.length) throw new QmpError('Broken bitmap directory');
     if (extraLength !== 0) throw new QmpError('Bitmap extra data is not supported');
     const nameAt = at + ENTRY_HEADER;
@@ -95,7 +97,7 @@ function decodeEntry(entry: Buffer, nameField: Buffer): StoredBitmap {
     name: nameBytes.toString(),
     nameBytes,
     granularityBits: entry.readUInt8(17),
-    tableOffset: Number(entry.readBigUInt64BE(0)),
+    tableOffset: entry.readBigUInt64BE(0),
     tableSize: entry.readUInt32BE(8),
     inUse: (flags & IN_USE) !== 0,
     auto: (flags & AUTO) !== 0,
@@ -113,9 +115,8 @@ function isPossible(
   return (
     tableSize > 0 &&
     tableSize <= MAX_TABLE &&
-    tableOffset > 0 &&
-    tableOffset <= Number.MAX_SAFE_INTEGER &&
-    tableOffset % clusterSize === 0 &&
+    tableOffset !== 0n &&
+    tableOffset % BigInt(clusterSize) === 0n &&
     granularityBits >= MIN_GRANULARITY_BITS &&
     granularityBits <= MAX_GRANULARITY_BITS &&
     nameLength <= MAX_BITMAP_NAME &&
@@ -130,7 +131,7 @@ export function encodeDirectory(bitmaps: readonly StoredBitmap[]): Buffer {
   let at = 0;
   for (const bitmap of bitmaps) {
     const { nameBytes } = bitmap;
-    directory.writeBigUInt64BE(BigInt(bitmap.tableOffset), at);
+    directory.writeBigUInt64BE(bitmap.tableOffset, at);
     directory.writeUInt32BE(bitmap.tableSize, at + 8);
     directory.writeUInt32BE((bitmap.inUse ? IN_USE : 0) | (bitmap.auto ? AUTO : 0), at + 12);
     directory.writeUInt8(DIRTY_TRACKING, at + 16);

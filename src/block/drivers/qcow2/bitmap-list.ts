@@ -15,7 +15,10 @@ import { writeAutoclear } from './header-update.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import { checkOverlap, metadataOf } from './overlap.ts';
-import { freeClusters } from './refcount.ts';
+import { freeClaimed } from './refcount.ts';
+
+/** Of a file; bytes. */
+const MAX_OFFSET = 2 ** 63 - 2 ** 10;
 
 /** The bitmaps of an image as they are on disk, and where their directory is. */
 export interface BitmapList {
@@ -42,14 +45,29 @@ export async function readBitmapList(
   if (length === 0) throw new QmpError('Requested bitmap directory size is zero');
   const directory = image.allocate(length);
   try {
-    await file.read(offset, length, directory, 0);
+    await readAnywhere(file, offset, directory);
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
     throw new QmpError(`Failed to read bitmap directory: ${error.reason}`, { cause: error });
   }
   const { clusterSize, size } = image;
-  const bytes = directory.bytes.subarray(0, length);
-  return { offset, length, bitmaps: decodeDirectory(bytes, { count, clusterSize, size }) };
+  return {
+    offset,
+    length,
+    bitmaps: decodeDirectory(directory.bytes, { count, clusterSize, size }),
+  };
+}
+
+/** Reads all of `into` from where an image says, which may be far behind the end of the file: there is nothing but zeroes. */
+export async function readAnywhere(
+  file: BlockChild,
+  offset: number,
+  into: IoBuffer,
+): Promise<void> {
+  const { length } = into.bytes;
+  if (offset + length > MAX_OFFSET) throw new IoError(errno.EIO, { syscall: 'bitmaps' });
+  if (offset >= file.node.length) into.bytes.fill(0);
+  else await file.read(offset, length, into, 0);
 }
 
 /** Reads the directory of an image that is open once more. */
@@ -148,8 +166,7 @@ async function freeDirectory(
   const first = offset / clusterSize;
   try {
     for (let each = first; each < first + Math.ceil(length / clusterSize); each++) {
-      const isOthers = metadataOf(image).find(each * clusterSize, clusterSize) !== undefined;
-      if (!isOthers && !kept.has(each)) await freeClusters(image, { first: each, count: 1 });
+      if (!kept.has(each)) await freeClaimed(image, each, { discard: false });
     }
   } catch (error) {
     image.log.debug(`Clusters of the bitmap directory are lost: ${String(error)}`);

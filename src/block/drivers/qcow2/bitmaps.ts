@@ -169,7 +169,7 @@ function newEntry({ name, granularity, enabled }: DirtyBitmap): StoredBitmap {
     name,
     nameBytes: Buffer.from(name),
     granularityBits: Math.log2(granularity),
-    tableOffset: 0,
+    tableOffset: 0n,
     tableSize: 0,
     inUse: false,
     auto: enabled,

@@ -106,11 +106,11 @@ function decodeBitmaps(
   { clusterBits, bitmapsValid }: { clusterBits: number; bitmapsValid: boolean },
 ): BitmapsExtension | undefined {
   if (content.length !== BITMAPS_LENGTH) {
-    throw new QmpError('bitmaps_ext: Invalid extension length: Invalid argument');
+    throw new QmpError('bitmaps_ext: Invalid extension length');
   }
   if (!bitmapsValid) return undefined;
   if (content.readUInt32BE(4) !== 0) {
-    throw new QmpError('bitmaps_ext: Reserved field is not zero: Invalid argument');
+    throw new QmpError('bitmaps_ext: Reserved field is not zero');
   }
   const count = content.readUInt32BE(0);
   if (count > MAX_BITMAPS) {

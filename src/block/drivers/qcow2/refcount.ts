@@ -6,6 +6,7 @@ import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { MaybePromise } from '../../../base/io-buffer.ts';
 import type { Qcow2Image } from './image.ts';
+import { metadataOf } from './overlap.ts';
 import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcount-block.ts';
 
 /** Freed clusters that may not be used yet, bytes: more, and the L2 tables are written. */
@@ -51,6 +52,24 @@ export async function freeClusters(
     }
   }
   if (image.unsettled.size * clusterSize > MOST_UNSETTLED) await settle(image);
+}
+
+/**
+ * Gives up a cluster that an image claims to be somebody's: one that is free already, or has metadata of something else in it,
+ * stays as it is.
+ */
+export async function freeClaimed(
+  image: Qcow2Image,
+  cluster: number,
+  options: { readonly discard: boolean },
+): Promise<void> {
+  const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
+  const place = blockOffset(image, cluster);
+  if (place === 0 || metadataOf(image).find(cluster * clusterSize, clusterSize) !== undefined)
+    return;
+  const block = await image.refcountCache.get(place);
+  if (getRefcount(block.view, cluster % refcountsPerBlock, refcountOrder) === 0) return;
+  await freeClusters(image, { first: cluster, count: 1 }, options);
 }
 
 /** Writes both caches to the file, in order; what becomes durable with the next flush. Takes the lock. */
