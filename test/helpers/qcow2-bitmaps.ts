@@ -53,6 +53,8 @@ export function askReference(
     .split('\n')
     .map((line) => JSON.parse(line) as { return?: unknown; error?: { desc: string } })
     .filter((answer) => answer.return !== undefined || answer.error !== undefined);
+  const [, added] = answers;
+  if (added?.error !== undefined) throw new Error(`${path}: ${added.error.desc}`);
   return { returned: answers.slice(2, -1).map((one) => one.error?.desc ?? one.return), stderr };
 }
 

@@ -4,8 +4,6 @@
 import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { MAY_UNMAP } from '../../../src/block/block-driver.ts';
-import type { BlockDrivers } from '../../../src/block/block-graph.ts';
-import { blockDrivers } from '../../../src/block/drivers/index.ts';
 import {
   deleteInternalSnapshot,
   InternalSnapshotAction,
@@ -23,6 +21,7 @@ import {
   rawFile,
   scratch,
 } from '../../helpers/qcow2-images.ts';
+import { WriteTrail } from '../../helpers/write-trail.ts';
 
 const LENGTH = 2 ** 20 + 512 * 3;
 
@@ -165,7 +164,7 @@ describe.skipIf(noQemuImg !== undefined)('internal snapshots', () => {
     async (options) => {
       const dir = scratch();
       const path = createImage({ path: `${dir}/image`, size: LENGTH, options });
-      const trail = new Trail();
+      const trail = new WriteTrail();
       const opened = await openImage(path, {}, trail.drivers);
       const model = Buffer.alloc(LENGTH);
       const next = random(21);
@@ -189,66 +188,3 @@ describe.skipIf(noQemuImg !== undefined)('internal snapshots', () => {
     },
   );
 });
-
-/** What reaches an image file, for playing it back. */
-class Trail {
-  #running = false;
-  #epoch = 0;
-  readonly #writes: { readonly epoch: number; readonly offset: number; readonly bytes: Buffer }[] =
-    [];
-
-  get length(): number {
-    return this.#writes.length;
-  }
-
-  readonly drivers: BlockDrivers = {
-    file: {
-      ...blockDrivers.file,
-      write: (node, offset, length, from, at, flags) => {
-        this.#note(offset, Buffer.from(from.bytes.subarray(at, at + length)));
-        return blockDrivers.file.write?.(node, offset, length, from, at, flags);
-      },
-      discard: (node, offset, length) => {
-        this.#note(offset, Buffer.alloc(length));
-        return blockDrivers.file.discard?.(node, offset, length);
-      },
-      flush: async (node) => {
-        await blockDrivers.file.flush?.(node);
-        this.#epoch++;
-      },
-    },
-  };
-
-  begin(): void {
-    this.#running = true;
-  }
-
-  /** The file after every prefix of what was written; and, as after a loss of power, with only some of what was not flushed. */
-  *states(before: Buffer, next: () => number): Generator<Buffer> {
-    for (let count = 0; count <= this.#writes.length; count++) {
-      const all = this.#writes.slice(0, count);
-      yield replayed(before, all);
-      const last = all.at(-1)?.epoch;
-      if (count % 4 === 0)
-        yield replayed(
-          before,
-          all.filter((one) => one.epoch !== last || next() < 0.5),
-        );
-    }
-  }
-
-  #note(offset: number, bytes: Buffer): void {
-    if (this.#running) this.#writes.push({ epoch: this.#epoch, offset, bytes });
-  }
-}
-
-function replayed(
-  before: Buffer,
-  writes: readonly { readonly offset: number; readonly bytes: Buffer }[],
-): Buffer {
-  const end = Math.max(before.length, ...writes.map(({ offset, bytes }) => offset + bytes.length));
-  const file = Buffer.alloc(end);
-  before.copy(file);
-  for (const { offset, bytes } of writes) bytes.copy(file, offset);
-  return file;
-}

@@ -178,4 +178,41 @@ describe('Bitmap', () => {
     expect(() => new Bitmap(2 ** 54)).toThrow(RangeError);
     expect(() => new Bitmap(5).union(new Bitmap(6))).toThrow(RangeError);
   });
+
+  it('gives its bits away and takes them back, in pieces of any size', () => {
+    fc.assert(
+      fc.property(
+        fc.array(ranges, { maxLength: 6 }),
+        bit,
+        fc.constantFrom(4, 8, 512, 1024, 4096),
+        (sets, length, piece) => {
+          const bitmap = new Bitmap(length + 1);
+          for (const [first, last] of sets) {
+            if (last <= length) bitmap.set(first, last);
+          }
+          const copy = new Bitmap(length + 1);
+          copy.set(0, length);
+          const bytes = new Uint8Array(piece);
+          for (let first = 0; first <= length; first += piece * 8) {
+            bitmap.copyTo(first, bytes);
+            copy.copyFrom(first, bytes);
+          }
+          expect(rangesOf(copy)).toEqual(rangesOf(bitmap));
+          expect(copy.count).toBe(bitmap.count);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  it('takes no bits behind its end', () => {
+    for (const length of [1, 31, 33, 4097, LEAF + 1]) {
+      const bitmap = new Bitmap(length);
+      bitmap.copyFrom(0, new Uint8Array(2 * LEAF).fill(0xff));
+      expect(bitmap.count).toBe(length);
+      bitmap.copyFrom(0, new Uint8Array(2 * LEAF).fill(0xfe));
+      bitmap.resize(length + 64);
+      expect(bitmap.nextSet(length, length + 64)).toBe(-1);
+    }
+  });
 });
