@@ -20,7 +20,7 @@ class VhostUserBlkExport implements RunningExport {
   readonly #common: BlockExport;
   readonly #device: VirtioBlkDevice;
   readonly #server: VhostUserServer;
-  /** The frontend keeps the export alive: it was removed in a way that lets it stay. */
+  /** The frontend, or what it has asked for, keeps the export alive after its removal. */
   #kept = false;
 
   constructor(
@@ -42,18 +42,23 @@ class VhostUserBlkExport implements RunningExport {
   retire(mode: XBlockExportRemoveMode): void {
     this.#server.stopListening();
     if (mode === 'soft') this.#device.refusing = true;
-    if (!this.#server.hasFrontend || this.#kept) return;
-    this.#kept = true;
-    this.#common.ref();
+    this.#keepForFrontend();
   }
 
   requestShutdown(): void {
     void this.#server.close();
+    this.#keepForFrontend();
   }
 
   async delete(): Promise<void> {
     this.#common.backend.onResize = () => {};
     await this.#server.close();
+  }
+
+  #keepForFrontend(): void {
+    if (!this.#server.hasFrontend || this.#kept) return;
+    this.#kept = true;
+    this.#common.ref();
   }
 
   #frontendChanged(connected: boolean): void {
