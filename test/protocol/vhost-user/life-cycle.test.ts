@@ -16,9 +16,9 @@ describe.each(sides)('the life of a vhost-user-blk export: $name', (side) => {
   test('serves one frontend after the other', async () => {
     const { socket } = await serveDisk(side);
     for (let count = 0; count < 3; count++) {
-      const { disk, close } = await startDevice(socket);
+      const { disk, frontend } = await startDevice(socket);
       expect((await disk.read(512, 512)).in).toEqual(numbered(1024).subarray(512));
-      close();
+      frontend.close();
     }
   });
 

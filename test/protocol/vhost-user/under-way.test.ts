@@ -29,7 +29,7 @@ const QUEUE_SIZE = 64;
 /** Exports the disk once more, at one byte a second once the first request is through. */
 async function throttled({
   daemon,
-}: ServedDisk): Promise<{ socket: string; release(): Promise<void> }> {
+}: ServedDisk): Promise<{ socket: string; release: () => Promise<void> }> {
   const { qmp } = daemon;
   await qmp.execute('object-add', {
     'qom-type': 'throttle-group',
