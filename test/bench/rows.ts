@@ -1,6 +1,6 @@
 // What is measured: a row is a piece of work, the unit of its result, and the targets that ours is held to.
 
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { DaemonProcess, environment } from '../conformance/daemon-process.ts';
 import { ours, reference } from '../conformance/side.ts';
@@ -12,6 +12,8 @@ import {
   processorSeconds,
   residentMebibytes,
 } from './contestants.ts';
+import { type FioJob, fio, output } from './programs.ts';
+import { qcow2Rows } from './qcow2-rows.ts';
 import { startTlsDaemon } from './tls-daemon.ts';
 
 export interface Target {
@@ -64,7 +66,11 @@ export const rows: readonly Row[] = [
     takesPart: everyone,
     measure: async (contestant, plan) => {
       const before = processorSeconds(contestant.pid);
-      const { requests } = await fio(contestant, plan, { rw: 'randread', bs: '4k', depth: 16 });
+      const { requests } = await fio(contestant.uri, areaOf(plan), {
+        rw: 'randread',
+        bs: '4k',
+        depth: 16,
+      });
       return ((processorSeconds(contestant.pid) - before) / requests) * 1e6;
     },
   },
@@ -72,6 +78,7 @@ export const rows: readonly Row[] = [
   nbdcopyRow('nbdcopy to the server', (contestant, plan) => [plan.image, contestant.uri]),
   tlsRow('nbdcopy from the server over TLS', (uri) => [uri, 'null:']),
   tlsRow('nbdcopy to the server over TLS', (uri, plan) => [plan.image, uri]),
+  ...qcow2Rows,
   {
     name: 'QMP round trips',
     unit: '/s',
@@ -145,11 +152,7 @@ while time.monotonic() - begin < float(sys.argv[2]):
 print(count / (time.monotonic() - begin))
 `;
 
-interface FioJob {
-  readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
-  readonly bs: string;
-  readonly depth: number;
-}
+const areaOf = (plan: Plan) => ({ seconds: plan.seconds, bytes: plan.imageBytes });
 
 function fioRow(name: string, job: FioJob & { readonly ratio: number }): Row {
   return {
@@ -162,7 +165,7 @@ function fioRow(name: string, job: FioJob & { readonly ratio: number }): Row {
     ],
     takesPart: isServer,
     measure: async (contestant, plan, extra) => {
-      const { requests, bytes, seconds } = await fio(contestant, plan, job);
+      const { requests, bytes, seconds } = await fio(contestant.uri, areaOf(plan), job);
       extra(LOADED_ROW, residentMebibytes(contestant.pid));
       return job.bs === '4k' ? requests / seconds : bytes / seconds / 2 ** 20;
     },
@@ -211,52 +214,6 @@ function tlsRow(name: string, args: (uri: string, plan: Plan) => readonly string
       }
     },
   };
-}
-
-interface FioResult {
-  readonly requests: number;
-  readonly bytes: number;
-  readonly seconds: number;
-}
-
-async function fio(contestant: Contestant, plan: Plan, job: FioJob): Promise<FioResult> {
-  const text = await output('fio', [
-    '--name=bench',
-    '--ioengine=nbd',
-    `--uri=${contestant.uri}`,
-    `--rw=${job.rw}`,
-    `--bs=${job.bs}`,
-    `--iodepth=${job.depth}`,
-    `--size=${plan.imageBytes}`,
-    '--time_based=1',
-    `--runtime=${plan.seconds}`,
-    '--randrepeat=1',
-    '--norandommap=1',
-    '--output-format=json',
-  ]);
-  const report = JSON.parse(text.slice(text.indexOf('{'))) as {
-    jobs: { error: number; read: FioSide; write: FioSide }[];
-  };
-  const [result] = report.jobs;
-  if (result === undefined || result.error !== 0)
-    throw new Error(`fio against ${contestant.name} failed`);
-  const side = job.rw.endsWith('read') ? result.read : result.write;
-  return { requests: side.total_ios, bytes: side.io_bytes, seconds: side.runtime / 1000 };
-}
-
-interface FioSide {
-  readonly total_ios: number;
-  readonly io_bytes: number;
-  readonly runtime: number;
-}
-
-async function output(program: string, args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile(program, args, { env: environment(), maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else reject(new Error(`${program}: ${stderr || stdout || error.message}`));
-    });
-  });
 }
 
 async function perSecond(plan: Plan, once: () => Promise<void>): Promise<number> {

@@ -1,0 +1,61 @@
+// The programs that make the load, and what they report.
+
+import { execFile } from 'node:child_process';
+import { environment } from '../conformance/daemon-process.ts';
+
+export interface FioJob {
+  readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
+  readonly bs: string;
+  readonly depth: number;
+}
+
+export interface FioResult {
+  readonly requests: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** Runs one job of fio's against an NBD server, for so many seconds, over the first `bytes` of the export. */
+export async function fio(
+  uri: string,
+  plan: { readonly seconds: number; readonly bytes: number },
+  job: FioJob,
+): Promise<FioResult> {
+  const text = await output('fio', [
+    '--name=bench',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    `--rw=${job.rw}`,
+    `--bs=${job.bs}`,
+    `--iodepth=${job.depth}`,
+    `--size=${plan.bytes}`,
+    '--time_based=1',
+    `--runtime=${plan.seconds}`,
+    '--randrepeat=1',
+    '--norandommap=1',
+    '--output-format=json',
+  ]);
+  const report = JSON.parse(text.slice(text.indexOf('{'))) as {
+    jobs: { error: number; read: FioSide; write: FioSide }[];
+  };
+  const [result] = report.jobs;
+  if (result === undefined || result.error !== 0) throw new Error(`fio against ${uri} failed`);
+  const side = job.rw.endsWith('read') ? result.read : result.write;
+  return { requests: side.total_ios, bytes: side.io_bytes, seconds: side.runtime / 1000 };
+}
+
+interface FioSide {
+  readonly total_ios: number;
+  readonly io_bytes: number;
+  readonly runtime: number;
+}
+
+/** What a program prints. Rejects with its complaint when it fails. */
+export async function output(program: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(program, args, { env: environment(), maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new Error(`${program}: ${stderr || stdout || error.message}`));
+    });
+  });
+}
