@@ -1,29 +1,62 @@
 #!/bin/sh
-# Puts the reference and the real clients in place for the tests, where that may be done. Never fails: a test whose program
-# is missing is left out, and says so.
+# Puts the reference, the real clients and a Linux kernel for a guest in place for the tests, where that may be done. Never
+# fails: a test whose program is missing is left out, and says so.
 packages='qemu-system-common qemu-utils qemu-block-extra libnbd-bin python3-libnbd nbdkit fio gnutls-bin socat'
 programs='qemu-storage-daemon qemu-img qemu-io nbdinfo nbdcopy nbdsh nbdkit fio socat'
-missing=
-for program in $programs; do
-  command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
-done
-[ -n "$missing" ] || exit 0
-if ! command -v apt-get >/dev/null 2>&1; then
-  echo "Not here:$missing. No apt-get to install them with; the tests that need them are left out." >&2
-  exit 0
+# A guest's processor is this machine's, so that it can run this machine's programs.
+if [ "$(uname -m)" = x86_64 ]; then
+  packages="$packages qemu-system-x86 busybox-static e2fsprogs"
+  programs="$programs qemu-system-x86_64 busybox"
 fi
-sudo=
-if [ "$(id -u)" != 0 ]; then
-  if ! sudo -n true 2>/dev/null; then
-    echo "Not here:$missing. Installing them needs root:" >&2
-    echo "  sudo apt-get install --no-install-recommends $packages" >&2
-    echo 'Until then the tests that need them are left out.' >&2
-    exit 0
+# The kernel is only unpacked, here: an installed one would be for this machine to boot.
+guest_kernel=${XDG_CACHE_HOME:-$HOME/.cache}/qmp-storage-daemon/guest-kernel
+
+install_programs() {
+  missing=
+  for program in $programs; do
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+  done
+  [ -n "$missing" ] || return
+  if ! command -v apt-get >/dev/null 2>&1; then
+    echo "Not here:$missing. No apt-get to install them with; the tests that need them are left out." >&2
+    return
   fi
-  sudo='sudo -n'
-fi
-echo "Installing the reference and its clients (missing:$missing)" >&2
-export DEBIAN_FRONTEND=noninteractive
-{ $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $packages; } >/dev/null ||
-  echo 'The installation failed; the tests that need those programs are left out.' >&2
+  sudo=
+  if [ "$(id -u)" != 0 ]; then
+    if ! sudo -n true 2>/dev/null; then
+      echo "Not here:$missing. Installing them needs root:" >&2
+      echo "  sudo apt-get install --no-install-recommends $packages" >&2
+      echo 'Until then the tests that need them are left out.' >&2
+      return
+    fi
+    sudo='sudo -n'
+  fi
+  echo "Installing the reference and its clients (missing:$missing)" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086 # words of a list
+  { $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $packages; } >/dev/null ||
+    echo 'The installation failed; the tests that need those programs are left out.' >&2
+}
+
+unpack_guest_kernel() {
+  [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null 2>&1 || return
+  ls "$guest_kernel"/boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 && return
+  ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 && return
+  package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: *//p' | head -n 1)
+  scratch=$(mktemp -d)
+  echo "Unpacking a kernel for a guest (${package:-none found})" >&2
+  (
+    cd "$scratch" && chmod 755 . &&
+      apt-get download -qq "$package" >/dev/null 2>&1 &&
+      mkdir guest-kernel &&
+      dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x -C guest-kernel --wildcards './boot/vmlinuz*' \
+        '*/kernel/drivers/virtio/*' '*/kernel/drivers/block/virtio_blk.ko' &&
+      mkdir -p "$(dirname "$guest_kernel")" &&
+      rm -rf "$guest_kernel" && mv guest-kernel "$guest_kernel"
+  ) || echo 'That failed; the tests that need a guest are left out.' >&2
+  rm -rf "$scratch"
+}
+
+install_programs
+unpack_guest_kernel
 exit 0

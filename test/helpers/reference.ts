@@ -19,6 +19,11 @@ const debianPackages = {
   'gnutls-cli': 'gnutls-bin',
   fio: 'fio',
   socat: 'socat',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  busybox: 'busybox-static',
+  blkdiscard: 'util-linux',
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
   gcc: 'gcc',
   python3: 'python3',
 } as const;
@@ -28,7 +33,8 @@ export type ProgramName = keyof typeof debianPackages;
 /** The path of a program, or undefined. `REFERENCE` in the environment names another reference daemon. */
 export function findProgram(name: ProgramName): string | undefined {
   const override = name === 'qemu-storage-daemon' ? process.env['REFERENCE'] : undefined;
-  const folders = (process.env['PATH'] ?? '').split(':');
+  // Programs for the administrator are not on everybody's path.
+  const folders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'];
   const candidates =
     override === undefined ? folders.map((folder) => join(folder, name)) : [override];
   return candidates.find(isExecutable);
