@@ -14,6 +14,7 @@ import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
 import { objects } from './objects.ts';
 import { parser } from './parser.ts';
+import { qcow2Bitmaps } from './qcow2-bitmaps.ts';
 import { qcow2Create } from './qcow2-create.ts';
 import { reopen } from './reopen.ts';
 import { session } from './session.ts';
@@ -27,6 +28,7 @@ export const areas: readonly Area[] = [
   blockdev,
   filters,
   jobs,
+  qcow2Bitmaps,
   qcow2Create,
   reopen,
   chardev,
