@@ -26,6 +26,7 @@ const prototypes = {
   lseek: 'loff_t lseek(int, int64_t, int)',
   preadv2: 'int64_t preadv2(int, uintptr_t, int, int64_t, int)',
   pread: 'int64_t pread(int, uintptr_t, size_t, int64_t)',
+  pwritev: 'int64_t pwritev(int, uintptr_t, int, int64_t)',
   pwrite: 'int64_t pwrite(int, uintptr_t, size_t, int64_t)',
   read: 'int64_t read(int, uintptr_t, size_t)',
   write: 'int64_t write(int, uintptr_t, size_t)',

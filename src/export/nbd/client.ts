@@ -7,7 +7,7 @@ import type { Trace } from '../../base/trace.ts';
 import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from '../../net/nbd/protocol.ts';
 import { encodeGreeting } from '../../net/nbd/wire.ts';
-import type { AdaptivePoll } from './adaptive-poll.ts';
+import type { AdaptivePoll } from '../adaptive-poll.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { ClientInventory, InventoryClient } from './client-inventory.ts';
 import { failedRead, negotiate } from './handshake.ts';

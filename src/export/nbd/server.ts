@@ -9,7 +9,7 @@ import type { SocketChannel } from '../../net/socket-channel.ts';
 import { allocate, release } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
 import { setSocketOption } from '../../sys/socket.ts';
-import { AdaptivePoll } from './adaptive-poll.ts';
+import { AdaptivePoll } from '../adaptive-poll.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { NbdClient } from './client.ts';
 import type { ClientInventory } from './client-inventory.ts';

@@ -15,7 +15,7 @@ import {
 } from '../../net/byte-channel.ts';
 import { NBD_EINVAL, NBD_ESHUTDOWN } from '../../net/nbd/protocol.ts';
 import type { NbdRequest } from '../../net/nbd/wire.ts';
-import { AdaptivePoll } from './adaptive-poll.ts';
+import { AdaptivePoll } from '../adaptive-poll.ts';
 import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
 import type { DataRange } from './data-range.ts';

@@ -19,14 +19,14 @@ interface MappedRegion extends MemoryRegion {
 
 export class GuestMemory {
   #regions: readonly MappedRegion[] = [];
-  readonly #guarded = new GuardedCopy();
-  #lasting = true;
+  /** Made with the first memory that needs it. */
+  #guarded: GuardedCopy | undefined;
   /** The region of the last translation: most requests stay in one. */
   #last: MappedRegion | undefined;
 
-  /** All of it may be looked at through views, until it changes. */
-  get lasting(): boolean {
-    return this.#lasting;
+  /** How to copy what may not be looked at; undefined while all of it lasts. */
+  get guarded(): GuardedCopy | undefined {
+    return this.#guarded;
   }
 
   /** Replaces all regions; `fds` are the caller's still. Throws ProtocolError or IoError, and then nothing has changed. */
@@ -97,13 +97,13 @@ export class GuestMemory {
 
   /** Copies guest memory at our address `theirs` to `ours`. Throws IoError when it is gone. */
   copyFrom(theirs: number, ours: number, length: number): void {
-    if (this.#lasting) copyMemory(ours, theirs, length);
+    if (this.#guarded === undefined) copyMemory(ours, theirs, length);
     else this.#guarded.from(theirs, ours, length);
   }
 
   /** Copies to guest memory at our address `theirs`. Throws IoError when it is gone. */
   copyTo(theirs: number, ours: number, length: number): void {
-    if (this.#lasting) copyMemory(theirs, ours, length);
+    if (this.#guarded === undefined) copyMemory(theirs, ours, length);
     else this.#guarded.to(theirs, ours, length);
   }
 
@@ -130,9 +130,14 @@ export class GuestMemory {
   }
 
   #set(regions: readonly MappedRegion[]): void {
-    this.#regions = regions;
     this.#last = undefined;
-    this.#lasting = regions.every(({ mapping }) => mapping.lasting);
+    if (regions.every(({ mapping }) => mapping.lasting)) {
+      this.#guarded?.close();
+      this.#guarded = undefined;
+    } else {
+      this.#guarded ??= new GuardedCopy();
+    }
+    this.#regions = regions;
   }
 }
 

@@ -3,8 +3,7 @@
 // our own memory, before it is looked at.
 
 import type { IoBuffer } from '../../base/io-buffer.ts';
-import { viewOfShared } from '../../sys/shared-memory.ts';
-import type { GuestMemory } from './guest-memory.ts';
+import { type GuardedCopy, viewOfShared } from '../../sys/shared-memory.ts';
 import { VIRTQ_DESC_SIZE } from './protocol.ts';
 
 /** Our addresses of the parts. */
@@ -25,7 +24,7 @@ export interface Descriptor {
 
 /** Every function may throw IoError when the memory is gone. Indices are 16 bits wide. */
 export interface RingMemory {
-  /** `idx` of the available ring; entries up to it can be read from then on. */
+  /** `idx` of the available ring; entries up to it, and their descriptors, can be read from then on. */
   availableIndex(): number;
   availableFlags(): number;
   availableEntry(slot: number): number;
@@ -33,7 +32,7 @@ export interface RingMemory {
   usedEvent(): number;
   usedIndex(): number;
   setUsedEntry(slot: number, head: number, written: number): void;
-  /** Makes entries up to it visible to the driver. */
+  /** Makes the entry set last, and those before it, visible to the driver. */
   setUsedIndex(index: number): void;
   setUsedFlags(flags: number): void;
   /** Where we want to be kicked. */
@@ -90,26 +89,45 @@ export function viewedRing(at: RingAddresses, size: number): RingMemory {
   };
 }
 
+// The scratch memory of a copied ring: single fields at 0, then a copy of the available ring and, of a ring that is not too
+// large, of the descriptor table behind it.
+const COPY = 64;
+const USED_ENTRY = 8;
+
+/** Entries of a ring whose table is copied as a whole: cheaper than descriptor by descriptor. */
+const LARGEST_COPIED = 1024;
+
+/** Bytes of scratch memory that a copied ring needs. */
+export const scratchLength = (size: number): number =>
+  COPY + 4 + 2 * size + (size > LARGEST_COPIED ? 0 : descriptorsLength(size));
+
 /** Of any memory. `scratch` holds at least `scratchLength(size)` bytes and is the ring's own. */
 export function copiedRing(
   at: RingAddresses,
   size: number,
-  memory: GuestMemory,
+  guarded: GuardedCopy,
   scratch: IoBuffer,
 ): RingMemory {
   const { view, address } = scratch;
+  const table = size > LARGEST_COPIED ? -1 : COPY + 4 + 2 * size;
+  let usedEntry = 0;
   const read = (theirs: number): number => {
-    memory.copyFrom(theirs, address, 2);
+    guarded.from(theirs, address, 2);
     return view.getUint16(0, true);
   };
   const write = (theirs: number, value: number): void => {
     view.setUint16(0, value, true);
-    memory.copyTo(theirs, address, 2);
+    guarded.to(theirs, address, 2);
   };
   return {
     availableIndex() {
-      // The kernel copies upwards: the entries are at least as new as the index before them.
-      memory.copyFrom(at.available, address + COPY, 4 + 2 * size);
+      // The kernel copies one byte after the other: entries and descriptors are at least as new as the index before them.
+      const length = 4 + 2 * size;
+      if (table < 0) guarded.from(at.available, address + COPY, length);
+      else {
+        const { available, descriptors } = at;
+        guarded.fromTwo(available, length, descriptors, descriptorsLength(size), address + COPY);
+      }
       return view.getUint16(COPY + 2, true);
     },
     availableFlags: () => read(at.available),
@@ -117,21 +135,23 @@ export function copiedRing(
     usedEvent: () => read(at.available + 4 + 2 * size),
     usedIndex: () => read(at.used + 2),
     setUsedEntry(slot, head, written) {
-      view.setUint32(0, head, true);
-      view.setUint32(4, written, true);
-      memory.copyTo(at.used + 4 + 8 * slot, address, 8);
+      view.setUint32(USED_ENTRY, head, true);
+      view.setUint32(USED_ENTRY + 4, written, true);
+      usedEntry = at.used + 4 + 8 * slot;
     },
-    setUsedIndex: (index) => write(at.used + 2, index),
+    setUsedIndex(index) {
+      view.setUint16(USED_ENTRY + 8, index, true);
+      guarded.toTwo(usedEntry, 8, at.used + 2, 2, address + USED_ENTRY);
+    },
     setUsedFlags: (flags) => write(at.used, flags),
     setAvailableEvent: (index) => write(at.used + 4 + 8 * size, index),
     descriptor(index, into) {
-      memory.copyFrom(at.descriptors + VIRTQ_DESC_SIZE * index, address, VIRTQ_DESC_SIZE);
+      if (table >= 0) {
+        decodeDescriptor(view, table + VIRTQ_DESC_SIZE * index, into);
+        return;
+      }
+      guarded.from(at.descriptors + VIRTQ_DESC_SIZE * index, address, VIRTQ_DESC_SIZE);
       decodeDescriptor(view, 0, into);
     },
   };
 }
-
-/** Where the copy of the available ring is in the scratch memory; one descriptor fits in front. */
-const COPY = 64;
-
-export const scratchLength = (size: number): number => COPY + 4 + 2 * size;

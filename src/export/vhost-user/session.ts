@@ -14,6 +14,7 @@ import {
   viewOfShared,
 } from '../../sys/shared-memory.ts';
 import { close } from '../../sys/socket.ts';
+import { AdaptivePoll } from '../adaptive-poll.ts';
 import type { VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { checkOffered, featureBits, hasFeature } from './features.ts';
 import { GuestMemory } from './guest-memory.ts';
@@ -76,6 +77,7 @@ export class Session implements VringOwner {
   readonly poller: Poller;
   readonly device: VirtioBlkDevice;
   readonly memory = new GuestMemory();
+  readonly poll = new AdaptivePoll();
   readonly #onFailure: (error: unknown) => void;
   /** Made when first named. */
   readonly #vrings = new Map<number, Vring>();
@@ -107,6 +109,10 @@ export class Session implements VringOwner {
 
   get serving(): boolean {
     return !this.#changing && !this.#ended;
+  }
+
+  get idleButOne(): boolean {
+    return this.#vrings.size === 1 && this.#requestsUnderWay === 0;
   }
 
   get full(): boolean {

@@ -64,6 +64,8 @@ export class Virtqueue {
     const wrong = this.#again.find((head) => head >= parts.size);
     if (wrong !== undefined) throw new VirtqueueError(`descriptor ${wrong} of ${parts.size}`);
     this.#available = this.#next;
+    // What is to be served once more is looked at without a new entry: it must be among what can be read.
+    if (this.#again.length > 0) parts.ring.availableIndex();
   }
 
   /** The entry of the available ring to be taken next, 16 bits. */
@@ -85,7 +87,7 @@ export class Virtqueue {
       this.#collect(again, chain);
       return true;
     }
-    if (this.#next === this.#available && !this.#look()) return false;
+    if (this.#next === this.#available && !this.hasMore()) return false;
     if (this.#underWay >= size) throw new VirtqueueError('more requests than the queue holds');
     const head = this.#parts.ring.availableEntry(this.#next & (size - 1));
     if (head >= size) throw new VirtqueueError(`descriptor ${head} of ${size}`);
@@ -110,7 +112,7 @@ export class Virtqueue {
   /** Whether the driver wants to hear of what was given back since it was asked last. Throws IoError. */
   wantsCall(): boolean {
     const { ring, features } = this.#parts;
-    if (features.notifyOnEmpty && this.#underWay === 0 && !this.#look()) return true;
+    if (features.notifyOnEmpty && this.#underWay === 0 && !this.hasMore()) return true;
     if (!features.eventIndex) return (ring.availableFlags() & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
     const told = this.#told;
     this.#told = this.#used;
@@ -123,23 +125,23 @@ export class Virtqueue {
     if (!this.#parts.features.eventIndex) this.#parts.ring.setUsedFlags(VIRTQ_USED_F_NO_NOTIFY);
   }
 
-  /** Asks for a kick with the next request: true if none has come in the meantime. Throws VirtqueueError or IoError. */
-  awaitKick(): boolean {
-    const { ring, features } = this.#parts;
-    if (features.eventIndex) ring.setAvailableEvent(this.#next);
-    else ring.setUsedFlags(0);
-    // Both are ordered: the driver sees the wish, or we see its request.
-    return !this.#look();
-  }
-
-  /** Whether there are new requests. */
-  #look(): boolean {
+  /** Whether there are requests that were not when it was last asked. Throws VirtqueueError or IoError. */
+  hasMore(): boolean {
     this.#available = this.#parts.ring.availableIndex();
     const count = distance(this.#next, this.#available);
     if (count > this.#parts.size) {
       throw new VirtqueueError(`${count} requests in a queue of ${this.#parts.size}`);
     }
     return count > 0;
+  }
+
+  /** Asks for a kick with the next request: true if none has come in the meantime. Throws VirtqueueError or IoError. */
+  awaitKick(): boolean {
+    const { ring, features } = this.#parts;
+    if (features.eventIndex) ring.setAvailableEvent(this.#next);
+    else ring.setUsedFlags(0);
+    // Both are ordered: the driver sees the wish, or we see its request.
+    return !this.hasMore();
   }
 
   #collect(head: number, chain: DescriptorChain): void {

@@ -4,7 +4,8 @@ import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { EventCounter, makeNonBlocking } from '../../sys/eventfd.ts';
 import { allocate } from '../../sys/memory.ts';
 import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
-import { close } from '../../sys/socket.ts';
+import { close, WOULD_BLOCK } from '../../sys/socket.ts';
+import type { AdaptivePoll } from '../adaptive-poll.ts';
 import { LARGEST_PIECE, type VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { DescriptorChain } from './descriptor-chain.ts';
 import type { GuestMemory } from './guest-memory.ts';
@@ -24,6 +25,8 @@ import type { VringAddress } from './wire.ts';
 /** Requests, and bytes of them, served before others have their turn. */
 const REQUESTS_PER_TURN = 256;
 const BYTES_PER_TURN = 4 * 1024 * 1024;
+/** Milliseconds after which a turn ends that looks for further requests instead of waiting for a kick. */
+const LONGEST_WATCH = 0.5;
 /** Requests that may be done before the driver hears of the first. */
 const REQUESTS_PER_CALL = 16;
 
@@ -35,6 +38,10 @@ export interface VringOwner {
   readonly features: RingFeatures;
   /** Rings may be served: memory is not about to change, nothing has failed. */
   readonly serving: boolean;
+  /** For a driver that sends one request after the other. */
+  readonly poll: AdaptivePoll;
+  /** Nothing else could be done while one ring is watched. */
+  readonly idleButOne: boolean;
   /** Counts a request that is not done at once, and what it takes of our memory. */
   began(bytes: number): void;
   ended(bytes: number): void;
@@ -154,9 +161,10 @@ export class Vring {
       size,
       features,
       memory,
-      ring: memory.lasting
-        ? viewedRing(at, size)
-        : copiedRing(at, size, memory, allocate(scratchLength(size))),
+      ring:
+        memory.guarded === undefined
+          ? viewedRing(at, size)
+          : copiedRing(at, size, memory.guarded, allocate(scratchLength(size))),
       next: this.base,
       table: this.#table,
       inflight: this.#owner.inflightOf(this.index, size),
@@ -216,6 +224,7 @@ export class Vring {
     let served = 0;
     let bytes = 0;
     let untold = 0;
+    let watchUntil = 0;
     queue.refuseKicks();
     while (owner.serving && !owner.full) {
       if (served === REQUESTS_PER_TURN || bytes > BYTES_PER_TURN) {
@@ -228,6 +237,13 @@ export class Vring {
       const chain = this.#chains.pop() ?? new DescriptorChain(owner.memory);
       if (!queue.take(chain)) {
         this.#chains.push(chain);
+        if (untold > 0) this.#call(queue);
+        untold = 0;
+        if (owner.idleButOne) {
+          const now = performance.now();
+          if (watchUntil === 0) watchUntil = now + LONGEST_WATCH;
+          if (now < watchUntil && this.#watchFor(queue)) continue;
+        }
         if (queue.awaitKick()) break;
         continue;
       }
@@ -240,6 +256,11 @@ export class Vring {
       }
     }
     if (untold > 0) this.#call(queue);
+  }
+
+  /** Looks for further requests for a moment: whether there are. */
+  #watchFor(queue: Virtqueue): boolean {
+    return this.#owner.poll.again(() => (queue.hasMore() ? 1 : WOULD_BLOCK)) !== WOULD_BLOCK;
   }
 
   /** Whether the request is done already. */

@@ -139,7 +139,7 @@ describe('requests under way', () => {
 
   it('are served by the next daemon when theirs is killed', async () => {
     const first = await serveDisk(ourSide);
-    const memory = guestMemory();
+    const memory = guestMemory({ sealed: false });
     const before = await connectFrontend((await throttled(first)).socket);
     const features = await negotiateInflight(before);
     const answer = await before.ask(REQUEST.GET_INFLIGHT_FD, inflightPayload(0));

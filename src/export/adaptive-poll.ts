@@ -3,7 +3,7 @@
 // back to the event loop. What an iothread of the reference does with poll-max-ns, for the same reason.
 
 import { availableParallelism } from 'node:os';
-import { WOULD_BLOCK } from '../../net/byte-channel.ts';
+import { WOULD_BLOCK } from '../net/byte-channel.ts';
 
 /** Milliseconds that are spent at most before the event loop has its turn. */
 const LONGEST = 0.1;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { AdaptivePoll } from '../../../../src/export/nbd/adaptive-poll.ts';
-import { WOULD_BLOCK } from '../../../../src/net/byte-channel.ts';
+import { AdaptivePoll } from '../../../src/export/adaptive-poll.ts';
+import { WOULD_BLOCK } from '../../../src/net/byte-channel.ts';
 
 /** Answers WOULD_BLOCK so many times, then `result`; counts how often it was asked. */
 function source(waits: number, result = 28) {
