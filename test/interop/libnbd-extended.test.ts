@@ -112,7 +112,7 @@ describe.skipIf(reason !== undefined)(
         'node-name': 'b',
         name: 'filtered',
         bitmaps: ['changes'],
-      writable: true,
+        writable: true,
       });
       const setup = [
         'h.add_meta_context("base:allocation")',
