@@ -31,7 +31,6 @@ export interface BackendEdges {
 /** All request functions throw or reject IoError; "done now" is a plain value. Offsets and lengths in bytes. */
 export class BlockBackend {
   readonly name: string;
-  readonly node: BlockNode;
   /** Every write and write of zeroes carries FUA. */
   writethrough = false;
   /** Writes may go beyond the end, and make the node longer: for whoever makes an image. */
@@ -47,9 +46,8 @@ export class BlockBackend {
   #undrained: (() => void)[] = [];
   #released = false;
 
-  constructor(node: BlockNode, edges: BackendEdges) {
+  constructor(edges: BackendEdges) {
     this.name = edges.name ?? '';
-    this.node = node;
     this.#edges = edges;
     this.#child = edges.attach({
       parentNode: undefined,
@@ -59,6 +57,11 @@ export class BlockBackend {
       drainEnd: () => this.#drainEnd(),
       resized: () => this.onResize(),
     });
+  }
+
+  /** A snapshot puts its overlay here. */
+  get node(): BlockNode {
+    return this.#child.node;
   }
 
   /** Its node is read-only. */

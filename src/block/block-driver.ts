@@ -331,6 +331,11 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   imageInfo?(node: BlockNode<State>): ImageState | undefined;
   /** What else a format tells of an image. */
   describeImage?(node: BlockNode<State>): ImageDescription;
+  /** Writes another backing file's name to the image. Throws or rejects IoError. */
+  changeBackingFile?(
+    node: BlockNode<State>,
+    name: { readonly file: string; readonly format: string },
+  ): Promise<void>;
   /** True when the node's backing file is not the one that a user who names only the image gets. */
   backingOverridden?(node: BlockNode<State>): boolean;
   /** `driver-specific` of query-blockstats, for drivers that have any (null-co and raw have none). */

@@ -32,10 +32,11 @@ import { blockDrivers } from './drivers/index.ts';
 import { attachEdge, attachRoot, detachEdge, nodeAsParent, reaches } from './edges.ts';
 import { flush } from './io-flush.ts';
 import { checkNodeName, NodeNameGenerator } from './node-names.ts';
+import { checkNotBlocked } from './op-blockers.ts';
 import type { OpenEnvironment } from './open.ts';
 import { openNode, rootDefaults } from './open.ts';
 import { childPermissions, cumulativePermissions } from './permissions.ts';
-import { reopen } from './reopen.ts';
+import { type ReopenEnvironment, reopen, setReadOnly } from './reopen.ts';
 
 /** Drivers by name: all that a schema lists, or for a test some of them and its own. */
 export type BlockDrivers = { readonly [Name in BlockdevDriver]?: BlockDriver };
@@ -66,9 +67,22 @@ export interface GraphAccess {
   find(device: string | undefined, nodeName: string | undefined): BlockNode;
   /** The open node of that name. */
   lookUp(nodeName: string): BlockNode | undefined;
+  /** The driver of that name, if there is one. */
+  driver(name: string): BlockDriver | undefined;
+  /** Opens a node, whose settings come from `like` where the options do not say. Throws QmpError. */
+  open(options: BlockdevOptions, like: BlockNode): Promise<BlockNode>;
+  /** Makes an image, as blockdev-create does. Throws QmpError, or IoError for its text alone. */
+  make(options: BlockdevCreateOptions): Promise<void>;
   /** Closes a node that nobody uses. */
   closeUnused(node: BlockNode): Promise<void>;
+  /** Throws QmpError, everything as before. */
+  setReadOnly(node: BlockNode, readOnly: boolean): Promise<void>;
+  /** Waits until no node has a request in flight. */
+  drain(): Promise<void>;
 }
+
+/** Carries out a change when it is its turn. */
+type Turn = <T>(work: () => Promise<T>) => Promise<T>;
 
 export class BlockGraph {
   /** For what happens to nodes and is nobody's answer. */
@@ -128,6 +142,7 @@ export class BlockGraph {
       if (node.parents.some((user) => user.parent.parentNode === undefined)) {
         throw new QmpError(`Node ${nodeName} is in use`);
       }
+      checkNotBlocked(node);
       if (!node.monitorOwned) throw new QmpError(`Node ${nodeName} is not owned by the monitor`);
       if (node.parents.length > 0) throw new QmpError(`Block device ${nodeName} is in use`);
       for (const bitmap of node.dirtyBitmaps) bitmap.checkNotBusy();
@@ -138,28 +153,12 @@ export class BlockGraph {
 
   /** blockdev-reopen: all nodes of the list take their new options, or none. Throws QmpError with the reference's text. */
   reopen(list: readonly BlockdevOptions[]): Promise<void> {
-    return this.#change(() =>
-      reopen(
-        {
-          find: (reference) => this.find(undefined, reference),
-          lookUp: (name) => this.lookUp(name),
-          closeUnused: (node) => this.#closeUnused(node),
-        },
-        list,
-      ),
-    );
+    return this.#change(() => reopen(this.#reopening(), list));
   }
 
   /** Carries out a change of several parts; no other one happens meanwhile. */
   change<T>(work: (access: GraphAccess) => Promise<T>): Promise<T> {
-    return this.#change(() =>
-      work({
-        log: this.#log,
-        find: (device, nodeName) => this.find(device, nodeName),
-        lookUp: (name) => this.lookUp(name),
-        closeUnused: (node) => this.#closeUnused(node),
-      }),
-    );
+    return this.#change(() => work(this.#access()));
   }
 
   /** Looks a node up as the reference does; devices do not exist. Throws `Cannot find device='..' nor node-name='..'`. */
@@ -177,28 +176,12 @@ export class BlockGraph {
 
   /** A new owner's handle on a node. Throws QmpError with the conflict text. */
   backend(node: BlockNode, options: BackendOptions): BlockBackend {
-    return new BlockBackend(node, {
-      ...options,
-      attach: (parent) => {
-        const edge = attachRoot(node, parent, { perm: options.perm, shared: options.shared });
-        this.#owners.set(edge, options.name ?? '');
-        return edge;
-      },
-      detach: (child) => this.#change(() => this.#detach(child)),
-    });
+    return this.#backend(node, options, (work) => this.#change(work));
   }
 
   /** What makes an image, for blockdev-create. Throws QmpError when the driver's images cannot be made. */
   imageMaker(options: BlockdevCreateOptions): () => MaybePromise<void> {
-    const driver = this.#driver(options.driver);
-    if (driver.create === undefined) throw new QmpError('Driver does not support blockdev-create');
-    const context: CreateContext = {
-      log: this.#log,
-      allocate: this.#environment.allocate,
-      find: (reference) => this.find(reference, reference),
-      openBackend: (reference, pair) => this.#openBackend(reference, pair),
-    };
-    return () => driver.create?.(options as never, context);
+    return this.#imageMaker(options, (work) => this.#change(work));
   }
 
   /** All nodes, implicit ones included, newest first. */
@@ -227,12 +210,72 @@ export class BlockGraph {
     });
   }
 
-  #openBackend(reference: BlockdevRef, pair: PermissionPair): MaybePromise<BlockBackend> {
-    if (typeof reference === 'string') return this.backend(this.find(reference, reference), pair);
-    return this.#change(async () => {
+  #access(): GraphAccess {
+    return {
+      log: this.#log,
+      find: (device, nodeName) => this.find(device, nodeName),
+      lookUp: (name) => this.lookUp(name),
+      driver: (name) => this.#drivers[name as BlockdevDriver],
+      open: (options, { readOnly, autoReadOnly, cacheDirect, cacheNoFlush, unmap }) =>
+        openNode(this.#environment, options, {
+          ...rootDefaults,
+          readOnly,
+          autoReadOnly,
+          cacheDirect,
+          cacheNoFlush,
+          unmap,
+        }),
+      make: async (options) => this.#imageMaker(options, (work) => work())(),
+      closeUnused: (node) => this.#closeUnused(node),
+      setReadOnly: (node, readOnly) => setReadOnly(this.#reopening(), node, readOnly),
+      drain: () => this.drain(),
+    };
+  }
+
+  #reopening(): ReopenEnvironment {
+    return {
+      find: (reference) => this.find(undefined, reference),
+      lookUp: (name) => this.lookUp(name),
+      closeUnused: (node) => this.#closeUnused(node),
+    };
+  }
+
+  #backend(node: BlockNode, options: BackendOptions, turn: Turn): BlockBackend {
+    return new BlockBackend({
+      ...options,
+      attach: (parent) => {
+        const edge = attachRoot(node, parent, { perm: options.perm, shared: options.shared });
+        this.#owners.set(edge, options.name ?? '');
+        return edge;
+      },
+      detach: (child) => turn(() => this.#detach(child)),
+    });
+  }
+
+  #imageMaker(options: BlockdevCreateOptions, turn: Turn): () => MaybePromise<void> {
+    const driver = this.#driver(options.driver);
+    if (driver.create === undefined) throw new QmpError('Driver does not support blockdev-create');
+    const context: CreateContext = {
+      log: this.#log,
+      allocate: this.#environment.allocate,
+      find: (reference) => this.find(reference, reference),
+      openBackend: (reference, pair) => this.#openBackend(reference, pair, turn),
+    };
+    return () => driver.create?.(options as never, context);
+  }
+
+  #openBackend(
+    reference: BlockdevRef,
+    pair: PermissionPair,
+    turn: Turn,
+  ): MaybePromise<BlockBackend> {
+    if (typeof reference === 'string') {
+      return this.#backend(this.find(reference, reference), pair, turn);
+    }
+    return turn(async () => {
       const node = await openNode(this.#environment, reference, rootDefaults);
       try {
-        return this.backend(node, pair);
+        return this.#backend(node, pair, turn);
       } catch (error) {
         await this.#closeUnused(node);
         throw error;

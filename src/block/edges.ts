@@ -45,20 +45,26 @@ export function linkEdge(edge: BlockChild): void {
   if (parentNode !== undefined) linkChild(parentNode, edge);
 }
 
-/** Lets an edge lead to another node, whatever permissions say; the answer takes it back. */
+/** Lets an edge lead to another node, whatever permissions say; the answer takes it back. It is the youngest child then. */
 export function moveEdge(edge: BlockChild, next: BlockNode): () => void {
-  const { node } = edge;
-  const { parentNode } = edge.parent;
-  const places = [node.parents, next.parents, parentNode?.children ?? []].map((list) => ({
-    list,
-    before: [...list],
-  }));
-  lead(edge, next);
-  // It is the youngest child now.
-  if (parentNode !== undefined) {
-    removeFrom(parentNode.children, edge);
-    parentNode.children.push(edge);
+  const { children } = edge.parent.parentNode ?? {};
+  const before = [...(children ?? [])];
+  const undo = redirectEdge(edge, next);
+  if (children !== undefined) {
+    removeFrom(children, edge);
+    children.push(edge);
   }
+  return () => {
+    undo();
+    children?.splice(0, children.length, ...before);
+  };
+}
+
+/** Lets an edge lead to another node without any other change. The answer takes it back. */
+export function redirectEdge(edge: BlockChild, next: BlockNode): () => void {
+  const { node } = edge;
+  const places = [node.parents, next.parents].map((list) => ({ list, before: [...list] }));
+  lead(edge, next);
   return () => {
     lead(edge, node);
     for (const { list, before } of places) list.splice(0, list.length, ...before);

@@ -6,10 +6,16 @@ import type { BlockNode } from './block-node.ts';
 
 /** Throws QmpError with the reference's text: the content of a backing file stays as it is, whatever its overlay would allow. */
 export function checkNotBlocked(node: BlockNode): void {
-  for (const { role, parent } of node.parents) {
-    if ((role & CHILD_COW) === 0 || parent.parentNode === undefined) continue;
-    throw new QmpError(
-      `Node '${node.nodeName}' is busy: node is used as backing hd of '${parent.parentNode.nodeName}'`,
-    );
-  }
+  const overlay = overlayOf(node);
+  if (overlay === undefined) return;
+  throw new QmpError(
+    `Node '${node.nodeName}' is busy: node is used as backing hd of '${overlay.nodeName}'`,
+  );
+}
+
+/** The node of which it is the backing file; the last one to be, if there are several. */
+export function overlayOf(node: BlockNode): BlockNode | undefined {
+  return node.parents.find(
+    ({ role, parent }) => (role & CHILD_COW) !== 0 && parent.parentNode !== undefined,
+  )?.parent.parentNode;
 }

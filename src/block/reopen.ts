@@ -70,6 +70,23 @@ export async function reopen(
   for (const node of unused) await environment.closeUnused(node);
 }
 
+/** Reopens a node with all of its options but that one as they are. Throws QmpError, everything as before. */
+export async function setReadOnly(
+  environment: ReopenEnvironment,
+  node: BlockNode,
+  readOnly: boolean,
+): Promise<void> {
+  const queue = new Map<BlockNode, Entry>();
+  const ends = await drainAll(node);
+  try {
+    enqueue(queue, node, { options: { 'read-only': readOnly }, keepOld: true });
+    await flushAll(queue);
+    await new Change(environment).carryOut([...queue.values()]);
+  } finally {
+    for (const end of ends) end();
+  }
+}
+
 function namedBy(environment: ReopenEnvironment, options: BlockdevOptions): BlockNode {
   const name = options['node-name'];
   if (name === undefined) throw new QmpError('node-name not specified');

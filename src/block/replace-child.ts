@@ -5,7 +5,8 @@ import { QmpError } from '../qapi/errors.ts';
 import { BlockChild } from './block-child.ts';
 import { CHILD_COW, CHILD_FILTER } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
-import { linkEdge, moveEdge, nodeAsParent, reaches, unlinkEdge } from './edges.ts';
+import { linkEdge, moveEdge, nodeAsParent, reaches, redirectEdge, unlinkEdge } from './edges.ts';
+import { refreshPermissions } from './permissions.ts';
 
 export type ChildName = 'file' | 'backing';
 
@@ -21,11 +22,7 @@ export function replaceChild(
   name: ChildName,
   next: BlockNode | undefined,
 ): ReplacedChild | undefined {
-  if (next !== undefined && reaches(next, node)) {
-    throw new QmpError(
-      `Making '${next.nodeName}' a ${name} child of '${node.nodeName}' would create a cycle`,
-    );
-  }
+  if (next !== undefined) checkNoCycle(node, name, next);
   const edge = node[name];
   if (edge?.node === next) return undefined;
   checkMayHave(node, name, edge);
@@ -42,6 +39,41 @@ export function replaceChild(
       for (const undo of undoInheritance) undo();
     },
   };
+}
+
+/**
+ * Puts `overlay` between `base`, which becomes its backing file, and all who use `base`. Throws QmpError, everything as before;
+ * the answer takes it back.
+ */
+export function insertOverlay(overlay: BlockNode, base: BlockNode): () => void {
+  checkNoCycle(overlay, 'backing', base);
+  const undo: (() => void)[] = [];
+  const takeBack = (): void => {
+    for (const step of undo.splice(0).toReversed()) step();
+  };
+  undo.push(addBacking(overlay, base));
+  for (const edge of base.parents.slice()) {
+    const user = edge.parent.parentNode;
+    if (user !== undefined && reaches(overlay, user)) continue;
+    undo.push(redirectEdge(edge, overlay));
+  }
+  try {
+    refreshPermissions([overlay]);
+  } catch (error) {
+    takeBack();
+    throw error;
+  }
+  return () => {
+    takeBack();
+    refreshPermissions([base, overlay]);
+  };
+}
+
+function checkNoCycle(node: BlockNode, name: ChildName, next: BlockNode): void {
+  if (!reaches(next, node)) return;
+  throw new QmpError(
+    `Making '${next.nodeName}' a ${name} child of '${node.nodeName}' would create a cycle`,
+  );
 }
 
 function checkMayHave(node: BlockNode, name: ChildName, edge: BlockChild | undefined): void {
@@ -67,23 +99,25 @@ function changeEdge(
   edge: BlockChild | undefined,
   next: BlockNode | undefined,
 ): () => void {
-  if (edge === undefined) {
-    const made = new BlockChild({
-      name: 'backing',
-      node: next as BlockNode,
-      role: node.driver.kind === 'filter' ? CHILD_FILTER : CHILD_COW,
-      parent: nodeAsParent(node),
-      perm: 0,
-      shared: 0,
-    });
-    linkEdge(made);
-    return () => unlinkEdge(made);
-  }
+  if (edge === undefined) return addBacking(node, next as BlockNode);
   if (next === undefined) {
     unlinkEdge(edge);
     return () => linkEdge(edge);
   }
   return moveEdge(edge, next);
+}
+
+function addBacking(node: BlockNode, backing: BlockNode): () => void {
+  const edge = new BlockChild({
+    name: 'backing',
+    node: backing,
+    role: node.driver.kind === 'filter' ? CHILD_FILTER : CHILD_COW,
+    parent: nodeAsParent(node),
+    perm: 0,
+    shared: 0,
+  });
+  linkEdge(edge);
+  return () => unlinkEdge(edge);
 }
 
 /** True when `node`, or one that it was defined inside, was defined inside `ancestor`. */

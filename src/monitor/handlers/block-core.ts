@@ -2,6 +2,7 @@
 
 import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
 import { whileDrained } from '../../block/drain.ts';
+import { overlayOf } from '../../block/op-blockers.ts';
 import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
 import { createJob } from '../../job/drivers/create.ts';
 import { QmpError } from '../../qapi/errors.ts';
@@ -33,6 +34,10 @@ export const blockCoreHandlers = {
     const { graph } = daemon.engine;
     const node = graph.find(args.device, args['node-name']);
     if (args.size < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+    if (overlayOf(node) !== undefined) {
+      // A device that is not named is said so.
+      throw new QmpError(`Device '${args.device ?? '(null)'}' is in use`);
+    }
     const backend = graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
     try {
       await whileDrained(node, () =>

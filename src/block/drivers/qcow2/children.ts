@@ -1,6 +1,7 @@
 // The nodes that an image names in its header or that options give instead: the external data file and the backing file.
 
-import { statSync } from 'node:fs';
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type {
   BlockdevDriver,
@@ -17,9 +18,11 @@ import {
   type OpenContext,
 } from '../../block-driver.ts';
 import { filenameOf } from '../../filename.ts';
+import { fileOptions, hasProtocol } from '../../open-filename.ts';
 import { refreshPermissions } from '../../permissions.ts';
 import { AUTOCLEAR_DATA_FILE_RAW, INCOMPAT_DATA_FILE } from './features.ts';
-import type { Header } from './header.ts';
+import { type Header, MAX_BACKING_NAME } from './header.ts';
+import { rewriteHeader } from './header-rewrite.ts';
 import type { Qcow2Image, Qcow2Node } from './image.ts';
 import { readProbe } from './probe.ts';
 
@@ -36,7 +39,7 @@ export async function openDataFile(options: {
   const { node, file, option, context, header, name } = options;
   const external = (header.incompatible & INCOMPAT_DATA_FILE) !== 0n;
   const named: BlockdevRef | undefined =
-    external && name !== undefined ? { driver: protocolFor(name), filename: name } : undefined;
+    external && name !== undefined ? fileOptions(name) : undefined;
   const reference = option ?? named;
   const dataFile =
     reference === undefined
@@ -106,29 +109,37 @@ export function backingOverridden(image: Qcow2Image): boolean {
 function backingOptions(image: Qcow2Image, context: OpenContext): BlockdevOptions {
   const filename = fullBackingFilename(image);
   if (filename === undefined) throw new Error('No backing file');
-  const path = localPath(filename);
-  const protocol: BlockdevOptions = { driver: protocolFor(path), filename: path };
+  const protocol = fileOptions(filename);
   const format = image.backingFormat;
   if (format === protocol.driver) return protocol;
   if (format !== undefined && format !== '') {
     return { driver: format as BlockdevDriver, file: protocol } as BlockdevOptions;
   }
-  return { driver: readProbe(path, context), file: protocol };
+  return { driver: readProbe(protocol.filename, context), file: protocol };
 }
 
-function protocolFor(path: string): 'file' | 'host_device' {
-  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === true
-    ? 'host_device'
-    : 'file';
-}
-
-/** Throws QmpError when it is not a file's name. */
-function localPath(filename: string): string {
-  if (filename.startsWith('file:')) return filename.slice('file:'.length);
-  if (!hasProtocol(filename)) return filename;
-  throw new QmpError(`Unknown protocol '${filename.slice(0, filename.indexOf(':'))}'`);
-}
-
-function hasProtocol(filename: string): boolean {
-  return /^[^:/]*:/.test(filename);
+/** Writes another name and format of the backing file to the header. Throws IoError. */
+export async function changeBackingFile(
+  image: Qcow2Image,
+  { file, format }: { readonly file: string; readonly format: string },
+): Promise<void> {
+  const isRaw = (image.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n;
+  // The data file alone could not show what a backing file has.
+  if (isRaw || Buffer.byteLength(file) > MAX_BACKING_NAME) {
+    throw new IoError(errno.EINVAL, { syscall: 'backing file' });
+  }
+  await image.lock.run(async () => {
+    const { backingFilename, backingFormat } = image;
+    image.backingFilename = file === '' ? undefined : file;
+    image.backingFormat = format;
+    try {
+      await rewriteHeader(image);
+    } catch (error) {
+      image.backingFilename = backingFilename;
+      image.backingFormat = backingFormat;
+      throw error;
+    }
+    image.automaticBacking = file;
+  });
+  await image.file.flush();
 }

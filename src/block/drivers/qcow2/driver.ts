@@ -6,7 +6,7 @@ import type {
 } from '../../../qapi/generated/types.ts';
 import { type BlockDriver, ZERO_WRITE } from '../../block-driver.ts';
 import { checkCanStore, removeStoredBitmap } from './bitmaps.ts';
-import { backingOverridden } from './children.ts';
+import { backingOverridden, changeBackingFile } from './children.ts';
 import { closeImage } from './close.ts';
 import { createImage } from './create.ts';
 import { describeImage, imageState } from './description.ts';
@@ -92,6 +92,9 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2, BlockdevCreate
   },
   describeImage(node) {
     return describeImage(node.state);
+  },
+  changeBackingFile(node, name) {
+    return changeBackingFile(node.state, name);
   },
   backingOverridden(node) {
     return backingOverridden(node.state);

@@ -1,0 +1,25 @@
+// Which node a file name stands for, where only a name is given: a path, or `PROTOCOL:...`.
+
+import { statSync } from 'node:fs';
+import { QmpError } from '../qapi/errors.ts';
+import type { BlockdevOptionsFile } from '../qapi/generated/types.ts';
+
+export type FileOptions = { readonly driver: 'file' | 'host_device' } & BlockdevOptionsFile;
+
+/** Options of the protocol node for a file name. Throws QmpError when nobody here knows its protocol. */
+export function fileOptions(filename: string): FileOptions {
+  const path = localPath(filename);
+  const isDevice = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === true;
+  return { driver: isDevice ? 'host_device' : 'file', filename: path };
+}
+
+/** True for `PROTOCOL:...`. */
+export function hasProtocol(filename: string): boolean {
+  return /^[^:/]*:/.test(filename);
+}
+
+function localPath(filename: string): string {
+  if (filename.startsWith('file:')) return filename.slice('file:'.length);
+  if (!hasProtocol(filename)) return filename;
+  throw new QmpError(`Unknown protocol '${filename.slice(0, filename.indexOf(':'))}'`);
+}
