@@ -77,8 +77,8 @@ export interface GraphAccess {
   closeUnused(node: BlockNode): Promise<void>;
   /** Throws QmpError, everything as before. */
   setReadOnly(node: BlockNode, readOnly: boolean): Promise<void>;
-  /** Waits until no node has a request in flight. */
-  drain(): Promise<void>;
+  /** Nobody uses any node until the answer is called; no request is in flight. */
+  drainAll(): Promise<() => void>;
 }
 
 /** Carries out a change when it is its turn. */
@@ -196,8 +196,8 @@ export class BlockGraph {
 
   /** Waits until no node has a request in flight; holds new ones back meanwhile. */
   async drain(): Promise<void> {
-    const ends = await Promise.all([...this.#nodes.values()].map((node) => drainBegin(node)));
-    for (const end of ends) end();
+    const end = await this.#drainAll();
+    end();
   }
 
   /** Flushes and closes everything nobody else holds; what fails is logged and does not stop the rest. */
@@ -208,6 +208,13 @@ export class BlockGraph {
         await this.#closeUnused(node);
       }
     });
+  }
+
+  async #drainAll(): Promise<() => void> {
+    const ends = await Promise.all([...this.#nodes.values()].map((node) => drainBegin(node)));
+    return () => {
+      for (const end of ends) end();
+    };
   }
 
   #access(): GraphAccess {
@@ -228,7 +235,7 @@ export class BlockGraph {
       make: async (options) => this.#imageMaker(options, (work) => work())(),
       closeUnused: (node) => this.#closeUnused(node),
       setReadOnly: (node, readOnly) => setReadOnly(this.#reopening(), node, readOnly),
-      drain: () => this.drain(),
+      drainAll: () => this.#drainAll(),
     };
   }
 

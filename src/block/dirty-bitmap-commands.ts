@@ -9,9 +9,12 @@ import type {
   BlockDirtyBitmapAdd,
   BlockDirtyBitmapMerge,
 } from '../qapi/generated/types.ts';
-import type { BlockGraph } from './block-graph.ts';
+import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { DirtyBitmap, findDirtyBitmap } from './dirty-bitmap.ts';
+
+/** Where nodes are found by name. */
+export type Nodes = Pick<GraphAccess, 'find' | 'lookUp'>;
 
 /** Bytes in a bitmap's name. */
 const MAX_NAME = 1023;
@@ -26,7 +29,7 @@ const MIN_DEFAULT_GRANULARITY = 4096;
 const HASH_TURN = 16 * 1024 * 1024;
 
 /** block-dirty-bitmap-add. Throws QmpError, as all of them do. */
-export function addDirtyBitmap(graph: BlockGraph, args: BlockDirtyBitmapAdd): void {
+export function addDirtyBitmap(graph: Nodes, args: BlockDirtyBitmapAdd): void {
   const { name } = args;
   if (name === '') throw new QmpError('Bitmap name cannot be empty');
   const node = graph.find(args.node, args.node);
@@ -55,23 +58,37 @@ function checkCanStore(node: BlockNode, name: string, granularity: number): void
 }
 
 /** block-dirty-bitmap-remove: from the image, too. */
-export async function removeDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): Promise<void> {
+export async function removeDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): Promise<void> {
+  const { remove } = await takeDirtyBitmap(graph, which);
+  remove();
+}
+
+/** Takes a bitmap out of its image, to be removed or kept after all; until then nothing else may take hold of it. */
+export async function takeDirtyBitmap(
+  graph: Nodes,
+  which: BlockDirtyBitmap,
+): Promise<{ remove(): void; keep(): void }> {
   const { node, bitmap } = lookUp(graph, which);
   bitmap.checkRemovable();
-  if (bitmap.persistent) {
-    // Nothing else may take hold of it meanwhile.
-    bitmap.busy = true;
-    try {
-      await node.driver.removeStoredBitmap?.(node, bitmap.name);
-    } finally {
-      bitmap.busy = false;
-    }
+  bitmap.busy = true;
+  const keep = (): void => {
+    bitmap.busy = false;
+  };
+  const remove = (): void => {
+    bitmap.busy = false;
+    node.dirtyBitmaps.splice(node.dirtyBitmaps.indexOf(bitmap), 1);
+  };
+  try {
+    if (bitmap.persistent) await node.driver.removeStoredBitmap?.(node, bitmap.name);
+    return { remove, keep };
+  } catch (error) {
+    keep();
+    throw error;
   }
-  node.dirtyBitmaps.splice(node.dirtyBitmaps.indexOf(bitmap), 1);
 }
 
 /** block-dirty-bitmap-clear. */
-export function clearDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): void {
+export function clearDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): void {
   const { bitmap } = lookUp(graph, which);
   bitmap.checkChangeable();
   bitmap.clear();
@@ -79,7 +96,7 @@ export function clearDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): vo
 
 /** block-dirty-bitmap-enable and -disable. */
 export function enableDirtyBitmap(
-  graph: BlockGraph,
+  graph: Nodes,
   which: BlockDirtyBitmap,
   { enabled }: { readonly enabled: boolean },
 ): void {
@@ -89,7 +106,7 @@ export function enableDirtyBitmap(
 }
 
 /** block-dirty-bitmap-merge: all of the sources or none. */
-export function mergeDirtyBitmaps(graph: BlockGraph, args: BlockDirtyBitmapMerge): void {
+export function mergeDirtyBitmaps(graph: Nodes, args: BlockDirtyBitmapMerge): void {
   const { node, bitmap: target } = lookUp(graph, { node: args.node, name: args.target });
   const sources = args.bitmaps.map((given) => {
     const source = typeof given === 'string' ? bitmapOf(node, given) : lookUp(graph, given).bitmap;
@@ -107,7 +124,7 @@ export function mergeDirtyBitmaps(graph: BlockGraph, args: BlockDirtyBitmapMerge
 }
 
 /** x-debug-block-dirty-bitmap-sha256: of the bitmap's words, in hexadecimal digits. */
-export async function hashDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): Promise<string> {
+export async function hashDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): Promise<string> {
   const hash = createHash('sha256');
   let hashed = 0;
   for (const piece of lookUp(graph, which).bitmap.bytes()) {
@@ -121,12 +138,12 @@ export async function hashDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap
 }
 
 /** The bitmap that a node and a name stand for. Throws QmpError with the reference's text. */
-export function lookUpDirtyBitmap(graph: BlockGraph, which: BlockDirtyBitmap): DirtyBitmap {
+export function lookUpDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): DirtyBitmap {
   return lookUp(graph, which).bitmap;
 }
 
 function lookUp(
-  graph: BlockGraph,
+  graph: Nodes,
   which: BlockDirtyBitmap,
 ): { readonly node: BlockNode; readonly bitmap: DirtyBitmap } {
   const node = graph.lookUp(which.node);

@@ -77,6 +77,17 @@ export class DirtyBitmap {
     this.#granules.clearAll();
   }
 
+  /** The answer makes dirty again what is dirty now, and nothing else. */
+  remember(): () => void {
+    const then = new Bitmap(this.granules);
+    then.union(this.#granules);
+    return () => {
+      then.resize(this.granules);
+      this.#granules.clearAll();
+      this.#granules.union(then);
+    };
+  }
+
   /** Follows the node's length, in bytes. What is new is clean. */
   truncate(length: number): void {
     this.#length = length;

@@ -120,6 +120,11 @@ export const notYet: readonly DifferenceRow[] = [
       'snapshot-delete',
     ],
   },
+  {
+    at: 'transaction.actions[].type',
+    what: 'value',
+    names: ['blockdev-backup', 'drive-backup'],
+  },
   { at: 'block-export-add', what: 'member', names: ['fixed-iothread', 'iothread'] },
   { at: 'block-export-add.type', what: 'value', names: ['fuse', 'vduse-blk'] },
   {

@@ -20,6 +20,7 @@ import { reopen } from './reopen.ts';
 import { session } from './session.ts';
 import { snapshots } from './snapshots.ts';
 import { tls } from './tls.ts';
+import { transactions } from './transactions.ts';
 
 export const areas: readonly Area[] = [
   parser,
@@ -40,5 +41,6 @@ export const areas: readonly Area[] = [
   dirtyBitmaps,
   bitmapExports,
   snapshots,
+  transactions,
   tls,
 ];

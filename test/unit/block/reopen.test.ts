@@ -268,7 +268,7 @@ describe('BlockGraph.reopen: backing', () => {
     await graph.reopen([top({ backing: 'b' })]);
     expect(node.backing).toMatchObject({ name: 'backing', role: CHILD_COW, node: b });
     expect(b.drained).toBe(0);
-    await expect(graph.remove('b')).rejects.toThrow('Block device b is in use');
+    await expect(graph.remove('b')).rejects.toThrow("Node 'b' is busy");
   });
 
   it('has to be said where there is one', async () => {
