@@ -59,8 +59,8 @@ function checkCanStore(node: BlockNode, name: string, granularity: number): void
 
 /** block-dirty-bitmap-remove: from the image, too. */
 export async function removeDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): Promise<void> {
-  const { remove } = await takeDirtyBitmap(graph, which);
-  remove();
+  const taken = await takeDirtyBitmap(graph, which);
+  taken.remove();
 }
 
 /** Takes a bitmap out of its image, to be removed or kept after all; until then nothing else may take hold of it. */
