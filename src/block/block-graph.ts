@@ -184,6 +184,20 @@ export class BlockGraph {
     return this.#imageMaker(options, (work) => this.#change(work));
   }
 
+  /** block-set-write-threshold. Throws QmpError. */
+  setWriteThreshold(nodeName: string, threshold: number): void {
+    const node = this.lookUp(nodeName);
+    if (node === undefined) throw new QmpError(`Device '${nodeName}' not found`);
+    node.writeThreshold = threshold;
+    node.onThreshold = (exceededBy, passed) => {
+      this.events.emit('BLOCK_WRITE_THRESHOLD', {
+        'node-name': nodeName,
+        'amount-exceeded': exceededBy,
+        'write-threshold': passed,
+      });
+    };
+  }
+
   /** All nodes, implicit ones included, newest first. */
   nodes(): Iterable<BlockNode> {
     return [...this.#nodes.values()].filter((node) => node.phase === 'open').reverse();

@@ -83,6 +83,9 @@ export class BlockNode<State = unknown> {
   writeHighestOffset = 0;
   /** Depth of drained sections. */
   drained = 0;
+  /** A write that goes beyond this offset is told of, once; 0 for none. */
+  writeThreshold = 0;
+  onThreshold: (exceededBy: number, threshold: number) => void = () => {};
   /** The newest first. */
   readonly dirtyBitmaps: DirtyBitmap[] = [];
 
@@ -126,6 +129,14 @@ export class BlockNode<State = unknown> {
     for (const bitmap of this.dirtyBitmaps) {
       if (bitmap.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset });
     }
+  }
+
+  /** Before anything is written, discarded or made zero up to `end`; only asked where there is a threshold. */
+  passThreshold(end: number): void {
+    const threshold = this.writeThreshold;
+    if (end <= threshold) return;
+    this.writeThreshold = 0;
+    this.onThreshold(end - threshold, threshold);
   }
 
   /** The books of a completed write. */

@@ -76,6 +76,7 @@ export function writeNow(
   at: number,
   flags: RequestFlags,
 ): MaybePromise<void> {
+  if (node.writeThreshold !== 0) node.passThreshold(offset + length);
   if (
     node.detectZeroes !== 'off' &&
     node.driver.writeZeroes !== undefined &&

@@ -19,6 +19,7 @@ async function discardInPieces(node: BlockNode, offset: number, length: number):
   const request = node.requests.begin(offset, length);
   try {
     if (node.requests.serialising !== 0) await node.requests.waitForConflicts(request);
+    if (node.writeThreshold !== 0) node.passThreshold(offset + length);
     await discardWithin(node, offset, offset + length);
   } finally {
     node.requests.end(request);

@@ -16,6 +16,7 @@ export async function writeZeroesAligned(
   length: number,
   flags: RequestFlags,
 ): Promise<void> {
+  if (node.writeThreshold !== 0) node.passThreshold(offset + length);
   try {
     // As in the reference the books count this as a write that failed.
     if ((flags & NO_FALLBACK & ~node.supportedZeroFlags) !== 0) throw notSupported(offset);

@@ -30,7 +30,7 @@ export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): Bl
     ...noThrottling,
     image: nestedImageInfo(chain),
     cache: { writeback: true, direct: node.cacheDirect, 'no-flush': node.cacheNoFlush },
-    write_threshold: 0,
+    write_threshold: node.writeThreshold,
     ...(node.dirtyBitmaps.length === 0
       ? {}
       : { 'dirty-bitmaps': node.dirtyBitmaps.map((bitmap) => bitmap.info()) }),

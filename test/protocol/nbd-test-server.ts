@@ -11,6 +11,7 @@ import type { EventSink } from '../../src/qapi/event-sink.ts';
 import type { NbdServerOptions } from '../../src/qapi/generated/types.ts';
 import { allocate } from '../../src/sys/memory.ts';
 import { Poller } from '../../src/sys/poller.ts';
+import { idOf } from '../helpers/events.ts';
 
 /** Bytes of the disk: 1 MiB, data from 64 KiB to 128 KiB, the rest is a hole. */
 export const DISK_SIZE = 1024 * 1024;
@@ -49,7 +50,7 @@ export async function startNbdTestServer(options: ServerOptions = {}): Promise<N
     warn: (line) => log.add(line),
     debug() {},
   };
-  const sink: EventSink = { emit: (name, payload) => events.add(`${name} ${payload.id}`) };
+  const sink: EventSink = { emit: (name, payload) => events.add(`${name} ${idOf(payload)}`) };
   const poller = new Poller();
   const graph = new BlockGraph({
     log: logger,

@@ -30,6 +30,8 @@ export const blockCoreHandlers = {
   'query-block': () => [],
   'query-blockstats': (args, daemon) =>
     args['query-nodes'] === true ? [...daemon.engine.graph.nodes()].reverse().map(nodeStats) : [],
+  'block-set-write-threshold': (args, { engine }) =>
+    engine.graph.setWriteThreshold(args['node-name'], args['write-threshold']),
   block_resize: async (args, daemon) => {
     const { graph } = daemon.engine;
     const node = graph.find(args.device, args['node-name']);

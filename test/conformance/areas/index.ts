@@ -9,6 +9,7 @@ import { directIo } from './direct-io.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { exports } from './exports.ts';
 import { filters } from './filters.ts';
+import { graphCommands } from './graph-commands.ts';
 import { jobs } from './jobs.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
@@ -40,6 +41,7 @@ export const areas: readonly Area[] = [
   directIo,
   dirtyBitmaps,
   bitmapExports,
+  graphCommands,
   snapshots,
   transactions,
   tls,

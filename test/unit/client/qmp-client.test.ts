@@ -2,6 +2,7 @@ import { createServer, type Socket } from 'node:net';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { QmpClient, type QmpClientOptions } from '../../../src/client/qmp-client.ts';
+import { idOf } from '../../helpers/events.ts';
 import { tempDir } from '../../helpers/temp-dir.ts';
 
 const greeting =
@@ -98,7 +99,7 @@ describe('QmpClient', () => {
     );
     const client = await clientOf(address);
     const heard: string[] = [];
-    const stop = client.onEvent(({ event, data }) => heard.push(`${event} ${data.id}`));
+    const stop = client.onEvent(({ event, data }) => heard.push(`${event} ${idOf(data)}`));
     const events = client.events();
     const second = client.waitForEvent('BLOCK_EXPORT_DELETED', { accept: ({ id }) => id === 'b' });
     await client.execute('nbd-server-stop');

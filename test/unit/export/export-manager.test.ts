@@ -10,6 +10,7 @@ import type { EventSink } from '../../../src/qapi/event-sink.ts';
 import type { BlockExportOptions } from '../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 import { Poller } from '../../../src/sys/poller.ts';
+import { idOf } from '../../helpers/events.ts';
 
 const addr = { type: 'unix', path: `nbd-export-manager-${process.pid}`, abstract: true } as const;
 const log: Logger = silentLogger;
@@ -22,7 +23,7 @@ let events: string[];
 beforeEach(async () => {
   events = [];
   poller = new Poller();
-  const sink: EventSink = { emit: (name, payload) => events.push(`${name} ${payload.id}`) };
+  const sink: EventSink = { emit: (name, payload) => events.push(`${name} ${idOf(payload)}`) };
   const trace = createTrace();
   const objects = new ObjectRegistry();
   graph = new BlockGraph({ log, trace, poller, objects, events: sink, allocate });

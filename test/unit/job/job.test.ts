@@ -6,6 +6,7 @@ import { createTrace } from '../../../src/base/trace.ts';
 import type { JobDriver } from '../../../src/job/job-driver.ts';
 import { JobRegistry } from '../../../src/job/job-registry.ts';
 import { QmpError } from '../../../src/qapi/errors.ts';
+import { idOf } from '../../helpers/events.ts';
 
 interface Fixture {
   readonly jobs: JobRegistry;
@@ -25,7 +26,7 @@ function fixture(): Fixture {
     trace: createTrace(),
     events: {
       emit(_, payload) {
-        events.push(`${payload.id} ${'status' in payload ? payload.status : ''}`);
+        events.push(`${idOf(payload)} ${'status' in payload ? payload.status : ''}`);
       },
     },
   });
