@@ -32,7 +32,7 @@ describe('Dispatcher.execute', () => {
     const { dispatcher } = monitorFixture();
     const listed = (await dispatcher.execute('query-commands', {})).map(({ name }) => name);
     const names = listed.filter((name) => !name.startsWith('x-'));
-    expect(names.slice(0, 3)).toEqual(['object-del', 'object-add', 'qom-list-properties']);
+    expect(names.slice(0, 3)).toEqual(['transaction', 'object-del', 'object-add']);
     expect(names.at(-1)).toBe('query-block');
   });
 
