@@ -19,6 +19,9 @@ export const tracePointNames = {
   // Jobs
   job_state_transition: 'A job has a new status',
   job_apply_verb: 'Something is asked of a job',
+  // FUSE exports
+  fuse_init: 'The kernel and a FUSE export agree on how to go on',
+  fuse_receive_request: 'The kernel sent a request to a FUSE export',
   // NBD server
   nbd_server_client_connected: 'A peer connected to the NBD server',
   nbd_negotiate_begin: 'A handshake begins',

@@ -6,6 +6,7 @@ import { QmpError } from '../qapi/errors.ts';
 import type { TruncateOptions } from './block-driver.ts';
 import { ZERO_WRITE } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
+import { resizeError } from './resize-error.ts';
 
 /** Sets the length (bytes). Throws QmpError with the reference's text; the user must hold PERM_RESIZE. */
 export async function truncate(
@@ -13,9 +14,9 @@ export async function truncate(
   length: number,
   options: TruncateOptions,
 ): Promise<void> {
-  if (length < 0) throw new QmpError('Image size cannot be negative');
+  if (length < 0) throw resizeError('Image size cannot be negative', errno.EINVAL);
   const oldLength = node.length;
-  if (node.readOnly) throw new QmpError('Image is read-only');
+  if (node.readOnly) throw resizeError('Image is read-only', errno.EACCES);
   const grown = Math.max(0, length - oldLength);
   const request = node.requests.begin(length - grown, grown);
   try {
@@ -42,13 +43,11 @@ async function truncateDriver(
 ): Promise<void> {
   if (node.driver.truncate !== undefined) {
     if ((options.flags & ~node.supportedTruncateFlags) !== 0) {
-      throw new QmpError('Block driver does not support requested flags');
+      throw resizeError('Block driver does not support requested flags', errno.ENOTSUP);
     }
     await node.driver.truncate(node, length, options);
     return;
   }
   if (node.filtered !== undefined) return truncate(node.filtered.node, length, options);
-  throw new QmpError('Image format driver does not support resize', {
-    cause: new IoError(errno.ENOTSUP, { syscall: 'truncate', offset: length }),
-  });
+  throw resizeError('Image format driver does not support resize', errno.ENOTSUP);
 }

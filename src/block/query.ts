@@ -110,7 +110,7 @@ function snapshotsOf(node: BlockNode): Pick<ImageInfo, 'snapshots'> {
 }
 
 /** Bytes that the node and the children holding its content take up. */
-function allocatedSize(node: BlockNode): number | undefined {
+export function allocatedSize(node: BlockNode): number | undefined {
   if (node.driver.allocatedSize !== undefined) return node.driver.allocatedSize(node);
   if (node.driver.kind === 'protocol') return undefined;
   let total = 0;

@@ -34,6 +34,11 @@ Storage daemon driven by QMP; options take effect from left to right
                          (addr.type=fd,addr.str=<fd> for a socket that
                          listens already)
 
+  --export [type=]fuse,id=<id>,node-name=<node-name>,mountpoint=<file>
+           [,growable=on|off][,writable=on|off][,allow-other=on|off|auto]
+                         show a block node as a file, in the place of one that
+                         exists, by FUSE
+
   --monitor [chardev=]name[,mode=control][,pretty[=on|off]]
                          offer QMP on a character device
 

@@ -2,6 +2,7 @@
 
 import type { MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
+import type { Trace } from '../base/trace.ts';
 import type { DirtyBitmap } from '../block/dirty-bitmap.ts';
 import type {
   BlockDirtyBitmap,
@@ -11,10 +12,15 @@ import type {
 } from '../qapi/generated/types.ts';
 import type { Poller } from '../sys/poller.ts';
 import type { BlockExport } from './block-export.ts';
+import type { TransferBuffers } from './fuse/buffers.ts';
+import type { Mountpoints } from './fuse/mountpoint.ts';
 import type { NbdServer } from './nbd/server.ts';
 
 /** What an export type may use. */
 export interface ExportContext {
+  readonly trace: Trace;
+  /** What FUSE exports share. */
+  readonly fuse: { readonly mountpoints: Mountpoints; readonly buffers: TransferBuffers };
   /** The NBD server, while there is one. */
   readonly nbdServer: NbdServer | undefined;
   readonly poller: Poller;
@@ -31,15 +37,15 @@ export interface RunningExport {
   retire(mode: XBlockExportRemoveMode): void;
   /** Takes no new clients and asks those there are to go. Each holds a reference until it has gone. */
   requestShutdown(): void;
-  /** Nobody refers to it any more. Settles when it uses its node no longer. */
+  /** Nobody refers to it any more. Settles when it uses its node no longer; does not reject. */
   delete(): MaybePromise<void>;
 }
 
 export interface ExportDriver<Type extends BlockExportType = BlockExportType> {
-  /** Starts an export. Throws QmpError. */
+  /** Starts an export. Throws or rejects QmpError. */
   create(
     common: BlockExport,
     options: Extract<BlockExportOptions, { type: Type }>,
     context: ExportContext,
-  ): RunningExport;
+  ): MaybePromise<RunningExport>;
 }

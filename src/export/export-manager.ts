@@ -32,6 +32,8 @@ import type {
 import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
 import type { ExportDriver } from './export-driver.ts';
+import { TransferBuffers } from './fuse/buffers.ts';
+import { Mountpoints } from './fuse/mountpoint.ts';
 import { exportDrivers } from './index.ts';
 import { ClientInventory, describeClient } from './nbd/client-inventory.ts';
 import { DEFAULT_HANDSHAKE_MAX_SECONDS, DEFAULT_MAX_CONNECTIONS, NbdServer } from './nbd/server.ts';
@@ -49,8 +51,11 @@ export interface ExportManagerOptions {
 export class ExportManager {
   readonly #options: ExportManagerOptions;
   readonly #inventory: ClientInventory;
+  readonly #fuse = { mountpoints: new Mountpoints(), buffers: new TransferBuffers() };
   /** Newest first. */
   readonly #exports: BlockExport[] = [];
+  /** Those that are being started. */
+  readonly #adding = new Map<string, Promise<BlockExport>>();
   /** Those that end together, each announced when it is its turn. */
   readonly #closing = new Set<BlockExport>();
   #nbdServer: NbdServer | undefined;
@@ -128,7 +133,7 @@ export class ExportManager {
   ): Promise<void> {
     const { id, type } = options;
     if (!isWellFormedId(id)) throw new QmpError('Invalid block export id');
-    if (this.#find(id) !== undefined) {
+    if (this.#find(id) !== undefined || this.#adding.has(id)) {
       throw new QmpError(`Block export id '${id}' is already in use`);
     }
     const node = this.#options.graph.find(undefined, options['node-name']);
@@ -136,7 +141,13 @@ export class ExportManager {
     if (node.readOnly && writable) {
       throw new QmpError('Cannot export read-only node as writable');
     }
-    this.#exports.unshift(await this.#create(options, node, { id, type, writable, fdsByNumber }));
+    const adding = this.#create(options, node, { id, type, writable, fdsByNumber });
+    this.#adding.set(id, adding);
+    try {
+      this.#exports.unshift(await adding);
+    } finally {
+      this.#adding.delete(id);
+    }
   }
 
   /** nbd-server-add: `device` is a name of either kind, and a read-only node makes a read-only export. */
@@ -247,17 +258,20 @@ export class ExportManager {
       backend,
       onDeleted: (deleted) => this.#deleted(deleted),
     });
+    // The row of this type: what the compiler cannot see from a union.
+    const driver = exportDrivers[options.type] as ExportDriver;
     try {
+      const { log, trace, poller } = this.#options;
       const context = {
+        log,
+        trace,
+        poller,
+        fuse: this.#fuse,
         nbdServer: this.#nbdServer,
-        poller: this.#options.poller,
-        log: this.#options.log,
         fdsByNumber: parts.fdsByNumber,
         findDirtyBitmap: (which: BlockDirtyBitmap) => lookUpDirtyBitmap(this.#options.graph, which),
       };
-      // The row of this type: what the compiler cannot see from a union.
-      const driver = exportDrivers[options.type] as ExportDriver;
-      created.start(driver.create(created, options, context));
+      created.start(await driver.create(created, options, context));
     } catch (error) {
       await backend.release();
       throw error;
@@ -276,6 +290,7 @@ export class ExportManager {
   }
 
   async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
+    while (this.#adding.size > 0) await Promise.allSettled(this.#adding.values());
     // The oldest is announced first, whichever ends first: the reference's order, but where several clients are connected
     // its order comes from theirs.
     const closing = this.#exports.filter((known) => matches(known.type)).reverse();

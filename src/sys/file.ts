@@ -9,6 +9,7 @@ import {
   fsync,
   ftruncate,
   read,
+  readlinkSync,
   type Stats,
   statfsSync,
   write,
@@ -23,6 +24,7 @@ export const O_CREAT = 0o100;
 export const O_NONBLOCK = 0o4000;
 export const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
 const O_CLOEXEC = 0o2000000;
+const O_PATH = 0o10000000;
 
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
@@ -63,6 +65,21 @@ export function openFile(path: string, flags: number): number {
 
 export function closeFile(fd: number): void {
   libc.close(fd);
+}
+
+/**
+ * The absolute name of what is at `path`, symbolic links followed. Asks no file system that is mounted right there, so that it
+ * may be one that this process serves. Throws IoError.
+ */
+export function resolvedPath(path: string): string {
+  const fd = openFile(path, O_PATH);
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch (error) {
+    throw ioErrorFrom(error, 'readlink');
+  } finally {
+    closeFile(fd);
+  }
 }
 
 /** What fstat(2) says. Throws IoError. */

@@ -16,6 +16,7 @@ const prototypes = {
   memfd_create: 'int memfd_create(str, uint)',
   process_vm_readv: 'int64_t process_vm_readv(int, uintptr_t, size_t, uintptr_t, size_t, size_t)',
   process_vm_writev: 'int64_t process_vm_writev(int, uintptr_t, size_t, uintptr_t, size_t, size_t)',
+  getpagesize: 'int getpagesize()',
   // descriptors and files
   open: 'int open(str, int, uint)',
   close: 'int close(int)',
@@ -34,6 +35,9 @@ const prototypes = {
   fallocate: 'int fallocate(int, int, int64_t, int64_t)',
   posix_fadvise: 'int posix_fadvise(int, int64_t, int64_t, int)',
   eventfd: 'int eventfd(uint, int)',
+  // mounts
+  mount: 'int mount(str, str, str, uint64_t, str)',
+  umount2: 'int umount2(str, int)',
   // sockets
   socket: 'int socket(int, int, int)',
   socketpair: 'int socketpair(int, int, int, void*)',

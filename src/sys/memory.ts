@@ -38,3 +38,8 @@ export function ioBufferOver(bytes: Buffer): IoBuffer {
     address: bytes.length === 0 ? 0 : addressOf(bytes),
   };
 }
+
+/** Bytes of the system's memory pages. */
+export function pageSize(): number {
+  return libc.getpagesize();
+}

@@ -1,6 +1,7 @@
 // What a conformance case is: steps that are sent to a daemon, as plain values, and short builders for them. A case says
 // nothing about the right answer; that is what the reference says.
 
+import type { FileCall } from '../helpers/fuse.ts';
 import type { SmallQcow2 } from '../helpers/small-qcow2.ts';
 
 /** A daemon with its files, and the cases that are put to it one after the other. */
@@ -32,6 +33,8 @@ export interface CommandLineCase {
 
 export interface Area {
   readonly name: string;
+  /** Why the cases cannot be put to anybody on this machine. */
+  readonly missing?: string | undefined;
   /** Why the answers depend on the machine: they are compared with the running reference, not recorded. */
   readonly live?: string;
   readonly groups?: readonly Group[];
@@ -102,6 +105,7 @@ export type Step =
   | { readonly do: 'all'; readonly steps: readonly Step[] }
   | { readonly do: 'drop'; readonly on: string }
   | { readonly do: 'inspect'; readonly file: string }
+  | { readonly do: 'file calls'; readonly file: string; readonly calls: readonly FileCall[] }
   | { readonly do: 'stat'; readonly file: string }
   | { readonly do: 'write file'; readonly file: string; readonly text: string }
   | { readonly do: 'read file'; readonly file: string }

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
+import { callsOn } from '../helpers/fuse.ts';
 import { fixture } from '../helpers/tls-files.ts';
 import type { Step } from './case.ts';
 import type { DaemonProcess } from './daemon-process.ts';
@@ -94,6 +95,7 @@ const performers = {
     return [];
   },
   inspect: (step, stage) => [inspect(stage.daemon.path(step.file))],
+  'file calls': (step, stage) => callsOn(stage.daemon.path(step.file), step.calls),
   stat: (step, stage) => {
     const found = statSync(stage.daemon.path(step.file), { throwIfNoEntry: false });
     return [found === undefined ? 'no such file' : `mode 0${found.mode.toString(8)}`];

@@ -18,6 +18,7 @@ const debianPackages = {
   nbdkit: 'nbdkit',
   'gnutls-cli': 'gnutls-bin',
   fio: 'fio',
+  fusermount3: 'fuse3',
   socat: 'socat',
   'qemu-system-x86_64': 'qemu-system-x86',
   busybox: 'busybox-static',

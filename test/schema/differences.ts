@@ -126,7 +126,7 @@ export const notYet: readonly DifferenceRow[] = [
     names: ['blockdev-backup', 'drive-backup'],
   },
   { at: 'block-export-add', what: 'member', names: ['fixed-iothread', 'iothread'] },
-  { at: 'block-export-add.type', what: 'value', names: ['fuse', 'vduse-blk'] },
+  { at: 'block-export-add.type', what: 'value', names: ['vduse-blk'] },
   {
     at: 'chardev-add.backend.type',
     what: 'value',

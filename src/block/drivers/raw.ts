@@ -22,6 +22,7 @@ import {
 } from '../block-driver.ts';
 import { type BlockNode, SECTOR } from '../block-node.ts';
 import { defaultChildPermissions } from '../permissions.ts';
+import { resizeError } from '../resize-error.ts';
 import { checkSize } from '../size-option.ts';
 
 export interface RawState {
@@ -104,9 +105,9 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
   },
   truncate(node, length, options) {
     const { state } = node;
-    if (state.hasSize) throw new QmpError('Cannot resize fixed-size raw disks');
+    if (state.hasSize) throw resizeError('Cannot resize fixed-size raw disks', errno.ENOTSUP);
     if (length > Number.MAX_SAFE_INTEGER - state.offset) {
-      throw new QmpError('Disk size too large for the chosen offset');
+      throw resizeError('Disk size too large for the chosen offset', errno.EINVAL);
     }
     state.size = length;
     return state.file.truncate(length + state.offset, options);

@@ -9,6 +9,7 @@ import { directIo } from './direct-io.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { exports } from './exports.ts';
 import { filters } from './filters.ts';
+import { fuseExports } from './fuse.ts';
 import { graphCommands } from './graph-commands.ts';
 import { jobs } from './jobs.ts';
 import { nbdCommands } from './nbd-commands.ts';
@@ -45,4 +46,5 @@ export const areas: readonly Area[] = [
   snapshots,
   transactions,
   tls,
+  fuseExports,
 ];

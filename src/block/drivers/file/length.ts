@@ -13,6 +13,7 @@ import {
   pwriteNow,
 } from '../../../sys/file.ts';
 import { allocate, release } from '../../../sys/memory.ts';
+import { resizeError } from '../../resize-error.ts';
 
 /** Bytes of zeroes written at once. */
 const PIECE = 1024 * 1024;
@@ -25,14 +26,16 @@ export async function setRegularLength(
 ): Promise<void> {
   const before = currentLength(fd);
   if (prealloc !== 'off' && before > length) {
-    throw new QmpError('Cannot use preallocation for shrinking files');
+    throw resizeError('Cannot use preallocation for shrinking files', errno.ENOTSUP);
   }
   if (prealloc === 'off') {
     await saying('Could not resize file', () => ftruncateLater(fd, length));
     if (before === 0 && length > 0) allocateFirstBlock(fd, length);
     return;
   }
-  if (prealloc === 'metadata') throw new QmpError(`Unsupported preallocation mode: ${prealloc}`);
+  if (prealloc === 'metadata') {
+    throw resizeError(`Unsupported preallocation mode: ${prealloc}`, errno.ENOTSUP);
+  }
   try {
     if (prealloc === 'falloc') await reserve(fd, before, length);
     else await fill(fd, before, length);
@@ -49,7 +52,7 @@ async function reserve(fd: number, before: number, length: number): Promise<void
   if (result === -errno.ENOTSUP) {
     await saying('Could not preallocate new data', () => writeZeroes(fd, before, length));
   } else if (result < 0) {
-    throw new QmpError(`Could not preallocate new data: ${strerror(-result)}`);
+    throw resizeError(`Could not preallocate new data: ${strerror(-result)}`, -result);
   }
   if (before === 0) allocateFirstBlock(fd, length);
 }

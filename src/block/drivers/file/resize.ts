@@ -1,9 +1,10 @@
 // Changing the length of an image file. Devices keep theirs.
 
+import { errno } from '../../../base/errno.ts';
 import type { MaybePromise } from '../../../base/io-buffer.ts';
-import { QmpError } from '../../../qapi/errors.ts';
 import { fileLength } from '../../../sys/file.ts';
 import type { TruncateOptions } from '../../block-driver.ts';
+import { resizeError } from '../../resize-error.ts';
 import type { ImageFile } from './image-file.ts';
 import { setRegularLength } from './length.ts';
 
@@ -21,11 +22,14 @@ export function resizeFile(
 
 function checkDevice(image: ImageFile, length: number, options: TruncateOptions): void {
   if (options.prealloc !== 'off') {
-    throw new QmpError(
+    throw resizeError(
       `Preallocation mode '${options.prealloc}' unsupported for this non-regular file`,
+      errno.ENOTSUP,
     );
   }
   const current = fileLength(image.fd);
-  if (length !== current && options.exact) throw new QmpError('Cannot resize device files');
-  if (length > current) throw new QmpError('Cannot grow device files');
+  if (length !== current && options.exact) {
+    throw resizeError('Cannot resize device files', errno.ENOTSUP);
+  }
+  if (length > current) throw resizeError('Cannot grow device files', errno.EINVAL);
 }

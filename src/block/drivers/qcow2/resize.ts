@@ -1,11 +1,13 @@
 // Changing the length of the disk.
 
+import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type { TruncateOptions } from '../../block-driver.ts';
 import { ZERO_WRITE } from '../../block-driver.ts';
 import { SECTOR } from '../../block-node.ts';
 import { LARGEST_BOUNCE } from '../../bounce-pool.ts';
+import { resizeError } from '../../resize-error.ts';
 import { checkResizable } from './bitmaps.ts';
 import { checkUsable } from './corruption.ts';
 import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
@@ -29,9 +31,11 @@ export async function truncate(
 ): Promise<void> {
   checkUsable(image);
   const { version } = image.geometry;
-  if (length % SECTOR !== 0) throw new QmpError(`The new size must be a multiple of ${SECTOR}`);
+  if (length % SECTOR !== 0) {
+    throw resizeError(`The new size must be a multiple of ${SECTOR}`, errno.EINVAL);
+  }
   if (version < 3 && image.snapshots.length > 0) {
-    throw new QmpError("Can't resize a v2 image which has snapshots");
+    throw resizeError("Can't resize a v2 image which has snapshots", errno.ENOTSUP);
   }
   checkResizable(image);
   if (length < image.size) await shrink(image, length, options);
@@ -41,7 +45,7 @@ export async function truncate(
 async function shrink(image: Qcow2Image, length: number, options: TruncateOptions): Promise<void> {
   const { clusterSize, l2Coverage } = image.geometry;
   if (options.prealloc !== 'off') {
-    throw new QmpError("Preallocation can't be used for shrinking an image");
+    throw resizeError("Preallocation can't be used for shrinking an image", errno.EINVAL);
   }
   await saying('Failed to discard cropped clusters', () =>
     drop(image, Math.ceil(length / clusterSize) * clusterSize, image.size),
@@ -96,7 +100,7 @@ async function resizeDataFile(
 async function growL1(image: Qcow2Image, entries: number): Promise<void> {
   const { clusterSize } = image.geometry;
   const bytes = entries * 8;
-  if (bytes > MAX_L1) throw new QmpError('Failed to grow the L1 table: File too large');
+  if (bytes > MAX_L1) throw resizeError('Failed to grow the L1 table: File too large', errno.EFBIG);
   try {
     const count = Math.ceil(bytes / clusterSize);
     const { first } = await allocateClusters(image, count, count);
