@@ -61,7 +61,7 @@ export interface TestDevice {
   /** The first queue. */
   readonly disk: BlkQueue;
   /** Ends the connection; nothing is told to the backend. Idempotent. */
-  close(): void;
+  readonly close: () => void;
 }
 
 /** A connection that is closed with the test. */

@@ -1,103 +1,150 @@
-// Frontends that come and go, and exports that are removed meanwhile.
+// Frontends that come, pause and go, and exports that do.
 
-import { existsSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { connectFrontend, startDevice } from './device.ts';
-import { REQUEST } from './messages.ts';
-import { numbered, ourSide, serveDisk, sides } from './serve.ts';
-import { BLK_S } from './virtio-blk.ts';
+import {
+  connectFrontend,
+  negotiate,
+  shareMemory,
+  startDevice,
+  startQueue,
+  type TestDevice,
+} from './device.ts';
+import { REQUEST, vringState } from './messages.ts';
+import { numbered, type ServedDisk, serveDisk, sides } from './serve.ts';
+import { BLK_S, SECTOR } from './virtio-blk.ts';
+import { Virtqueue } from './virtqueue.ts';
 
-const exports = (daemon: { qmp: { execute(name: 'query-block-exports'): Promise<unknown> } }) =>
-  daemon.qmp.execute('query-block-exports');
+const { OK } = BLK_S;
+const KIB = 1024;
+const MIB = 1024 * KIB;
 
-describe.each(sides)('the life of a vhost-user-blk export: $name', (side) => {
+/** Stops a ring, as a guest's reset does: the index of the next request. */
+async function stopRing({ frontend }: TestDevice, index = 0): Promise<number> {
+  const { payload } = await frontend.ask(REQUEST.GET_VRING_BASE, vringState(index, 0));
+  expect(payload.readUInt32LE(0)).toBe(index);
+  return payload.readUInt32LE(4);
+}
+
+function openDescriptors({ daemon }: ServedDisk): number {
+  return readdirSync(`/proc/${daemon.pid}/fd`).length;
+}
+
+describe.each(sides)('the life of vhost-user-blk: $name', (side) => {
   const test = it.skipIf(side.missing !== undefined);
 
-  test('serves one frontend after the other', async () => {
+  test('a ring that stops says how far it got, and goes on from there', async () => {
     const { socket } = await serveDisk(side);
-    for (let count = 0; count < 3; count++) {
-      const { disk, frontend } = await startDevice(socket);
-      expect((await disk.read(512, 512)).in).toEqual(numbered(1024).subarray(512));
-      frontend.close();
-    }
+    const device = await startDevice(socket);
+    for (let each = 0; each < 5; each++)
+      expect((await device.disk.read(0, SECTOR)).status).toBe(OK);
+    expect(await stopRing(device)).toBe(5);
+    // Its counters are gone with it; what is made available now is found when it starts again.
+    const { frontend, memory } = device;
+    const queue = new Virtqueue(memory, { index: 0, indirect: true, eventIndex: true });
+    queue.startAt(5);
+    const disk = await startQueue(frontend, queue);
+    expect((await disk.read(SECTOR, SECTOR)).in.equals(numbered(2 * SECTOR).subarray(SECTOR))).toBe(
+      true,
+    );
+    expect(await stopRing(device)).toBe(6);
   });
 
-  test('lets a second frontend wait until the first has gone', async () => {
+  test('a stopped ring answers nothing, and the other one goes on', async () => {
+    const { socket } = await serveDisk(side, { options: 'writable=on,num-queues=2' });
+    const device = await startDevice(socket, { queues: 2 });
+    const [first, second] = device.disks;
+    expect(await stopRing(device, 0)).toBe(0);
+    void first?.read(0, SECTOR);
+    expect((await second?.read(0, SECTOR))?.status).toBe(OK);
+    expect(first?.inFlight).toBe(1);
+  });
+
+  test('a device can be reset and set up anew in one connection', async () => {
+    const { socket } = await serveDisk(side);
+    const device = await startDevice(socket);
+    expect((await device.disk.write(0, Buffer.alloc(SECTOR, 7))).status).toBe(OK);
+    await stopRing(device);
+    const { frontend, memory } = device;
+    await negotiate(frontend);
+    const queue = new Virtqueue(memory, { indirect: true, eventIndex: true, size: 16 });
+    const disk = await startQueue(frontend, queue);
+    expect((await disk.read(0, SECTOR)).in.equals(Buffer.alloc(SECTOR, 7))).toBe(true);
+  });
+
+  test('memory can come and go while rings are stopped', async () => {
+    const { socket } = await serveDisk(side);
+    const device = await startDevice(socket, { table: true });
+    expect((await device.disk.read(0, SECTOR)).status).toBe(OK);
+    await stopRing(device);
+    const { frontend, memory } = device;
+    await shareMemory(frontend, memory, true);
+    const queue = new Virtqueue(memory, { indirect: true, eventIndex: true });
+    const disk = await startQueue(frontend, queue);
+    expect((await disk.read(0, SECTOR)).in.equals(numbered(SECTOR))).toBe(true);
+  });
+
+  test('frontends come one after the other, as often as they like', async () => {
+    const disk = await serveDisk(side);
+    let descriptors: number | undefined;
+    for (let round = 0; round < 12; round++) {
+      const device = await startDevice(disk.socket);
+      const bytes = Buffer.alloc(SECTOR, round);
+      expect((await device.disk.write(round * SECTOR, bytes)).status).toBe(OK);
+      descriptors ??= openDescriptors(disk);
+      expect(openDescriptors(disk)).toBe(descriptors);
+      device.close();
+    }
+    const last = await startDevice(disk.socket);
+    const { in: bytes } = await last.disk.read(0, 12 * SECTOR);
+    expect(bytes.every((byte, at) => byte === Math.floor(at / SECTOR))).toBe(true);
+  });
+
+  test('a second frontend waits until the first one has left', async () => {
     const { socket } = await serveDisk(side);
     const first = await startDevice(socket);
     const second = await connectFrontend(socket);
-    second.send(REQUEST.GET_QUEUE_NUM);
-    const answer = second.receive();
-    expect((await first.disk.read(0, 512)).status).toBe(BLK_S.OK);
-    first.close();
-    expect((await answer)?.request).toBe(REQUEST.GET_QUEUE_NUM);
-  });
-
-  test('ends with its frontend still there, and removes the socket', async () => {
-    const { socket, daemon } = await serveDisk(side);
-    const { frontend } = await startDevice(socket);
-    const deleted = daemon.qmp.waitForEvent('BLOCK_EXPORT_DELETED');
-    await daemon.qmp.execute('block-export-del', { id: 'disk' });
-    await frontend.ended;
-    expect(await deleted).toEqual({ id: 'disk' });
-    expect(await exports(daemon)).toEqual([]);
-    expect(existsSync(socket)).toBe(false);
-    await daemon.qmp.execute('blockdev-del', { 'node-name': 'node' });
-  });
-
-  test('removes the socket when the daemon quits', async () => {
-    const { socket, daemon } = await serveDisk(side);
-    const { frontend } = await startDevice(socket);
-    await daemon.qmp.execute('quit');
-    await frontend.ended;
-    expect((await daemon.outcome).code).toBe(0);
-    expect(existsSync(socket)).toBe(false);
-  });
-
-  test('is one of several exports of a node', async () => {
-    const { socket, daemon } = await serveDisk(side);
-    await daemon.qmp.execute('nbd-server-start', {
-      addr: { type: 'unix', data: { path: daemon.path('nbd.sock') } },
+    let answered = false;
+    const features = second.askNumber(REQUEST.GET_FEATURES).then(() => {
+      answered = true;
     });
-    await daemon.qmp.execute('block-export-add', { type: 'nbd', id: 'e', 'node-name': 'node' });
+    expect((await first.disk.read(0, SECTOR)).status).toBe(OK);
+    expect(answered).toBe(false);
+    first.close();
+    await features;
+    expect(answered).toBe(true);
+  });
+
+  test('an export that is deleted takes its frontend with it', async () => {
+    const { daemon, socket, image } = await serveDisk(side);
+    const device = await startDevice(socket);
+    expect((await device.disk.write(0, Buffer.alloc(SECTOR, 9))).status).toBe(OK);
+    const deleted = daemon.qmp.waitForEvent('BLOCK_EXPORT_DELETED');
+    await daemon.qmp.execute('block-export-del', { id: 'disk', mode: 'hard' });
+    await device.frontend.ended;
+    expect(await deleted).toEqual({ id: 'disk' });
+    expect(await daemon.qmp.execute('query-block-exports')).toEqual([]);
+    await expect(connectFrontend(socket)).rejects.toThrow(/connect/);
+    await daemon.qmp.execute('blockdev-del', { 'node-name': 'node' });
+    expect(image().subarray(0, SECTOR).equals(Buffer.alloc(SECTOR, 9))).toBe(true);
+  });
+
+  test('an export can be deleted with requests under way, and had again', async () => {
+    const { daemon, socket } = await serveDisk(side);
+    const device = await startDevice(socket);
+    for (let each = 0; each < 40; each++)
+      void device.disk.write(each * 16 * KIB, Buffer.alloc(16 * KIB));
+    const deleted = daemon.qmp.waitForEvent('BLOCK_EXPORT_DELETED');
+    await daemon.qmp.execute('block-export-del', { id: 'disk', mode: 'hard' });
+    await deleted;
     await daemon.qmp.execute('block-export-add', {
       type: 'vhost-user-blk',
-      id: 'second',
+      id: 'disk',
       'node-name': 'node',
-      addr: { type: 'unix', path: daemon.path('second.sock') },
       writable: true,
+      addr: { type: 'unix', path: 'disk.sock' },
     });
-    const first = await startDevice(socket);
-    const second = await startDevice(daemon.path('second.sock'));
-    const written = Buffer.alloc(4096, 7);
-    expect((await second.disk.write(4096, written)).status).toBe(BLK_S.OK);
-    expect((await first.disk.read(4096, 4096)).in).toEqual(written);
-    await daemon.qmp.execute('nbd-server-stop');
-    expect(await exports(daemon)).toMatchObject([{ id: 'second' }, { id: 'disk' }]);
-    expect((await first.disk.read(4096, 4096)).in).toEqual(written);
-  });
-});
-
-describe('the life of a vhost-user-blk export', () => {
-  it('leaves no descriptor open', async () => {
-    const { socket, daemon } = await serveDisk(ourSide);
-    // Once a frontend is answered, the one before it has gone with all that it had.
-    const openWithOneFrontend = async () => {
-      const frontend = await connectFrontend(socket);
-      await frontend.askNumber(REQUEST.GET_QUEUE_NUM);
-      const { length } = readdirSync(`/proc/${daemon.pid}/fd`);
-      frontend.close();
-      return length;
-    };
-    const before = await openWithOneFrontend();
-    for (let count = 0; count < 5; count++) {
-      const { disk, frontend } = await startDevice(socket);
-      await disk.read(0, 512);
-      // Files with a message that ends the session.
-      const { fd } = disk.kick;
-      frontend.send(99, Buffer.alloc(8), { descriptors: [fd, fd, fd] });
-      await frontend.ended;
-    }
-    expect(await openWithOneFrontend()).toBe(before);
+    const next = await startDevice(socket);
+    expect((await next.disk.read(0, MIB)).status).toBe(OK);
   });
 });
