@@ -1,6 +1,7 @@
 // An edge of the graph: somebody (a node, or an owner's BlockBackend) uses a node, in a role and with permissions.
 
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
+import type { BlkdebugEvent } from '../qapi/generated/types.ts';
 import {
   type BlockStatus,
   type ChildRole,
@@ -90,6 +91,11 @@ export class BlockChild {
 
   discard(offset: number, length: number): MaybePromise<void> {
     return discard(this.node, offset, length);
+  }
+
+  /** Tells a node that waits for it what its user does: for fault injection. */
+  debugEvent(event: BlkdebugEvent): void {
+    this.node.driver.debugEvent?.(this.node, event);
   }
 
   flush(): MaybePromise<void> {

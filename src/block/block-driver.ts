@@ -7,6 +7,7 @@ import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
 import type {
+  BlkdebugEvent,
   BlockdevDriver,
   BlockdevRef,
   BlockStatsSpecific,
@@ -205,6 +206,8 @@ export interface ImageState {
 export interface BlockDriver<State = unknown, Options = never, CreateOptions = never> {
   readonly name: BlockdevDriver;
   readonly kind: 'format' | 'protocol' | 'filter';
+  /** A filter that the reference counts among the protocols: its messages say so, and it tells no `actual-size`. */
+  readonly isProtocol?: true;
   /** `length` may change at any time (raw follows its file): ask it for each request. */
   readonly variableLength?: boolean;
   /** Options that decide which data the node shows; they appear in a `json:` filename. */
@@ -324,6 +327,9 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   /** The change is final: release what is no longer needed. Must not fail. */
   setPermissions?(node: BlockNode<State>, perm: Permissions, shared: Permissions): void;
   abortPermissions?(node: BlockNode<State>): void;
+
+  /** Something happens in the node above, or in the request path to it, that a test may wait for. Must not fail. */
+  debugEvent?(node: BlockNode<State>, event: BlkdebugEvent): void;
 
   /** Bytes allocated, for `actual-size`; undefined when not known. Without it: the sum over the children that store data. */
   allocatedSize?(node: BlockNode<State>): number | undefined;

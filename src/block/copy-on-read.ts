@@ -61,6 +61,7 @@ async function copyPiece(node: BlockNode, offset: number, length: number): Promi
   try {
     await requests.serialise(request, 1);
     await readNow(node, offset, length, buffer, 0, 0);
+    node.driver.debugEvent?.(node, 'cor_write');
     // What a guest sees stays the same: no dirty bitmap notes it.
     if (isZero(buffer, 0, length, pool.zeroes)) {
       await zeroInPieces(node, offset, length, WRITE_UNCHANGED);

@@ -3,6 +3,7 @@
 import type { BlockdevOptions } from '../qapi/generated/types.ts';
 import { writeJson } from '../qapi/json-writer.ts';
 import type { BlockNode } from './block-node.ts';
+import { type FlatOptions, flatten } from './flat-options.ts';
 
 /** Longest filename the reference keeps, with its terminating NUL. */
 const MAX_FILENAME = 4096;
@@ -17,7 +18,7 @@ export function filenameOf(node: BlockNode): string {
 }
 
 /** A filename that alone opens the same node, or undefined. */
-function exactFilenameOf(node: BlockNode): string | undefined {
+export function exactFilenameOf(node: BlockNode): string | undefined {
   const { driver } = node;
   if (driver.exactFilename !== undefined) return driver.exactFilename(node);
   if (driver.kind === 'protocol') return option(node, 'filename');
@@ -32,7 +33,8 @@ function fullOptions(node: BlockNode): Record<string, unknown> {
   const all: Record<string, unknown> = { driver: node.driver.name };
   const given = node.options as BlockdevOptions & Record<string, unknown>;
   for (const name of ['filename', ...node.driver.strongOptions]) {
-    if (given[name] !== undefined) all[name] = given[name];
+    if (name.endsWith('.')) Object.assign(all, optionsBelow(given, name));
+    else if (given[name] !== undefined) all[name] = given[name];
   }
   // The reference prepends children, so the youngest comes first; its hash order decides what is seen anyway.
   for (const child of node.children.toReversed()) {
@@ -43,6 +45,14 @@ function fullOptions(node: BlockNode): Record<string, unknown> {
     all['backing'] = backing === undefined ? null : fullOptions(backing.node);
   }
   return all;
+}
+
+/** All options in `prefix` (`set-state.`), which stay flat names. */
+function optionsBelow(given: Record<string, unknown>, prefix: string): FlatOptions {
+  const name = prefix.slice(0, -1);
+  if (given[name] === undefined) return {};
+  // In the reference's order of adding, which shows where names meet in its hash table.
+  return Object.fromEntries(Object.entries(flatten({ [name]: given[name] })).reverse());
 }
 
 function isBackingOverridden(node: BlockNode): boolean {

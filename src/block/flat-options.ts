@@ -3,7 +3,7 @@
 
 export type FlatOptions = Record<string, unknown>;
 
-/** An object without members stays one, under its own name. */
+/** Elements of lists are named by their place: `rules.0`. An object without members stays one, under its own name. */
 export function flatten(options: object): FlatOptions {
   const flat: FlatOptions = {};
   for (const [name, value] of Object.entries(options)) {
@@ -41,5 +41,5 @@ export function takeBelow(flat: FlatOptions, name: string): FlatOptions {
 }
 
 function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return typeof value === 'object' && value !== null;
 }

@@ -85,6 +85,7 @@ export function writeNow(
     const unmap = node.detectZeroes === 'unmap' ? MAY_UNMAP : 0;
     return writeZeroesAligned(node, offset, length, flags | unmap);
   }
+  node.driver.debugEvent?.(node, 'pwritev');
   const max = node.limits.maxTransfer;
   let later: MaybePromise<void>;
   try {
@@ -96,7 +97,10 @@ export function writeNow(
     node.failedToWrite(offset, length);
     throw error;
   }
-  if (later === undefined) return node.wrote(offset, length);
+  if (later === undefined) {
+    node.driver.debugEvent?.(node, 'pwritev_done');
+    return node.wrote(offset, length);
+  }
   return afterWrite(node, offset, length, later);
 }
 
@@ -111,6 +115,8 @@ async function afterWrite(
   } catch (error) {
     node.failedToWrite(offset, length);
     throw error;
+  } finally {
+    node.driver.debugEvent?.(node, 'pwritev_done');
   }
   node.wrote(offset, length);
 }

@@ -10,6 +10,7 @@ import type { BlockNode } from './block-node.ts';
 export function flush(node: BlockNode): MaybePromise<void> {
   if (node.readOnly) return undefined;
   const generation = node.writeGeneration;
+  node.file?.debugEvent('flush_to_os');
   if (node.driver.flushToOs === undefined && !needsDisk(node, generation)) {
     return flushChildren(node);
   }
@@ -45,7 +46,10 @@ async function flushNow(node: BlockNode, generation: number): Promise<void> {
   // Writes that came after the request but are complete by now are covered as well.
   const covered = node.writeGeneration;
   const disk = needsDisk(node, generation);
-  if (disk) await node.driver.flush?.(node);
+  if (disk) {
+    node.file?.debugEvent('flush_to_disk');
+    await node.driver.flush?.(node);
+  }
   await flushChildren(node);
   if (disk) node.flushedGeneration = Math.max(node.flushedGeneration, covered);
 }

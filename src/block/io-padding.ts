@@ -112,13 +112,26 @@ async function readModifyWrite(
   const end = alignedUp(offset + length, requestAlignment);
   const size = end - start;
   const bounce = node.pool.take(size);
+  const { driver } = node;
+  const hasHead = start !== offset;
+  const hasTail = end !== offset + length;
   if (size <= 2 * requestAlignment) {
+    if (hasHead) driver.debugEvent?.(node, 'pwritev_rmw_head');
+    if (hasTail) driver.debugEvent?.(node, 'pwritev_rmw_tail');
     await readNow(node, start, size, bounce, 0, 0);
+    if (hasHead) driver.debugEvent?.(node, 'pwritev_rmw_after_head');
+    if (hasTail) driver.debugEvent?.(node, 'pwritev_rmw_after_tail');
   } else {
-    if (start !== offset) await readNow(node, start, requestAlignment, bounce, 0, 0);
-    if (end !== offset + length) {
+    if (hasHead) {
+      driver.debugEvent?.(node, 'pwritev_rmw_head');
+      await readNow(node, start, requestAlignment, bounce, 0, 0);
+      driver.debugEvent?.(node, 'pwritev_rmw_after_head');
+    }
+    if (hasTail) {
       const tail = end - requestAlignment;
+      driver.debugEvent?.(node, 'pwritev_rmw_tail');
       await readNow(node, tail, requestAlignment, bounce, tail - start, 0);
+      driver.debugEvent?.(node, 'pwritev_rmw_after_tail');
     }
   }
   modify(bounce, offset - start);

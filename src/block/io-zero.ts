@@ -20,6 +20,7 @@ export async function writeZeroesAligned(
   try {
     // As in the reference the books count this as a write that failed.
     if ((flags & NO_FALLBACK & ~node.supportedZeroFlags) !== 0) throw notSupported(offset);
+    node.driver.debugEvent?.(node, 'pwritev_zero');
     const needsFlush = await zeroInPieces(node, offset, length, flags);
     if (needsFlush) {
       node.writeGeneration++;

@@ -7,6 +7,7 @@ import type { Trace } from '../base/trace.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
+import { membersInOrder } from '../qapi/member-order.ts';
 import type { BlockChild } from './block-child.ts';
 import type { BlockDriver, ChildRole, DescriptorPoller } from './block-driver.ts';
 import { CHILD_COW, CHILD_IMAGE } from './block-driver.ts';
@@ -199,19 +200,23 @@ async function openWithDriver(
     throw new QmpError(`Could not refresh total sector count: ${error.reason}`, { cause: error });
   }
   refreshLimits(node);
-  refuseEmptyCache(node);
+  refuseEmpty(node);
 }
 
-/** The reference takes options apart by their members: an object without any is left over as an option nobody knows. */
-function refuseEmptyCache(node: BlockNode): void {
-  const { cache } = node.options;
-  if (cache === undefined || Object.keys(cache).length > 0) return;
-  const { name, kind } = node.driver;
-  throw new QmpError(
-    kind === 'protocol'
-      ? `Block protocol '${name}' doesn't support the option 'cache'`
-      : `Block format '${name}' does not support the option 'cache'`,
-  );
+/** The reference takes options apart by their members: one without any is left over as an option nobody knows. */
+function refuseEmpty(node: BlockNode): void {
+  const options: Readonly<Record<string, unknown>> = { ...node.options };
+  for (const name of membersInOrder(options)) {
+    const value = options[name];
+    const isEmpty = typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+    if (!isEmpty) continue;
+    const { name: driver, kind, isProtocol } = node.driver;
+    throw new QmpError(
+      kind === 'protocol' || isProtocol === true
+        ? `Block protocol '${driver}' doesn't support the option '${name}'`
+        : `Block format '${driver}' does not support the option '${name}'`,
+    );
+  }
 }
 
 function openError(error: unknown, filename: string | undefined): unknown {

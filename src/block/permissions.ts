@@ -2,6 +2,7 @@
 // worked out over the whole subtree below and either takes effect everywhere or nowhere.
 
 import { QmpError } from '../qapi/errors.ts';
+import type { BlockPermission } from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
 import type { ChildRole, PermissionPair, Permissions } from './block-driver.ts';
 import {
@@ -25,6 +26,14 @@ const names = [
   [PERM_WRITE_UNCHANGED, 'write unchanged'],
   [PERM_RESIZE, 'resize'],
 ] as const;
+
+/** By the names that the schema has for them. */
+export const permissionBits = {
+  'consistent-read': PERM_CONSISTENT_READ,
+  write: PERM_WRITE,
+  'write-unchanged': PERM_WRITE_UNCHANGED,
+  resize: PERM_RESIZE,
+} as const satisfies Record<BlockPermission, Permissions>;
 
 /** `write, resize` */
 export function permissionNames(perm: Permissions): string {

@@ -112,7 +112,7 @@ function snapshotsOf(node: BlockNode): Pick<ImageInfo, 'snapshots'> {
 /** Bytes that the node and the children holding its content take up. */
 export function allocatedSize(node: BlockNode): number | undefined {
   if (node.driver.allocatedSize !== undefined) return node.driver.allocatedSize(node);
-  if (node.driver.kind === 'protocol') return undefined;
+  if (node.driver.kind === 'protocol' || node.driver.isProtocol === true) return undefined;
   let total = 0;
   for (const child of node.children) {
     if ((child.role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED)) === 0) continue;

@@ -65,7 +65,6 @@ export const notYet: readonly DifferenceRow[] = [
     at: 'query-blockstats()[].driver-specific.driver',
     what: 'value',
     names: [
-      'blkdebug',
       'blklogwrites',
       'blkreplay',
       'blkverify',

@@ -2,6 +2,7 @@
 
 import type { BlockdevDriver } from '../../qapi/generated/types.ts';
 import type { BlockDriver } from '../block-driver.ts';
+import { blkdebug } from './blkdebug.ts';
 import { copyOnReadFilter } from './copy-on-read.ts';
 import { file, hostDevice } from './file/file.ts';
 import { nullAio, nullCo } from './null.ts';
@@ -11,6 +12,7 @@ import { raw } from './raw.ts';
 import { throttle } from './throttle.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
+  blkdebug,
   'copy-on-read': copyOnReadFilter,
   file,
   host_device: hostDevice,

@@ -72,6 +72,7 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     if (isOutside(node, offset, length))
       throw new IoError(errno.EINVAL, { syscall: 'read', offset });
     const { state } = node;
+    state.file.debugEvent('read_aio');
     return state.file.read(offset + state.offset, length, into, at, flags);
   },
   cachedRange(node, offset, length) {
@@ -82,6 +83,7 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
   write(node, offset, length, from, at, flags) {
     refuseOutside(node, offset, length);
     const { state } = node;
+    state.file.debugEvent('write_aio');
     return state.file.write(offset + state.offset, length, from, at, flags);
   },
   writeZeroes(node, offset, length, flags) {

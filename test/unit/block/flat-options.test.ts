@@ -10,11 +10,13 @@ describe('flatten', () => {
     });
   });
 
-  it('keeps an empty object, null and lists under their own names', () => {
-    expect(flatten({ cache: {}, backing: null, list: [1] })).toEqual({
+  it('keeps what has no members under its own name, and names elements by their place', () => {
+    expect(flatten({ cache: {}, backing: null, none: [], list: [1, { a: 2 }] })).toEqual({
       cache: {},
       backing: null,
-      list: [1],
+      none: [],
+      'list.0': 1,
+      'list.1.a': 2,
     });
   });
 

@@ -148,15 +148,18 @@ async function newL2Table(image: Qcow2Image, index: number): Promise<void> {
     await image.refcountCache.flush();
     const copy = image.node.pool.take(sliceSize);
     for (let slice = 0; slice < clusterSize; slice += sliceSize) {
+      if (old !== 0) image.file.debugEvent('l2_alloc_cow_read');
       if (old !== 0) (await l2Cache.get(old + slice)).buffer.bytes.copy(copy.bytes);
       const table = await l2Cache.create(offset + slice);
       if (old !== 0) copy.bytes.copy(table.buffer.bytes, 0, 0, sliceSize);
     }
     image.node.pool.give(copy);
     metadataOf(image).add(offset, 'active L2 table');
+    image.file.debugEvent('l2_alloc_write');
     await l2Cache.flush();
     const entry = image.allocate(8);
     putTableOffset(entry.view, 0, offset);
+    image.file.debugEvent('l1_update');
     await image.file.write(image.l1Offset + at, 8, entry, 0);
     entry.bytes.copy(l1.bytes, at, 0, 8);
   } catch (error) {

@@ -24,6 +24,10 @@ export function makeCaches(
     if (dataFile !== file) await dataFile.flush();
     await file.flush();
   };
+  const events = {
+    'active L2 table': { load: 'l2_load', update: 'l2_update' },
+    'refcount block': { load: 'refblock_load', update: 'refblock_update_part' },
+  } as const;
   const cache = (tableSize: number, capacity: number, kind: 'active L2 table' | 'refcount block') =>
     new TableCache({
       file,
@@ -31,6 +35,7 @@ export function makeCaches(
       tableSize,
       capacity,
       allocate,
+      events: events[kind],
       checkPlace: (offset, length) => checkOverlap(image(), offset, length, kind),
     });
   return {

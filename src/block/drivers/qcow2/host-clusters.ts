@@ -18,6 +18,7 @@ export async function allocateClusters(
   minimum = 1,
 ): Promise<ClusterRun> {
   const { refcountsPerBlock, clusterSize } = image.geometry;
+  image.file.debugEvent('cluster_alloc');
   // The first cluster of a block's area may hold the block itself.
   if (minimum >= refcountsPerBlock) return appendClusters(image, minimum);
   const limit =

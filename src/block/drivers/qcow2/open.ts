@@ -72,6 +72,7 @@ export async function openImage(
     what: 'L1 table',
   });
   const refcountTableLength = header.refcountTableClusters * layout.clusterSize;
+  file.debugEvent('reftable_load');
   const refcountTable = await readTable(file, context, {
     offset: header.refcountTableOffset,
     length: refcountTableLength,

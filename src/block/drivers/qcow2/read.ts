@@ -87,7 +87,10 @@ function readMapped(
   at: number,
 ): MaybePromise<void> {
   const { kind, length } = mapping;
-  if (kind === DATA) return image.dataFile.read(mapping.hostOffset, length, into, at);
+  if (kind === DATA) {
+    image.file.debugEvent('read_aio');
+    return image.dataFile.read(mapping.hostOffset, length, into, at);
+  }
   if (kind === COMPRESSED) return readCompressed(image, { ...mapping }, offset, into, at);
   if (kind === ZERO || kind === ZERO_AT) {
     into.bytes.fill(0, at, at + length);
@@ -98,6 +101,7 @@ function readMapped(
     into.bytes.fill(0, at, at + length);
     return undefined;
   }
+  image.file.debugEvent('read_backing_aio');
   return backing.read(offset, length, into, at);
 }
 
@@ -114,6 +118,7 @@ async function readCompressed(
     throw new IoError(errno.EIO, { syscall: 'read', offset });
   }
   const buffer = image.node.pool.take(compressedLength);
+  image.file.debugEvent('read_compressed');
   await image.file.read(hostOffset, compressedLength, buffer, 0);
   const compressed = buffer.bytes.subarray(0, compressedLength);
   const found = await image.decompress(compressed, clusterSize);

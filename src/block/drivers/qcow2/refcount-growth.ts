@@ -65,6 +65,7 @@ async function placeBlocks(
   for (let each = 0; each < area.blocks; each++) {
     putU64(entries.view, each * 8, (first + each) * clusterSize);
   }
+  image.file.debugEvent('refblock_alloc_hookup');
   await image.file.write(image.refcountTableOffset + area.index * 8, length, entries, 0);
   entries.bytes.copy(image.refcountTable.bytes, area.index * 8, 0, length);
 }
@@ -84,12 +85,14 @@ async function writeBlocks(
     for (let one = 0; one < used; one++) setRefcount(block.view, one, refcountOrder, 1);
     metadataOf(image).add(offset, 'refcount block');
   }
+  image.file.debugEvent('refblock_alloc_write');
   await image.refcountCache.flush();
   return first;
 }
 
 /** Moves the table to a larger place, in the area of the block `index` that the old one has no entry for. */
 async function growTable(image: Qcow2Image, index: number, more = 1): Promise<void> {
+  image.file.debugEvent('reftable_grow');
   const { refcountsPerBlock, clusterSize } = image.geometry;
   const perCluster = clusterSize / 8;
   let tableClusters = 0;
@@ -110,11 +113,13 @@ async function growTable(image: Qcow2Image, index: number, more = 1): Promise<vo
     putU64(table.view, (index + each) * 8, (first + each) * clusterSize);
   }
   const offset = (first + blocks) * clusterSize;
+  image.file.debugEvent('refblock_alloc_write_table');
   await image.file.write(offset, length, table, 0);
   await image.file.flush();
   const place = image.allocate(12);
   putU64(place.view, 0, offset);
   place.view.setUint32(8, tableClusters);
+  image.file.debugEvent('refblock_alloc_switch_table');
   await image.file.write(AT_REFCOUNT_TABLE, 12, place, 0);
   await image.file.flush();
   const old = {

@@ -21,6 +21,7 @@ export async function freeClusters(
   options: { readonly discard: boolean } = { discard: false },
 ): Promise<void> {
   const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
+  image.file.debugEvent('cluster_free');
   await image.refcountCache.dependOn(image.l2Cache);
   const end = first + count;
   for (let cluster = first; cluster < end; ) {

@@ -103,13 +103,16 @@ async function growL1(image: Qcow2Image, entries: number): Promise<void> {
   if (bytes > MAX_L1) throw resizeError('Failed to grow the L1 table: File too large', errno.EFBIG);
   try {
     const count = Math.ceil(bytes / clusterSize);
+    image.file.debugEvent('l1_grow_alloc_table');
     const { first } = await allocateClusters(image, count, count);
     await image.refcountCache.flush();
     const table = image.allocate(count * clusterSize);
     image.l1.bytes.copy(table.bytes, 0, 0, image.l1Entries * 8);
     const offset = first * clusterSize;
+    image.file.debugEvent('l1_grow_write_table');
     await image.file.write(offset, bytes, table, 0);
     await image.file.flush();
+    image.file.debugEvent('l1_grow_activate_table');
     await writeL1Place(image, { offset, entries });
     const old = {
       first: image.l1Offset / clusterSize,

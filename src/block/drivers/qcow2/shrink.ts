@@ -16,8 +16,10 @@ export async function shrinkL1(image: Qcow2Image, entries: number): Promise<void
   const length = (l1Entries - entries) * 8;
   const at = entries * 8;
   await l2Cache.flush();
+  image.file.debugEvent('l1_shrink_write_table');
   await image.file.writeZeroes(l1Offset + at, length);
   await image.file.flush();
+  image.file.debugEvent('l1_shrink_free_l2_clusters');
   const tables: number[] = [];
   for (let index = l1Entries - 1; index >= entries; index--) {
     const offset = tableOffset(l1.view, index * 8);

@@ -6,6 +6,7 @@
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
+import type { BlkdebugEvent } from '../../../qapi/generated/types.ts';
 import { release } from '../../../sys/memory.ts';
 import type { BlockChild } from '../../block-child.ts';
 
@@ -34,6 +35,8 @@ export interface TableCacheOptions {
   readonly capacity: number;
   readonly allocate: (length: number) => IoBuffer;
   /** Throws when a table must not be written to that place. */
+  /** What is told of when a table is read or written. */
+  readonly events: { readonly load: BlkdebugEvent; readonly update: BlkdebugEvent };
   readonly checkPlace: (offset: number, length: number) => void;
 }
 
@@ -142,6 +145,7 @@ export class TableCache {
   async #load(offset: number): Promise<CachedTable> {
     const table = await this.#place();
     try {
+      this.#options.file.debugEvent(this.#options.events.load);
       await this.#options.file.read(offset, this.tableSize, table.buffer, 0);
     } catch (error) {
       this.#free.push(table);
@@ -229,10 +233,11 @@ export class TableCache {
   }
 
   async #writeTable(table: CachedTable): Promise<void> {
-    const { file, tableSize, allocate, checkPlace } = this.#options;
+    const { file, tableSize, allocate, checkPlace, events } = this.#options;
     checkPlace(table.offset, tableSize);
     const bounce = (this.#bounce ??= allocate(tableSize));
     table.buffer.bytes.copy(bounce.bytes);
+    file.debugEvent(events.update);
     await file.write(table.offset, tableSize, bounce, 0);
     table.dirty = false;
     this.#dirty--;

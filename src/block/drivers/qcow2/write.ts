@@ -66,6 +66,7 @@ function writeInPlace(
 ): MaybePromise<void> {
   const { offset, length, hostOffset } = place;
   if (!image.geometry.hasDataFile) checkOverlap(image, hostOffset, length);
+  image.file.debugEvent('write_aio');
   const later = image.dataFile.write(hostOffset, length, from, at);
   if (later === undefined) return undefined;
   return whileInFlight(image, offset, length, later);
@@ -260,6 +261,7 @@ async function writeWithCopies(
   const reachesOnlyZeroes =
     allocation.isFresh && isZero(image, copyStart, offset) && isZero(image, end, copyEnd);
   if (!copies || reachesOnlyZeroes) {
+    image.file.debugEvent('write_aio');
     await dataFile.write(host + offset, length, from, at);
     return;
   }
@@ -267,14 +269,17 @@ async function writeWithCopies(
   image.l2Cache.dependOnFlush();
   if (copyEnd - copyStart <= ONE_WRITE) {
     const bounce = image.node.pool.take(copyEnd - copyStart);
+    image.file.debugEvent('cow_read');
     if (copyStart < offset) await read(image, copyStart, offset - copyStart, bounce, 0);
     from.bytes.copy(bounce.bytes, offset - copyStart, at, at + length);
     if (end < copyEnd) await read(image, end, copyEnd - end, bounce, end - copyStart);
+    image.file.debugEvent('write_aio');
     await dataFile.write(host + copyStart, copyEnd - copyStart, bounce, 0);
     image.node.pool.give(bounce);
     return;
   }
   await copy(image, copyStart, offset, host);
+  image.file.debugEvent('write_aio');
   await dataFile.write(host + offset, length, from, at);
   await copy(image, end, copyEnd, host);
 }
@@ -284,7 +289,9 @@ async function copy(image: Qcow2Image, start: number, end: number, host: number)
   for (let from = start; from < end; from += LARGEST_COPY) {
     const length = Math.min(LARGEST_COPY, end - from);
     const bounce = image.node.pool.take(length);
+    image.file.debugEvent('cow_read');
     await read(image, from, length, bounce, 0);
+    image.file.debugEvent('cow_write');
     await image.dataFile.write(host + from, length, bounce, 0);
     image.node.pool.give(bounce);
   }

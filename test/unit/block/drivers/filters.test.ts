@@ -10,6 +10,9 @@ import { type FilterRow, filterBattery } from './filter-battery.ts';
 const WRITES_AND_RESIZES = PERM_WRITE | PERM_RESIZE;
 
 const filters: Readonly<Record<string, FilterRow>> = {
+  blkdebug: {
+    options: { image: 'below', 'set-state': [{ event: 'none', new_state: 2 }] },
+  },
   'copy-on-read': {
     options: { file: 'below' },
     below: (perm, shared) => [perm | PERM_WRITE_UNCHANGED, shared | PERM_WRITE_UNCHANGED],
