@@ -23,11 +23,13 @@ import { session } from './session.ts';
 import { snapshots } from './snapshots.ts';
 import { tls } from './tls.ts';
 import { transactions } from './transactions.ts';
+import { vhostUser } from './vhost-user.ts';
 
 export const areas: readonly Area[] = [
   parser,
   session,
   exports,
+  vhostUser,
   blockdev,
   filters,
   jobs,
