@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { assert, property, uint8Array } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ProtocolError } from '../../../../src/base/errors.ts';
 import {
@@ -113,8 +113,8 @@ describe('payloads', () => {
       decodeConfig,
       decodeInflight,
     ];
-    fc.assert(
-      fc.property(fc.uint8Array({ minLength: 40, maxLength: 272 }), (bytes) => {
+    assert(
+      property(uint8Array({ minLength: 40, maxLength: 272 }), (bytes) => {
         for (const decode of decoders) {
           try {
             decode(Buffer.from(bytes));
