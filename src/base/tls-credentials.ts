@@ -31,7 +31,17 @@ export interface AnonMaterial {
   readonly dhParams?: string;
 }
 
-export type TlsMaterial = X509Material | PskMaterial | AnonMaterial;
+/** Credentials that no session can be made with. */
+export interface UnsupportedMaterial {
+  readonly kind: 'unsupported';
+  /** The object's type. */
+  readonly type: string;
+}
+
+/** What a session is made with. */
+export type SessionMaterial = X509Material | PskMaterial | AnonMaterial;
+
+export type TlsMaterial = SessionMaterial | UnsupportedMaterial;
 
 export interface TlsCredentials {
   readonly endpoint: TlsEndpoint;

@@ -2,7 +2,7 @@
 
 import { constants } from 'node:crypto';
 import type { SecureContextOptions } from 'node:tls';
-import type { TlsCredentials } from '../base/tls-credentials.ts';
+import type { SessionMaterial, TlsCredentials } from '../base/tls-credentials.ts';
 import { TlsError } from './tls-failure.ts';
 import { effectivePriority, PriorityError, parametersOf } from './tls-priority.ts';
 
@@ -17,8 +17,11 @@ const ANONYMOUS = ':@SECLEVEL=0';
 
 /** Throws TlsError, with the reference's text, for a priority string that cannot be used. */
 export function contextOptions(credentials: TlsCredentials): SecureContextOptions {
-  const { material } = credentials;
-  const { ciphers, groups, minVersion, maxVersion } = parameters(credentials);
+  const { material, priority } = credentials;
+  if (material.kind === 'unsupported') {
+    throw new TlsError(`Unsupported TLS credentials type ${material.type}`);
+  }
+  const { ciphers, groups, minVersion, maxVersion } = parameters(material, priority);
   return {
     minVersion,
     maxVersion,
@@ -32,7 +35,10 @@ export function contextOptions(credentials: TlsCredentials): SecureContextOption
   };
 }
 
-function parameters({ material, priority }: TlsCredentials): ReturnType<typeof parametersOf> {
+function parameters(
+  material: SessionMaterial,
+  priority: string | undefined,
+): ReturnType<typeof parametersOf> {
   const effective = effectivePriority(priority, material.kind);
   try {
     return parametersOf(effective, material.kind);

@@ -3,7 +3,7 @@
 // a whole set; `+` or `-` (or `!`) and an algorithm or keyword, which adds or removes; `%` and an option, all of which concern
 // details that OpenSSL decides by itself. Order is kept where it means something: ciphers and groups.
 
-import type { TlsMaterial } from '../base/tls-credentials.ts';
+import type { SessionMaterial } from '../base/tls-credentials.ts';
 import {
   type AlgorithmSets,
   everyOf,
@@ -38,10 +38,13 @@ const additions = {
   x509: { elements: '', usable: /^(?!.*(?:PSK|ANON))/ },
   psk: { elements: ':+ECDHE-PSK:+DHE-PSK:+PSK', usable: /PSK/ },
   anon: { elements: ':+ANON-DH', usable: /ANON/ },
-} satisfies Record<TlsMaterial['kind'], { elements: string; usable: RegExp }>;
+} satisfies Record<SessionMaterial['kind'], { elements: string; usable: RegExp }>;
 
 /** The priority string that the reference uses for credentials of a kind. */
-export function effectivePriority(priority: string | undefined, kind: TlsMaterial['kind']): string {
+export function effectivePriority(
+  priority: string | undefined,
+  kind: SessionMaterial['kind'],
+): string {
   return `${priority ?? 'NORMAL'}${additions[kind].elements}`;
 }
 
@@ -49,7 +52,7 @@ export function effectivePriority(priority: string | undefined, kind: TlsMateria
  * What an effective priority string allows with credentials of a kind. Throws PriorityError for one that GnuTLS does not
  * understand, or that leaves nothing to use.
  */
-export function parametersOf(priority: string, material: TlsMaterial['kind']): TlsParameters {
+export function parametersOf(priority: string, material: SessionMaterial['kind']): TlsParameters {
   const allowed: { readonly [K in keyof AlgorithmSets]: Set<string> } = {
     version: new Set(),
     cipher: new Set(),

@@ -7,6 +7,7 @@ import { authzSimple } from './authz-simple.ts';
 import { secret, secretProperties } from './secret.ts';
 import { secretKeyring } from './secret-keyring.ts';
 import { throttleGroup } from './throttle-group.ts';
+import { tlsCipherSuites } from './tls-cipher-suites.ts';
 import { tlsCredsProperties } from './tls-creds.ts';
 import { tlsCredsAnon } from './tls-creds-anon.ts';
 import { tlsCredsPsk } from './tls-creds-psk.ts';
@@ -20,6 +21,7 @@ export const objectTypes = {
   secret,
   secret_keyring: secretKeyring,
   'throttle-group': throttleGroup,
+  'tls-cipher-suites': tlsCipherSuites,
   'tls-creds-anon': tlsCredsAnon,
   'tls-creds-psk': tlsCredsPsk,
   'tls-creds-x509': tlsCredsX509,
@@ -79,6 +81,7 @@ export const qomTypes: { readonly [name: string]: QomType } = {
   'chardev-pty': { parent: 'chardev' },
   secret_keyring: userType(secretKeyring, secretProperties.length),
   'throttle-group': userType(throttleGroup),
+  'tls-cipher-suites': userType(tlsCipherSuites, tlsCredsProperties.length),
 };
 
 /** The type and its ancestors, the type itself first. */

@@ -183,7 +183,6 @@ export const notYet: readonly DifferenceRow[] = [
       'sev-guest',
       'thread-context',
       's390-pv-guest',
-      'tls-cipher-suites',
       'x-remote-object',
       'x-vfio-user-server',
     ],

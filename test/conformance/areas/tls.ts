@@ -122,6 +122,9 @@ const adding: readonly Case[] = [
     dir: '@DIR@/dh-junk',
   }),
   tryAdd('anon for a client needs nothing', { 'qom-type': 'tls-creds-anon', dir: '@DIR@/nope' }),
+  tryAdd('suites without a priority', { 'qom-type': 'tls-cipher-suites' }),
+  tryAdd('suites', { 'qom-type': 'tls-cipher-suites', priority: 'NORMAL:-VERS-TLS1.3' }),
+  tryAdd('suites that make no sense', { 'qom-type': 'tls-cipher-suites', priority: 'BOGUS' }),
   tryAdd('keyring of nothing', { 'qom-type': 'secret_keyring' }),
   tryAdd('keyring 0', { 'qom-type': 'secret_keyring', serial: 0 }),
   tryAdd('keyring too large', { 'qom-type': 'secret_keyring', serial: 2 ** 31 }),
@@ -133,6 +136,7 @@ const tree: readonly Case[] = [
     'tls-creds-x509',
     'tls-creds-psk',
     'tls-creds-anon',
+    'tls-cipher-suites',
     'authz-list-file',
     'secret_keyring',
   ].map((typename) => ask('qom-list-properties', { typename })),
@@ -340,6 +344,15 @@ export const tls: Area = {
       cases: [greeted('anybody', startTls(), by('client'))],
     },
     {
+      name: 'with nothing but suites',
+      files,
+      arguments: [
+        ...object('tls-cipher-suites,id=t,priority=NORMAL,endpoint=server'),
+        ...server('t'),
+      ],
+      cases: [greeted('nobody', startTls(), by('client'))],
+    },
+    {
       name: 'with TLS 1.2 only',
       files,
       arguments: [
@@ -369,6 +382,7 @@ export const tls: Area = {
       'tls-creds-x509',
       'tls-creds-psk',
       'tls-creds-anon',
+      'tls-cipher-suites',
       'secret_keyring',
       'authz-list-file',
     ].map((type) => ({
