@@ -10,7 +10,10 @@ export interface Logger {
   debug(message: string, fields?: LogFields): void;
 }
 
-/** `hint`, where there is one, is printed on a line of its own; the other fields only JSON logs show. */
+/**
+ * `hint`, where there is one, is printed on a line of its own; with `bare` the message stands without the program's name. The
+ * other fields only JSON logs show.
+ */
 export type LogFields = Readonly<Record<string, unknown>>;
 
 /** What is being worked on while options are processed: it stands between the program's name and the message. */
@@ -36,7 +39,8 @@ export const silentLogger: Logger = { error() {}, warn() {}, debug() {} };
 export function createLineLogger(program: string, write: (line: string) => void): ProcessLogger {
   const say = (kind: string, message: string, fields: LogFields | undefined) => {
     const hint = typeof fields?.['hint'] === 'string' ? `${fields['hint']}\n` : '';
-    write(`${program}${locationText(logger.location)}${kind}${message}\n${hint}`);
+    const start = fields?.['bare'] === true ? '' : `${program}${locationText(logger.location)}`;
+    write(`${start}${kind}${message}\n${hint}`);
   };
   const logger: ProcessLogger = {
     location: { kind: 'none' },

@@ -6,6 +6,7 @@ import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
+import type { EventSink } from '../qapi/event-sink.ts';
 import type {
   BlkdebugEvent,
   BlockdevDriver,
@@ -110,6 +111,7 @@ export interface DescriptorWatch {
 /** What a driver may use while it opens a node, and keep. */
 export interface OpenContext {
   readonly log: Logger;
+  readonly events: EventSink;
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
   readonly objects: ObjectLookup;

@@ -104,6 +104,7 @@ export class BlockGraph {
     this.#drivers = options.drivers ?? blockDrivers;
     this.#environment = {
       log: options.log,
+      events: options.events,
       trace: options.trace,
       poller: options.poller,
       objects: options.objects,

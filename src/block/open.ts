@@ -6,6 +6,7 @@ import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
+import type { EventSink } from '../qapi/event-sink.ts';
 import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
 import { membersInOrder } from '../qapi/member-order.ts';
 import type { BlockChild } from './block-child.ts';
@@ -19,6 +20,7 @@ import { refreshLimits } from './limits.ts';
 /** What a graph lends to opening: finding, registering, attaching and letting go of nodes. */
 export interface OpenEnvironment {
   readonly log: Logger;
+  readonly events: EventSink;
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
   readonly objects: ObjectLookup;
@@ -163,7 +165,7 @@ async function openWithDriver(
   settings: Inherited,
   file: BlockNode | undefined,
 ): Promise<void> {
-  const { log, trace, poller, objects, allocate } = environment;
+  const { log, events, trace, poller, objects, allocate } = environment;
   const openChild = async (
     name: string,
     reference: BlockdevRef,
@@ -184,6 +186,7 @@ async function openWithDriver(
   };
   node.state = await node.driver.open(node, node.options as never, {
     log,
+    events,
     trace,
     poller,
     objects,

@@ -18,6 +18,8 @@ export interface SmallQcow2 {
   readonly size?: number;
   /** The first clusters of the disk hold these bytes each; the rest is unallocated. */
   readonly data?: readonly number[];
+  /** What else is different: bytes in hexadecimal, and where they go. */
+  readonly patches?: readonly (readonly [offset: number, bytes: string])[];
   /** As the header names it. */
   readonly backing?: { readonly file: string; readonly format: string };
   /** Behind the data: the directory, then a table and a cluster of bits for each. */
@@ -41,6 +43,7 @@ export function smallQcow2({
   backing,
   bitmaps = [],
   bitmapsValid = true,
+  patches = [],
 }: SmallQcow2 = {}): Buffer {
   const forBitmaps = bitmaps.length === 0 ? 0 : 1 + 2 * bitmaps.length;
   const clusters = DATA_AT + data.length + forBitmaps;
@@ -82,6 +85,7 @@ export function smallQcow2({
       directory: (DATA_AT + data.length) * CLUSTER,
     });
   }
+  for (const [offset, bytes] of patches) image.write(bytes, offset, 'hex');
   return image;
 }
 

@@ -47,14 +47,7 @@ export const notYet: readonly DifferenceRow[] = [
   {
     at: 'blockdev-add.qcow2',
     what: 'member',
-    names: [
-      'encrypt',
-      'lazy-refcounts',
-      'overlap-check',
-      'pass-discard-other',
-      'pass-discard-request',
-      'pass-discard-snapshot',
-    ],
+    names: ['encrypt'],
   },
   {
     at: 'blockdev-create.options.qcow2',

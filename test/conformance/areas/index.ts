@@ -18,6 +18,7 @@ import { objects } from './objects.ts';
 import { parser } from './parser.ts';
 import { qcow2Bitmaps } from './qcow2-bitmaps.ts';
 import { qcow2Create } from './qcow2-create.ts';
+import { qcow2Damage } from './qcow2-damage.ts';
 import { reopen } from './reopen.ts';
 import { session } from './session.ts';
 import { snapshots } from './snapshots.ts';
@@ -35,6 +36,7 @@ export const areas: readonly Area[] = [
   jobs,
   qcow2Bitmaps,
   qcow2Create,
+  qcow2Damage,
   reopen,
   chardev,
   objects,

@@ -2,6 +2,7 @@
 // when they are. In between the guest clusters are under way: other writes to them wait.
 
 import { checkUsable, corruption } from './corruption.ts';
+import { isDirty, markDirty } from './dirty.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import {
@@ -14,6 +15,7 @@ import {
   tableOffset,
 } from './l1-l2.ts';
 import { entryAt, loadSlice, readEntry } from './mapping.ts';
+import type { FreeCause } from './options.ts';
 import { metadataOf } from './overlap.ts';
 import { freeClusters } from './refcount.ts';
 import type { CachedTable } from './table-cache.ts';
@@ -79,7 +81,8 @@ export async function link(image: Qcow2Image, allocation: Allocation): Promise<v
     checkUsable(image);
     const { geometry } = image;
     const { clusterSize } = geometry;
-    if (allocation.isNew && !geometry.hasDataFile)
+    if (image.settings.lazyRefcounts) await markDirty(image);
+    if (allocation.isNew && !geometry.hasDataFile && !isDirty(image))
       await image.l2Cache.dependOn(image.refcountCache);
     // All of it lies in one slice.
     const slice = await loadSlice(image, allocation.start);
@@ -114,15 +117,15 @@ export async function undo(image: Qcow2Image, allocation: Allocation): Promise<v
 export async function freeEntry(
   image: Qcow2Image,
   entry: L2Entry,
-  options: { readonly discard: boolean } = { discard: false },
+  cause: FreeCause = 'never',
 ): Promise<void> {
   const { clusterSize } = image.geometry;
   if (entry.compressed) {
     const first = Math.floor(entry.hostOffset / clusterSize);
     const last = Math.floor((entry.hostOffset + entry.compressedLength - 1) / clusterSize);
-    await freeClusters(image, { first, count: last - first + 1 }, options);
+    await freeClusters(image, { first, count: last - first + 1 }, cause);
   } else if (entry.allocated) {
-    await freeClusters(image, { first: entry.hostOffset / clusterSize, count: 1 }, options);
+    await freeClusters(image, { first: entry.hostOffset / clusterSize, count: 1 }, cause);
   }
 }
 
@@ -166,7 +169,7 @@ async function newL2Table(image: Qcow2Image, index: number): Promise<void> {
     l2Cache.forget(offset, clusterSize);
     throw error;
   }
-  if (old !== 0) await freeClusters(image, { first: old / clusterSize, count: 1 });
+  if (old !== 0) await freeClusters(image, { first: old / clusterSize, count: 1 }, 'other');
 }
 
 /** The bits of a guest cluster's subclusters that have data when the allocation is done. */

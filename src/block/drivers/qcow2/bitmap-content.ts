@@ -194,12 +194,12 @@ export async function freeContent(
     for (let index = 0; index < place.tableSize; index++) {
       const entry = decodeTableEntry(table.view, index * TABLE_ENTRY, clusterSize);
       if (typeof entry !== 'number' || kept.has(entry / clusterSize)) continue;
-      await freeClaimed(image, entry / clusterSize, { discard: true });
+      await freeClaimed(image, entry / clusterSize, 'always');
     }
     const first = Number(place.tableOffset) / clusterSize;
     const count = Math.ceil((place.tableSize * TABLE_ENTRY) / clusterSize);
     for (let each = first; each < first + count; each++) {
-      if (!kept.has(each)) await freeClaimed(image, each, { discard: false });
+      if (!kept.has(each)) await freeClaimed(image, each, 'other');
     }
   } catch (error) {
     image.log.debug(`Clusters of a bitmap are lost: ${String(error)}`);

@@ -166,7 +166,7 @@ async function freeDirectory(
   const first = offset / clusterSize;
   try {
     for (let each = first; each < first + Math.ceil(length / clusterSize); each++) {
-      if (!kept.has(each)) await freeClaimed(image, each, { discard: false });
+      if (!kept.has(each)) await freeClaimed(image, each, 'other');
     }
   } catch (error) {
     image.log.debug(`Clusters of the bitmap directory are lost: ${String(error)}`);

@@ -2,13 +2,23 @@
 
 import { QmpError } from '../../../qapi/errors.ts';
 import { storeBitmaps } from './bitmaps.ts';
+import { markClean } from './dirty.ts';
 import type { Qcow2Image } from './image.ts';
 import { writeCaches } from './refcount.ts';
 
 /** Stores the bitmaps and lets go of the image. What fails is said. */
 export async function closeImage(image: Qcow2Image): Promise<void> {
   clearInterval(image.cleanTimer);
-  if (image.unusable || image.node.dirtyBitmaps.length === 0) return;
+  if (image.unusable) return;
+  await storeAll(image);
+  if (image.node.readOnly) return;
+  await writeCaches(image);
+  await image.lock.run(() => markClean(image));
+  await image.file.flush();
+}
+
+async function storeAll(image: Qcow2Image): Promise<void> {
+  if (image.node.dirtyBitmaps.length === 0) return;
   try {
     await storeBitmaps(image);
   } catch (error) {
@@ -18,6 +28,4 @@ export async function closeImage(image: Qcow2Image): Promise<void> {
       `Lost persistent bitmaps during inactivation of node '${nodeName}': ${error.message}`,
     );
   }
-  await writeCaches(image);
-  if (!image.node.readOnly) await image.file.flush();
 }

@@ -26,6 +26,8 @@ export const AT_REFCOUNT_TABLE = 48;
 export const AT_INCOMPATIBLE = 72;
 export const AT_AUTOCLEAR = 88;
 
+/** Largest refcount table, bytes. */
+export const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
 /** Largest L1 table, bytes. */
 export const MAX_L1 = 32 * 1024 * 1024;
 

@@ -3,6 +3,7 @@
 import type { IoBuffer } from '../../../base/io-buffer.ts';
 import type { Logger } from '../../../base/log.ts';
 import type { Mutex } from '../../../base/mutex.ts';
+import type { EventSink } from '../../../qapi/event-sink.ts';
 import type { BlockChild } from '../../block-child.ts';
 import type { BlockNode } from '../../block-node.ts';
 import type { Allocation } from './allocation.ts';
@@ -11,6 +12,7 @@ import type { Decompress } from './compression.ts';
 import type { HeaderExtension } from './header-extensions.ts';
 import type { L2Entry } from './l1-l2.ts';
 import type { Mapping } from './mapping.ts';
+import type { ImageSettings } from './options.ts';
 import type { MetadataMap } from './overlap.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { TableCache } from './table-cache.ts';
@@ -48,6 +50,7 @@ export interface InPlaceWrite {
 export interface Qcow2Image {
   readonly node: BlockNode;
   readonly log: Logger;
+  readonly events: EventSink;
   readonly allocate: (length: number) => IoBuffer;
   geometry: Geometry;
   /** Metadata, and data unless there is an external data file. */
@@ -100,8 +103,11 @@ export interface Qcow2Image {
   freeIndex: number;
   /** Host clusters that were freed while the L2 tables on disk may still use them: not to be given to others. */
   readonly unsettled: Set<number>;
+  /** L2 tables of snapshots, where they are guarded. */
+  inactiveTables: readonly number[];
   /** Where the metadata lie; made when something is first written. */
   metadata: MetadataMap | undefined;
+  settings: ImageSettings;
   /** Corruption was found: every request fails. */
   unusable: boolean;
   corruptionReported: boolean;

@@ -15,12 +15,12 @@ import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
 import { openBacking, openDataFile } from './children.ts';
 import { type Decompress, decompressor } from './compression.ts';
+import { isDirty } from './dirty.ts';
 import {
   AUTOCLEAR_BITMAPS,
   AUTOCLEAR_KNOWN,
   INCOMPAT_CORRUPT,
   INCOMPAT_DATA_FILE,
-  INCOMPAT_DIRTY,
   INCOMPAT_EXTL2,
   unknownFeatures,
   unsupportedFeatures,
@@ -34,16 +34,20 @@ import {
   type Header,
   MAX_BACKING_NAME,
   MAX_L1,
+  MAX_REFCOUNT_TABLE,
 } from './header.ts';
 import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
 import { rewriteHeader } from './header-rewrite.ts';
 import { writeAutoclear } from './header-update.ts';
 import type { Geometry, Qcow2Image, Qcow2Node } from './image.ts';
+import { loadInactiveTables } from './inactive-tables.ts';
 import { emptyEntry } from './l1-l2.ts';
 import { emptyMapping } from './mapping.ts';
+import { imageSettings } from './options.ts';
+import { repairImage } from './repair.ts';
+import { saying } from './saying.ts';
 import { MAX_SNAPSHOTS, readSnapshots, SNAPSHOT_HEADER } from './snapshot.ts';
 
-const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
 /** Subclusters of a cluster with extended L2 entries. */
 const SUBCLUSTERS = 32;
 const SMALLEST_SUBCLUSTER = 512;
@@ -64,6 +68,7 @@ export async function openImage(
   checkHeader(header);
   const layout = layoutOf(header);
   const sizes = cacheSizes(options, header, layout);
+  const settings = imageSettings(options, { ...header, unmap: node.unmap });
   checkTables(header, layout);
 
   const l1 = await readTable(file, context, {
@@ -107,6 +112,7 @@ export async function openImage(
   const image: Qcow2Image = {
     node,
     log: context.log,
+    events: context.events,
     allocate: context.allocate,
     file,
     dataFile,
@@ -140,7 +146,9 @@ export async function openImage(
     inPlaceWrites: [],
     freeIndex: 0,
     unsettled: new Set(),
+    inactiveTables: [],
     metadata: undefined,
+    settings,
     unusable: false,
     corruptionReported: false,
     cleanTimer: undefined,
@@ -150,6 +158,7 @@ export async function openImage(
   };
   if (header.version >= 3) node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
   if (extensions.hasStaleBitmaps) warnOfStaleBitmaps(image);
+  await loadInactiveTables(image);
   await loadBitmaps(image);
   await prepareToWrite(image, extensions);
   await openBacking(image, options.backing, context);
@@ -354,7 +363,7 @@ async function prepareToWrite(
     if (!(error instanceof IoError)) throw error;
     throw new QmpError(`Could not update qcow2 header: ${error.reason}`, { cause: error });
   }
-  if ((image.incompatible & INCOMPAT_DIRTY) !== 0n) {
-    throw new QmpError('Could not repair dirty image: Operation not supported');
+  if (isDirty(image)) {
+    await saying('Could not repair dirty image', () => image.lock.run(() => repairImage(image)));
   }
 }

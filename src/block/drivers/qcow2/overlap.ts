@@ -14,6 +14,7 @@ export type MetadataKind =
   | 'refcount block'
   | 'snapshot table'
   | 'inactive L1 table'
+  | 'inactive L2 table'
   | 'bitmap directory';
 
 interface Range {
@@ -23,56 +24,70 @@ interface Range {
 }
 
 /** Kinds of single clusters, by the bit that tells them apart in the sorted list. */
-const clusterKinds = ['active L2 table', 'refcount block'] as const;
+const clusterKinds = ['active L2 table', 'refcount block', 'inactive L2 table'] as const;
 export type ClusterKind = (typeof clusterKinds)[number];
+
+const KINDS = clusterKinds.length;
 
 export class MetadataMap {
   readonly #clusterSize: number;
   /** Tables that are few and large. */
   #ranges: Range[];
-  /** Twice the cluster's index, and the kind: 8 bytes for each table, whatever an image claims. */
+  /** The cluster's index times the number of kinds, and the kind: 8 bytes for each table, whatever an image claims. */
   readonly #sorted: Float64Array;
   readonly #added = new Set<number>();
 
   constructor(image: Qcow2Image) {
-    const { geometry, l1, l1Entries, refcountTable, refcountTableEntries } = image;
+    const { geometry, l1, l1Entries, refcountTable, refcountTableEntries, inactiveTables } = image;
     this.#clusterSize = geometry.clusterSize;
     this.#ranges = rangesOf(image);
-    const all = new Float64Array(l1Entries + refcountTableEntries);
+    const all = new Float64Array(l1Entries + refcountTableEntries + inactiveTables.length);
     let count = 0;
+    const add = (offset: number, kind: ClusterKind): void => {
+      if (offset !== 0) all[count++] = this.#key(offset, kind);
+    };
     for (let index = 0; index < l1Entries; index++) {
-      const offset = tableOffset(l1.view, index * 8);
-      if (offset !== 0) all[count++] = Math.floor(offset / this.#clusterSize) * 2;
+      add(tableOffset(l1.view, index * 8), 'active L2 table');
     }
     for (let index = 0; index < refcountTableEntries; index++) {
-      const offset = tableOffset(refcountTable.view, index * 8);
-      if (offset !== 0) all[count++] = Math.floor(offset / this.#clusterSize) * 2 + 1;
+      add(tableOffset(refcountTable.view, index * 8), 'refcount block');
     }
+    for (const offset of inactiveTables) add(offset, 'inactive L2 table');
     this.#sorted = all.subarray(0, count).sort();
   }
 
-  /** What there is in an area, but for `ignored`; undefined when there is nothing. */
-  find(offset: number, length: number, ignored?: MetadataKind): MetadataKind | undefined {
-    for (const range of this.#ranges) {
-      if (range.start < offset + length && offset < range.end && range.kind !== ignored) {
-        return range.kind;
+  /** What there is in the clusters of an area, of some kinds or all, but for one; undefined when there is nothing. */
+  find(
+    offset: number,
+    length: number,
+    kinds?: ReadonlySet<MetadataKind>,
+    ignored?: MetadataKind,
+  ): MetadataKind | undefined {
+    const clusterSize = this.#clusterSize;
+    const first = Math.floor(offset / clusterSize);
+    const last = Math.floor((offset + length - 1) / clusterSize);
+    for (const { start, end, kind } of this.#ranges) {
+      if (
+        start < (last + 1) * clusterSize &&
+        first * clusterSize < end &&
+        isAmong(kind, kinds, ignored)
+      ) {
+        return kind;
       }
     }
-    const first = Math.floor(offset / this.#clusterSize);
-    const last = Math.floor((offset + length - 1) / this.#clusterSize);
     const sorted = this.#sorted;
-    for (let at = lowerBound(sorted, first * 2); at < sorted.length; at++) {
+    for (let at = lowerBound(sorted, first * KINDS); at < sorted.length; at++) {
       const key = sorted[at] ?? Number.POSITIVE_INFINITY;
-      if (key > last * 2 + 1) break;
-      const kind = clusterKinds[(key % 2) as 0 | 1];
-      if (kind !== ignored) return kind;
+      if (key >= (last + 1) * KINDS) break;
+      const kind = clusterKinds[key % KINDS];
+      if (kind !== undefined && isAmong(kind, kinds, ignored)) return kind;
     }
-    return this.#findAdded(first, last, ignored);
+    return this.#added.size === 0 ? undefined : this.#findAdded(first, last, kinds, ignored);
   }
 
   /** Notes a new table in one cluster. */
   add(offset: number, kind: ClusterKind): void {
-    this.#added.add((offset / this.#clusterSize) * 2 + clusterKinds.indexOf(kind));
+    this.#added.add(this.#key(offset, kind));
   }
 
   /** The large tables have moved. */
@@ -80,15 +95,20 @@ export class MetadataMap {
     this.#ranges = rangesOf(image);
   }
 
+  #key(offset: number, kind: ClusterKind): number {
+    return Math.floor(offset / this.#clusterSize) * KINDS + clusterKinds.indexOf(kind);
+  }
+
   #findAdded(
     first: number,
     last: number,
+    kinds: ReadonlySet<MetadataKind> | undefined,
     ignored: MetadataKind | undefined,
   ): MetadataKind | undefined {
-    if (this.#added.size === 0) return undefined;
-    for (let key = first * 2; key <= last * 2 + 1; key++) {
-      const kind = clusterKinds[(key % 2) as 0 | 1];
-      if (kind !== ignored && this.#added.has(key)) return kind;
+    for (let key = first * KINDS; key < (last + 1) * KINDS; key++) {
+      const kind = clusterKinds[key % KINDS];
+      if (kind === undefined || !this.#added.has(key)) continue;
+      if (isAmong(kind, kinds, ignored)) return kind;
     }
     return undefined;
   }
@@ -107,10 +127,21 @@ export function checkOverlap(
   length: number,
   ignored?: MetadataKind,
 ): void {
-  const hit = metadataOf(image).find(offset, length, ignored);
+  const hit = metadataOf(image).find(offset, length, image.settings.guarded, ignored);
   if (hit === undefined) return;
   const name = hit === 'header' ? 'qcow2_header' : hit;
-  throw corruption(image, `Preventing invalid write on metadata (overlaps with ${name})`);
+  throw corruption(image, `Preventing invalid write on metadata (overlaps with ${name})`, {
+    offset,
+    length,
+  });
+}
+
+function isAmong(
+  kind: MetadataKind,
+  kinds: ReadonlySet<MetadataKind> | undefined,
+  ignored: MetadataKind | undefined,
+): boolean {
+  return kind !== ignored && (kinds === undefined || kinds.has(kind));
 }
 
 function rangesOf(image: Qcow2Image): Range[] {

@@ -3,14 +3,12 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
-import { AT_REFCOUNT_TABLE } from './header.ts';
+import { AT_REFCOUNT_TABLE, MAX_REFCOUNT_TABLE } from './header.ts';
 import type { Qcow2Image } from './image.ts';
 import { putU64, tableOffset } from './l1-l2.ts';
 import { checkOverlap, metadataOf } from './overlap.ts';
 import { freeClusters } from './refcount.ts';
 import { type ClusterRun, setRefcount } from './refcount-block.ts';
-
-const MAX_REFCOUNT_TABLE = 8 * 1024 * 1024;
 
 /** Makes the block with that index in the table, which has none. */
 export async function createBlock(image: Qcow2Image, index: number): Promise<void> {
@@ -130,5 +128,5 @@ async function growTable(image: Qcow2Image, index: number, more = 1): Promise<vo
   image.refcountTableEntries = length / 8;
   image.refcountTableOffset = offset;
   metadataOf(image).tablesMoved(image);
-  await freeClusters(image, old);
+  await freeClusters(image, old, 'other');
 }

@@ -5,7 +5,9 @@
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { MaybePromise } from '../../../base/io-buffer.ts';
+import { isDirty } from './dirty.ts';
 import type { Qcow2Image } from './image.ts';
+import type { FreeCause } from './options.ts';
 import { metadataOf } from './overlap.ts';
 import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcount-block.ts';
 
@@ -13,12 +15,12 @@ import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcou
 const MOST_UNSETTLED = 16 * 1024 * 1024;
 
 /**
- * Gives clusters up: their refcounts go down by one. `discard`: what becomes free is discarded in the file, too.
+ * Gives clusters up: their refcounts go down by one. What becomes free for some causes is discarded in the file, too.
  */
 export async function freeClusters(
   image: Qcow2Image,
   { first, count }: ClusterRun,
-  options: { readonly discard: boolean } = { discard: false },
+  cause: FreeCause = 'never',
 ): Promise<void> {
   const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
   image.file.debugEvent('cluster_free');
@@ -46,7 +48,7 @@ export async function freeClusters(
       image.l2Cache.forget(one * clusterSize, clusterSize);
     }
     // Before anybody else can have them.
-    if (options.discard) {
+    if (image.settings.discards[cause]) {
       for (const run of runsOf(freed)) {
         await image.file.discard(run.first * clusterSize, run.count * clusterSize);
       }
@@ -62,7 +64,7 @@ export async function freeClusters(
 export async function freeClaimed(
   image: Qcow2Image,
   cluster: number,
-  options: { readonly discard: boolean },
+  cause: FreeCause,
 ): Promise<void> {
   const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
   const place = blockOffset(image, cluster);
@@ -70,7 +72,7 @@ export async function freeClaimed(
     return;
   const block = await image.refcountCache.get(place);
   if (getRefcount(block.view, cluster % refcountsPerBlock, refcountOrder) === 0) return;
-  await freeClusters(image, { first: cluster, count: 1 }, options);
+  await freeClusters(image, { first: cluster, count: 1 }, cause);
 }
 
 /** Writes both caches to the file, in order; what becomes durable with the next flush. Takes the lock. */
@@ -85,7 +87,7 @@ export function writeCaches(image: Qcow2Image): MaybePromise<void> {
   return lock.run(async () => {
     await settle(image);
     await l2Cache.write();
-    await refcountCache.write();
+    if (!isDirty(image)) await refcountCache.write();
   });
 }
 

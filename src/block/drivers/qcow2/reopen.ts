@@ -4,16 +4,19 @@
 import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
-import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
+import type { BlockdevOptions, BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
 import type { ReopenStep } from '../../block-driver.ts';
 import { filenameOf } from '../../filename.ts';
 import { explained } from './bitmap-content.ts';
 import { bitmapsToReadOnly, bitmapsToReadWrite } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
+import { markClean } from './dirty.ts';
 import { AUTOCLEAR_KNOWN, INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from './features.ts';
 import { writeAutoclear } from './header-update.ts';
 import type { Qcow2Image } from './image.ts';
+import { loadInactiveTables } from './inactive-tables.ts';
+import { imageSettings } from './options.ts';
 import { settle, writeCaches } from './refcount.ts';
 
 /** Options that take effect, or may be left out, in a reopening. */
@@ -23,27 +26,52 @@ export const mutableOptions = [
   'l2-cache-entry-size',
   'refcount-cache-size',
   'cache-clean-interval',
+  'lazy-refcounts',
+  'pass-discard-request',
+  'pass-discard-snapshot',
+  'pass-discard-other',
+  'overlap-check',
+  'overlap-check.template',
+  'overlap-check.main-header',
+  'overlap-check.active-l1',
+  'overlap-check.active-l2',
+  'overlap-check.refcount-table',
+  'overlap-check.refcount-block',
+  'overlap-check.snapshot-table',
+  'overlap-check.inactive-l1',
+  'overlap-check.inactive-l2',
+  'overlap-check.bitmap-directory',
 ] as const;
 
 /** Throws QmpError to refuse; everything is as before then. */
 export async function reopenImage(
   image: Qcow2Image,
-  options: BlockdevOptionsQcow2 & { readonly 'read-only'?: boolean },
+  options: BlockdevOptionsQcow2 & Pick<BlockdevOptions, 'read-only' | 'discard'>,
 ): Promise<ReopenStep> {
   if (image.unusable) throw new QmpError(strerror(errno.ENOMEDIUM));
   const { node } = image;
   const readOnly = options['read-only'] === true;
   const sizes = cacheSizes(options, image, image.geometry);
+  const unmap = options.discard === undefined ? node.unmap : options.discard === 'unmap';
+  const { version } = image.geometry;
+  const settings = imageSettings(options, { version, compatible: image.compatible, unmap });
   await flushCaches(image);
+  if (image.settings.lazyRefcounts && !settings.lazyRefcounts) {
+    await explained(
+      () => image.lock.run(() => markClean(image)),
+      'Failed to disable lazy refcounts',
+    );
+  }
   if (node.readOnly && !readOnly) refuseUnsound(image);
   const caches = makeCaches(image, sizes, () => image);
   if (readOnly) await becomeReadOnly(image);
   return {
     commit() {
-      Object.assign(image, caches);
+      Object.assign(image, caches, { settings, metadata: undefined });
       cleanEvery(image, sizes.cleanInterval);
     },
     async afterCommit() {
+      await reloadInactiveTables(image);
       if (!readOnly) await becomeWritable(image);
     },
     async abort() {
@@ -78,6 +106,7 @@ async function becomeReadOnly(image: Qcow2Image): Promise<void> {
   if (image.node.readOnly) return;
   try {
     await writeCaches(image);
+    await image.lock.run(() => markClean(image));
     await image.file.flush();
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
@@ -95,6 +124,14 @@ async function becomeWritable(image: Qcow2Image): Promise<void> {
     if (kept !== image.autoclear) await writeAutoclear(image, kept);
   } catch (error) {
     log.error(`${node.nodeName}: Failed to make dirty bitmaps writable: ${messageOf(error)}`);
+  }
+}
+
+async function reloadInactiveTables(image: Qcow2Image): Promise<void> {
+  try {
+    await loadInactiveTables(image);
+  } catch (error) {
+    image.log.error(`${image.node.nodeName}: Snapshots cannot be guarded: ${messageOf(error)}`);
   }
 }
 

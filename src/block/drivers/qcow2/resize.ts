@@ -122,7 +122,7 @@ async function growL1(image: Qcow2Image, entries: number): Promise<void> {
     image.l1Entries = entries;
     image.l1Offset = offset;
     metadataOf(image).tablesMoved(image);
-    if (old.count > 0) await freeClusters(image, old);
+    if (old.count > 0) await freeClusters(image, old, 'other');
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
     throw new QmpError(`Failed to grow the L1 table: ${error.reason}`, { cause: error });

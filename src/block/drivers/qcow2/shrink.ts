@@ -29,7 +29,7 @@ export async function shrinkL1(image: Qcow2Image, entries: number): Promise<void
   image.metadata = undefined;
   for (const offset of tables) {
     if (offset % clusterSize !== 0) throw corruption(image, 'L2 table offset unaligned');
-    await freeClusters(image, { first: offset / clusterSize, count: 1 }, { discard: true });
+    await freeClusters(image, { first: offset / clusterSize, count: 1 }, 'always');
   }
 }
 
@@ -60,7 +60,7 @@ export async function shrinkRefcounts(image: Qcow2Image): Promise<void> {
   for (const { cluster, countsItself } of unused) {
     refcountCache.forget(cluster * clusterSize, clusterSize);
     if (countsItself) image.freeIndex = Math.min(image.freeIndex, cluster);
-    else await freeClusters(image, { first: cluster, count: 1 }, { discard: true });
+    else await freeClusters(image, { first: cluster, count: 1 }, 'always');
   }
 }
 

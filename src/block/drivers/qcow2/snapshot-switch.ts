@@ -428,7 +428,7 @@ class NextTables {
     const image = this.#image;
     const { file, refcountCache } = image;
     const { clusterSize, refcountsPerBlock, refcountOrder } = image.geometry;
-    if (!file.node.unmap) return;
+    if (!file.node.unmap || !image.settings.discards.snapshot) return;
     try {
       for (const { index, old, next } of this.#blocks) {
         await file.read(old, clusterSize, this.#scratch, 0);

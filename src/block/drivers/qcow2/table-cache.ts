@@ -128,6 +128,13 @@ export class TableCache {
     }
   }
 
+  /** Forgets everything, written or not. */
+  empty(): void {
+    for (const table of this.#tables.slice()) this.#drop(table);
+    this.#dependency = undefined;
+    this.#dependsOnFlush = false;
+  }
+
   /** Gives back the memory of tables that were not used since the last time. */
   clean(): void {
     for (const table of this.#tables.slice()) {

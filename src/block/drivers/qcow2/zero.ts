@@ -10,6 +10,7 @@ import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
 import type { Qcow2Image } from './image.ts';
 import { ALL_SUBCLUSTERS, emptyEntry, type L2Entry, putL2, tableOffset } from './l1-l2.ts';
 import { entryAt, loadSlice, readEntry } from './mapping.ts';
+import type { FreeCause } from './options.ts';
 
 /** What becomes of a cluster: `undefined` when it stays as it is. */
 interface Change {
@@ -35,6 +36,7 @@ export async function writeZeroes(
     return change(image, offset, end, {
       decide: (entry) => discarded(image, entry, false),
       addsTables: false,
+      cause: 'request',
     });
   }
   await zeroRawData(image, offset, Math.min(length, image.size - offset));
@@ -45,7 +47,7 @@ export async function writeZeroes(
     const frees = whole && (entry.compressed || (unmaps && entry.allocated));
     return { zero: frees ? touched : entry.zero | touched, frees };
   };
-  await change(image, offset, end, { decide, addsTables: true });
+  await change(image, offset, end, { decide, addsTables: true, cause: 'request' });
 }
 
 /** Gives up whole clusters; they read as zeroes afterwards where the format can say so. Throws ENOTSUP. */
@@ -56,13 +58,13 @@ export async function discard(image: Qcow2Image, offset: number, length: number)
   // A raw data file shows its content to others, too.
   if (isRawData(image)) throw notSupported(offset);
   const decide: Decide = (entry) => discarded(image, entry, image.geometry.version >= 3);
-  await change(image, offset, end, { decide, addsTables: false });
+  await change(image, offset, end, { decide, addsTables: false, cause: 'request' });
 }
 
 /** Gives up all clusters of an area that is no longer part of the disk. */
 export function drop(image: Qcow2Image, start: number, end: number): Promise<void> {
   const decide: Decide = () => ({ zero: 0, frees: true });
-  return change(image, start, end, { decide, addsTables: false });
+  return change(image, start, end, { decide, addsTables: false, cause: 'always' });
 }
 
 function discarded(image: Qcow2Image, entry: L2Entry, saysZero: boolean): Change | undefined {
@@ -79,7 +81,7 @@ async function change(
   image: Qcow2Image,
   start: number,
   end: number,
-  { decide, addsTables }: { decide: Decide; addsTables: boolean },
+  { decide, addsTables, cause }: { decide: Decide; addsTables: boolean; cause: FreeCause },
 ): Promise<void> {
   const { clusterSize, sliceSize, l2EntrySize, l2Coverage } = image.geometry;
   const coverage = (sliceSize / l2EntrySize) * clusterSize;
@@ -90,7 +92,7 @@ async function change(
       continue;
     }
     const to = Math.min(end, from - (from % coverage) + coverage);
-    const until = await image.lock.run(() => changeInSlice(image, { from, to, decide }));
+    const until = await image.lock.run(() => changeInSlice(image, { from, to, decide, cause }));
     if (until === undefined) from = to;
     else await until.wait;
   }
@@ -99,7 +101,7 @@ async function change(
 /** Answers what must be over before it can be done; undefined when it is done. The lock is held. */
 async function changeInSlice(
   image: Qcow2Image,
-  { from, to, decide }: { from: number; to: number; decide: Decide },
+  { from, to, decide, cause }: { from: number; to: number; decide: Decide; cause: FreeCause },
 ): Promise<{ readonly wait: Promise<unknown> } | undefined> {
   const { clusterSize, subclusterSize, hasDataFile } = image.geometry;
   const start = from - (from % clusterSize);
@@ -136,7 +138,10 @@ async function changeInSlice(
     }
     image.l2Cache.markDirty(slice);
     for (const entry of freed) {
-      if (!hasDataFile) await freeEntry(image, entry, { discard: image.node.unmap });
+      if (!hasDataFile) await freeEntry(image, entry, cause);
+      else if (image.settings.discards[cause]) {
+        await image.dataFile.discard(entry.hostOffset, clusterSize);
+      }
     }
     return undefined;
   }

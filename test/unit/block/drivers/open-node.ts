@@ -68,6 +68,7 @@ export async function openNode<State, Options>(
 function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext {
   return {
     log: silentLogger,
+    events: { emit() {} },
     trace: createTrace(),
     poller: {
       watch() {
