@@ -26,7 +26,13 @@ export async function checkFor<T>(
   }
 }
 
-export type CorpusName = 'qmp' | 'nbd-options' | 'nbd-requests' | 'option-text';
+export type CorpusName =
+  | 'qmp'
+  | 'nbd-options'
+  | 'nbd-requests'
+  | 'option-text'
+  | 'vhost-user-messages'
+  | 'vhost-user-rings';
 
 const corpusPath = join(import.meta.dirname, 'corpus.json');
 

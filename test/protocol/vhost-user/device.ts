@@ -60,7 +60,7 @@ export interface TestDevice {
   readonly disks: readonly BlkQueue[];
   /** The first queue. */
   readonly disk: BlkQueue;
-  /** Ends the connection; nothing is told to the backend. Idempotent. */
+  /** Ends the connection without a word, and gives back everything. Idempotent. */
   readonly close: () => void;
 }
 
@@ -111,7 +111,14 @@ export async function startDevice(path: string, options: DeviceOptions = {}): Pr
     protocolFeatures,
     disks,
     disk,
-    close: () => frontend.close(),
+    close: () => {
+      frontend.close();
+      for (const { kick, call } of disks) {
+        kick.close();
+        call.close();
+      }
+      memory.close();
+    },
   };
 }
 

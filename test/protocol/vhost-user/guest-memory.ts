@@ -27,6 +27,7 @@ export class GuestMemory {
   /** The first region, where rings and buffers go. */
   readonly main: GuestRegion;
   #next: number;
+  #closed = false;
 
   constructor(options: MemoryOptions = {}) {
     let guestAddress = GUEST_BASE;
@@ -73,7 +74,10 @@ export class GuestMemory {
     return this.main.userAddress + at;
   }
 
+  /** Idempotent. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     for (const { shared, fd } of this.regions) {
       shared.unmap();
       close(fd);

@@ -2,10 +2,11 @@
 // acknowledgement is told of the failure and may go on; another loses its connection. Either way nothing of its descriptors stays
 // and the next frontend is served as ever. Only ours: the reference dies of some of these.
 
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { connectFrontend, startDevice, type TestDevice, testCounter } from './device.ts';
 import { GUEST_BASE } from './guest-memory.ts';
+import { served } from './health.ts';
 import {
   config,
   encode,
@@ -20,9 +21,8 @@ import {
   vringAddress,
   vringState,
 } from './messages.ts';
-import { ourSide, type ServedDisk, serveDisk } from './serve.ts';
+import { ourSide, serveDisk } from './serve.ts';
 import { createMemfd, MAX_DESCRIPTORS } from './shared-descriptors.ts';
-import { BLK_S, SECTOR } from './virtio-blk.ts';
 
 const MIB = 1024 * 1024;
 const none = Buffer.alloc(0);
@@ -289,14 +289,6 @@ function header(request: number, length: number): Buffer {
   const bytes = encode(request, none);
   bytes.writeUInt32LE(length, 8);
   return bytes;
-}
-
-async function served(disk: ServedDisk): Promise<number> {
-  const device = await startDevice(disk.socket);
-  expect((await device.disk.read(0, SECTOR)).status).toBe(BLK_S.OK);
-  const count = readdirSync(`/proc/${disk.daemon.pid}/fd`).length;
-  device.close();
-  return count;
 }
 
 describe('a frontend that breaks a rule of the protocol', () => {

@@ -2,7 +2,6 @@
 // break. The session ends, the frontend is told by the ring's error counter, and the next one is served as ever. Only ours: the
 // reference dies of some of these.
 
-import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   type DeviceOptions,
@@ -13,6 +12,7 @@ import {
   testCounter,
 } from './device.ts';
 import { GUEST_BASE } from './guest-memory.ts';
+import { served } from './health.ts';
 import { REQUEST, u64 } from './messages.ts';
 import { ourSide, type ServedDisk, serveDisk } from './serve.ts';
 import { truncate } from './shared-descriptors.ts';
@@ -212,15 +212,6 @@ async function victim(served: Pick<ServedDisk, 'socket'>, options?: DeviceOption
     table,
     tableAddress: memory.guestAddress(table),
   };
-}
-
-/** That the disk can be had as ever, with the daemon's descriptors then. */
-async function served(disk: ServedDisk): Promise<number> {
-  const device = await startDevice(disk.socket);
-  expect((await device.disk.read(0, SECTOR)).status).toBe(BLK_S.OK);
-  const count = readdirSync(`/proc/${disk.daemon.pid}/fd`).length;
-  device.close();
-  return count;
 }
 
 async function check(disk: ServedDisk, cases: readonly RingCase[]): Promise<void> {

@@ -123,6 +123,7 @@ export interface EventCounter {
   signal(): void;
   /** Takes what was added; whether there was anything. Throws IoError when the descriptor cannot be read at all. */
   take(): boolean;
+  /** Idempotent. */
   close(): void;
 }
 
@@ -140,6 +141,7 @@ export function eventCounterOver(fd: number): EventCounter {
   const taken = Buffer.alloc(8);
   const from = addressOf(one);
   const into = addressOf(taken);
+  let open = true;
   return {
     fd,
     signal: () => {
@@ -153,7 +155,10 @@ export function eventCounterOver(fd: number): EventCounter {
         if (code !== errno.EINTR) throw new IoError(code, { syscall: 'read' });
       }
     },
-    close: () => close(fd),
+    close: () => {
+      if (open) close(fd);
+      open = false;
+    },
   };
 }
 
