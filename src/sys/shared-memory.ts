@@ -49,6 +49,9 @@ export function mapShared(fd: number, offset: number, length: number): SharedMap
   if (!(length > 0) || !Number.isSafeInteger(offset + length) || isOnFuse(fd)) {
     throw new IoError(errno.EINVAL, { syscall: 'mmap', offset });
   }
+  // A file that only this machine's memory is behind: no page of it can be missing for another reason than its length. Asked
+  // before the length, which stays what it is then.
+  const lasting = isOnTmpfs(fd) && (sealsOf(fd) & F_SEAL_SHRINK) !== 0;
   const status = fileStatus(fd);
   if (status.isFile() && status.size < offset + length) {
     throw new IoError(errno.EINVAL, { syscall: 'mmap', offset });
@@ -58,8 +61,6 @@ export function mapShared(fd: number, offset: number, length: number): SharedMap
   const mapped = Math.ceil((before + length) / page) * page;
   const start = libc.mmap(0, mapped, PROT_READ_WRITE, MAP_SHARED_NORESERVE, fd, offset - before);
   if (start === -1) throw new IoError(errnoNow(), { syscall: 'mmap', offset });
-  // A file that only this machine's memory is behind: no page of it can be missing for another reason than its length.
-  const lasting = isOnTmpfs(fd) && (sealsOf(fd) & F_SEAL_SHRINK) !== 0;
   const mapping: Mapped = { address: start + before, length, lasting, start, mapped };
   return mapping;
 }

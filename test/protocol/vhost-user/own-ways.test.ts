@@ -1,0 +1,40 @@
+// What only ours can: removals that leave the frontend alone, and a device that is reset.
+
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { startDevice, startQueue } from './device.ts';
+import { numbered, ourSide, serveDisk } from './serve.ts';
+import { BLK_S } from './virtio-blk.ts';
+import { Virtqueue } from './virtqueue.ts';
+
+describe('x-block-export-del of a vhost-user-blk export', () => {
+  it.each([
+    { mode: 'hide', status: BLK_S.OK },
+    { mode: 'soft', status: BLK_S.IOERR },
+  ] as const)('with $mode leaves it to its frontend', async (removal) => {
+    const { socket, daemon } = await serveDisk(ourSide);
+    const { disk, frontend } = await startDevice(socket);
+    await daemon.qmp.execute('x-block-export-del', { id: 'disk', mode: removal.mode });
+    expect(existsSync(socket)).toBe(false);
+    expect((await disk.read(0, 512)).status).toBe(removal.status);
+    expect(await daemon.qmp.execute('query-block-exports')).toMatchObject([
+      { id: 'disk', 'shutting-down': true },
+    ]);
+    const deleted = daemon.qmp.waitForEvent('BLOCK_EXPORT_DELETED');
+    frontend.close();
+    expect(await deleted).toEqual({ id: 'disk' });
+  });
+});
+
+describe('RESET_DEVICE', () => {
+  it('lets the driver start anew', async () => {
+    const REQUEST_NUMBER = 34;
+    const { socket } = await serveDisk(ourSide);
+    const { disk, frontend, memory } = await startDevice(socket);
+    expect((await disk.read(0, 512)).status).toBe(BLK_S.OK);
+    expect(await frontend.acknowledged(REQUEST_NUMBER, Buffer.alloc(0))).toBe(0n);
+    const queue = new Virtqueue(memory, { size: 64, indirect: true, eventIndex: true });
+    const again = await startQueue(frontend, queue);
+    expect((await again.read(512, 512)).in).toEqual(numbered(1024).subarray(512));
+  });
+});
