@@ -21,6 +21,8 @@ const ALIGN_FROM = 64 * 1024;
 
 /** From this length on it pays to ask whether the kernel can send the data from the page cache, without a copy of them. */
 const CACHED_FROM = 64 * 1024;
+/** More than a socket takes at a time would be copied after all, and at once: that is the thread pool's work. */
+const CACHED_TO = 1024 * 1024;
 
 /** Chunks of one sparse reply that are made before others get their turn. */
 const CHUNKS_PER_TURN = 64;
@@ -55,7 +57,7 @@ function readSimple(session: Session, request: NbdRequest): MaybePromise<void> {
   const { output } = session;
   const { length } = request;
   const size = SIMPLE_REPLY_SIZE + length;
-  if (length >= CACHED_FROM) {
+  if (length >= CACHED_FROM && length <= CACHED_TO) {
     const head = (buffer: IoBuffer, at: number): void =>
       headSimpleData(session, request, { buffer, at });
     if (session.sendCached(request, SIMPLE_REPLY_SIZE, head)) return undefined;
@@ -94,7 +96,7 @@ function readChunk(
   const { output } = session;
   const header = chunkSizeOf(request) + OFFSET_DATA_SIZE;
   const size = header + length;
-  if (length >= CACHED_FROM) {
+  if (length >= CACHED_FROM && length <= CACHED_TO) {
     const head = (buffer: IoBuffer, at: number): void =>
       headDataChunk(session, request, { buffer, at, offset, length });
     if (session.sendCached({ offset, length }, header, head)) return undefined;
