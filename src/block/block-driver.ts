@@ -120,9 +120,14 @@ export interface OpenContext {
   /**
    * Opens or finds what `reference` names and attaches it to the node under `name`; `file` (primary) and `backing` (COW)
    * children appear as `node.file` and `node.backing` too. Throws QmpError; an attached child is released by the graph
-   * if the driver's open fails later.
+   * if the driver's open fails later. `failing`: what errors of opening it, not of attaching it, begin with.
    */
-  openChild(name: string, reference: BlockdevRef, role: ChildRole): Promise<BlockChild>;
+  openChild(
+    name: string,
+    reference: BlockdevRef,
+    role: ChildRole,
+    failing?: string,
+  ): Promise<BlockChild>;
   /** The open node of that name. */
   lookUp(nodeName: string): BlockNode | undefined;
 }

@@ -170,11 +170,16 @@ async function openWithDriver(
     name: string,
     reference: BlockdevRef,
     role: ChildRole,
+    failing = '',
   ): Promise<BlockChild> => {
     const isFile = name === 'file' && file !== undefined;
     const child = isFile
       ? file
-      : await resolve(environment, reference, inheritedBy(role, settings));
+      : await resolve(environment, reference, inheritedBy(role, settings)).catch(
+          (error: unknown) => {
+            throw prefixed(failing, error);
+          },
+        );
     try {
       const edge = environment.attach(node, child, name, role);
       if (typeof reference !== 'string') child.inheritsFrom = node;
@@ -204,6 +209,15 @@ async function openWithDriver(
   }
   refreshLimits(node);
   refuseEmpty(node);
+}
+
+function prefixed(text: string, error: unknown): unknown {
+  if (!(error instanceof QmpError) || text === '') return error;
+  return new QmpError(`${text}: ${error.message}`, {
+    class: error.class,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    cause: error,
+  });
 }
 
 /** The reference takes options apart by their members: one without any is left over as an option nobody knows. */

@@ -20,7 +20,7 @@ import { findProgram, referenceMissing } from '../helpers/reference.ts';
 import { smallQcow2 } from '../helpers/small-qcow2.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 
-const SEEDS = [1, 2, 3, 4];
+const SEEDS = [1, 2, 3, 4, 5, 6];
 const COMMANDS = 120;
 const SIZE = 2 ** 20;
 const reference = findProgram('qemu-storage-daemon') ?? '';
@@ -46,6 +46,8 @@ describe.skipIf(referenceMissing() !== undefined)('random graphs', () => {
         const [name, args] = script.next();
         const shown = `${index}: ${name} ${JSON.stringify(args)}`;
         const expected = await ask(theirs, name, args);
+        // It crashes now and then.
+        if (expected === 'The connection was closed') return;
         expect([shown, await ask(ours, name, args)]).toEqual([shown, expected]);
         if (name === 'block-export-add' && expected === '{}') {
           const both = await Promise.all(sides.map((each) => traffic(each, seed * 1000 + index)));
@@ -100,6 +102,8 @@ async function ask({ qmp, directory }: Side, name: string, args: object): Promis
         return known;
       })
       .replaceAll(/"(actual-size|date-n?sec|vm-clock-n?sec)":\d+/g, '"$1":0')
+      // The reference may take an image that was reopened for one with a data file.
+      .replaceAll('"data-file-raw":false,', '')
       // Images grow in other ways.
       .replaceAll(/("format":"file",(?:"[^"]*":[^,]*,)*"virtual-size":)\d+/g, '$10')
   );
@@ -221,12 +225,13 @@ class Script {
       ...this.#maybe('discard', ['unmap', 'ignore']),
     };
     const driver = this.#pick(['qcow2', 'qcow2', 'qcow2', 'raw', 'file', 'null-co']);
-    if (driver === 'null-co') return { driver, size: SIZE, ...common };
+    if (driver === 'null-co') return { driver, size: SIZE, 'read-zeroes': true, ...common };
     // What is in a qcow2 image, and where, is nobody's business.
     if (driver === 'file') return { driver, filename: this.#pick(['i3', 'i3', 'i9']), ...common };
     const images = driver === 'raw' ? ['i3', 'i9'] : ['i0', 'i1', 'i2'];
-    const file =
-      again || this.#next() < 0.4 ? this.#node() : { driver: 'file', filename: this.#pick(images) };
+    // Another file below an image that is open: the reference loses its way in it.
+    const named = again ? driver === 'raw' : this.#next() < 0.4;
+    const file = named ? this.#node() : { driver: 'file', filename: this.#pick(images) };
     if (driver === 'raw') return { driver, file, ...common };
     const backing = this.#pick([
       {},

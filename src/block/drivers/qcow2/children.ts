@@ -74,18 +74,16 @@ export async function openBacking(
   }
   if (given === null || given === '') return;
   if (given === undefined && image.backingFilename === undefined) return;
+  const failing = 'Could not open backing file';
+  let reference: BlockdevRef;
   try {
-    const reference = given ?? backingOptions(image, context);
-    const child = await context.openChild('backing', reference, CHILD_COW);
-    if (given === undefined) image.automaticBacking = filenameOf(child.node);
+    reference = given ?? backingOptions(image, context);
   } catch (error) {
     if (!(error instanceof QmpError)) throw error;
-    throw new QmpError(`Could not open backing file: ${error.message}`, {
-      class: error.class,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-      cause: error,
-    });
+    throw new QmpError(`${failing}: ${error.message}`, { cause: error });
   }
+  const child = await context.openChild('backing', reference, CHILD_COW, failing);
+  if (given === undefined) image.automaticBacking = filenameOf(child.node);
 }
 
 /** Where the header's backing file is, seen from here; undefined without one. Throws QmpError. */
@@ -93,7 +91,9 @@ export function fullBackingFilename(image: Qcow2Image): string | undefined {
   const { backingFilename } = image;
   if (backingFilename === undefined) return undefined;
   if (backingFilename.startsWith('/') || hasProtocol(backingFilename)) return backingFilename;
-  const own = filenameOf(image.file.node);
+  let below = image.file.node;
+  while (below.file !== undefined) below = below.file.node;
+  const own = filenameOf(below);
   if (own.startsWith('json:')) {
     throw new QmpError(`Cannot generate a base directory with the extended filename: ${own}`);
   }
