@@ -183,13 +183,13 @@ describe.skipIf(noQemuImg !== undefined)('the graph under load', () => {
   }, 120_000);
 });
 
-async function addImage({ qmp, path }: TestDaemon, name: string): Promise<void> {
-  createImage({ path: path(name), size: SIZE, options: 'cluster_size=4096' });
-  await qmp.execute('blockdev-add', options({ path }, name, null));
+async function addImage(daemon: TestDaemon, name: string): Promise<void> {
+  createImage({ path: daemon.path(name), size: SIZE, options: 'cluster_size=4096' });
+  await daemon.qmp.execute('blockdev-add', options(daemon, name, null));
 }
 
 function options(
-  { path }: Pick<TestDaemon, 'path'>,
+  daemon: TestDaemon,
   name: string,
   backing: string | null,
 ): {
@@ -202,7 +202,7 @@ function options(
     driver: 'qcow2',
     'node-name': name,
     backing,
-    file: { driver: 'file', 'node-name': `${name}.file`, filename: path(name) },
+    file: { driver: 'file', 'node-name': `${name}.file`, filename: daemon.path(name) },
   };
 }
 
