@@ -3,9 +3,15 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { IoError } from '../../src/base/errors.ts';
+import {
+  deleteInternalSnapshot,
+  describedSnapshots,
+  InternalSnapshotAction,
+} from '../../src/block/snapshot-internal.ts';
+import { runTransaction } from '../../src/block/transaction.ts';
 import { QmpError } from '../../src/qapi/errors.ts';
 import { allocate } from '../../src/sys/memory.ts';
-import { random, someContent } from '../helpers/qcow2-disk.ts';
+import { type Opened, random, someContent } from '../helpers/qcow2-disk.ts';
 import {
   createImage,
   noQemuImg,
@@ -161,10 +167,26 @@ async function tryEverything(path: string, next: () => number): Promise<void> {
           else await backend.flush();
         });
       }
+      if (!backend.readOnly && next() < 0.5) await trySnapshots(opened);
     } finally {
       await opened.close();
     }
   });
+}
+
+async function trySnapshots({ graph, backend }: Opened): Promise<void> {
+  const device = 'image';
+  const take = (name: string): Promise<void> =>
+    graph.change((access) =>
+      runTransaction([new InternalSnapshotAction(access, { device, name })]),
+    );
+  await ours(() => take('fuzz'));
+  const named = describedSnapshots(backend.node).map(({ name }) => name);
+  for (const name of ['fuzz', ...named.slice(0, 3)]) {
+    await ours(async () => {
+      await graph.change((access) => deleteInternalSnapshot(access, { device, name }));
+    });
+  }
 }
 
 async function ours(work: () => Promise<void>): Promise<void> {

@@ -92,6 +92,7 @@ async function reserveClusters(image: Qcow2Image, snapshotsLength: number): Prom
     const l1 = await row(image.l1Entries * 8);
     const snapshots = await row(snapshotsLength);
     const l2Tables = countTables(image.l1.view, image.l1Entries);
+    checkTablesExist(image, l2Tables);
     let refcountTable = nothing;
     const singles: number[] = [];
     // Taking clusters may add refcount blocks, and those make the table longer.
@@ -116,6 +117,15 @@ async function reserveClusters(image: Qcow2Image, snapshotsLength: number): Prom
     await release(image, all);
     throw error;
   }
+}
+
+/** A table that claims more tables than the file has room for would have us write them all. */
+function checkTablesExist(image: Qcow2Image, l2Tables: number): void {
+  const { refcountTable, refcountTableEntries, geometry, file } = image;
+  const tables = l2Tables + countTables(refcountTable.view, refcountTableEntries);
+  if (tables * geometry.clusterSize <= file.node.length + geometry.clusterSize) return;
+  image.log.error(`qcow2: ${tables} tables cannot all be in the file`);
+  throw new IoError(errno.EINVAL, { syscall: 'refcount' });
 }
 
 /** Best effort: what cannot be given back is lost, and harms nobody. */
@@ -290,8 +300,10 @@ class NextTables {
         await this.#adjust({ first: old / clusterSize, count: 1 }, -1);
         if ((await this.#refcount(old / clusterSize)) === 0) this.#goneL2.push(old);
       }
+      const users = await this.#refcount(offset / clusterSize);
+      if (users === 0) throw this.#nonsense(offset / clusterSize);
       putTableOffset(view, index * 8, offset);
-      putCopied(view, index * 8, (await this.#refcount(offset / clusterSize)) === 1);
+      putCopied(view, index * 8, users === 1);
     }
   }
 
@@ -300,8 +312,9 @@ class NextTables {
     let found = false;
     await this.#eachEntry(table, async (entry) => {
       if (found || entry.compressed || !entry.allocated) return;
-      const alone = (await this.#refcount(entry.hostOffset / clusterSize)) === 1;
-      if (alone !== entry.copied) found = true;
+      const users = await this.#refcount(entry.hostOffset / clusterSize);
+      if (users === 0) throw this.#nonsense(entry.hostOffset / clusterSize);
+      if ((users === 1) !== entry.copied) found = true;
     });
     return found;
   }
