@@ -2,6 +2,7 @@
 
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { RequestBuffers } from '../virtio-blk/request-buffers.ts';
+import type { DirtyLog } from './dirty-log.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { MAX_CHAIN } from './protocol.ts';
 import { VirtqueueError } from './virtqueue-error.ts';
@@ -15,6 +16,8 @@ export class DescriptorChain implements RequestBuffers {
   /** Our addresses and the lengths of the pieces, readable ones first. */
   readonly #addresses: number[] = [];
   readonly #lengths: number[] = [];
+  /** Guest addresses of the same, for the log. */
+  readonly #guestAddresses: number[] = [];
   #count = 0;
   #firstWritable = 0;
 
@@ -81,6 +84,16 @@ export class DescriptorChain implements RequestBuffers {
     }
   }
 
+  /** Marks the first `written` bytes of what the driver wanted filled. Throws VirtqueueError. */
+  log(log: DirtyLog, written: number): void {
+    let left = written;
+    for (let index = this.#firstWritable; left > 0; index++) {
+      const piece = Math.min(left, this.#lengths[index] as number);
+      log.mark(this.#guestAddresses[index] as number, piece);
+      left -= piece;
+    }
+  }
+
   #add(guestAddress: number, length: number): void {
     if (length === 0) throw new VirtqueueError('a descriptor of no bytes');
     for (let done = 0; done < length; ) {
@@ -89,6 +102,7 @@ export class DescriptorChain implements RequestBuffers {
       if (this.#count === MAX_CHAIN) throw new VirtqueueError('a chain that is too long');
       this.#addresses[this.#count] = this.#memory.address(guestAddress + done);
       this.#lengths[this.#count] = piece;
+      this.#guestAddresses[this.#count] = guestAddress + done;
       this.#count++;
       done += piece;
     }

@@ -24,6 +24,8 @@ import {
   VHOST_USER_SET_CONFIG,
   VHOST_USER_SET_FEATURES,
   VHOST_USER_SET_INFLIGHT_FD,
+  VHOST_USER_SET_LOG_BASE,
+  VHOST_USER_SET_LOG_FD,
   VHOST_USER_SET_MEM_TABLE,
   VHOST_USER_SET_OWNER,
   VHOST_USER_SET_PROTOCOL_FEATURES,
@@ -40,6 +42,7 @@ import type { Vring } from './vring.ts';
 import {
   decodeConfig,
   decodeInflight,
+  decodeLogBase,
   decodeMemoryTable,
   decodeSingleRegion,
   decodeU64,
@@ -121,6 +124,21 @@ const rows: Readonly<Record<number, MessageRow>> = {
     payload: [8, MAX_PAYLOAD],
     files: MAX_MESSAGE_FDS,
     run: setMemTable,
+  },
+  [VHOST_USER_SET_LOG_BASE]: {
+    name: 'SET_LOG_BASE',
+    payload: [16, 16],
+    files: 1,
+    run(session, message) {
+      session.setLog(decodeLogBase(message.payload), onlyFile(message));
+      return { payload: encodeU64(0) };
+    },
+  },
+  [VHOST_USER_SET_LOG_FD]: {
+    name: 'SET_LOG_FD',
+    payload: NOTHING,
+    files: 1,
+    run: (session, message) => noAnswer(session.setLogCall(takeFile(message))),
   },
   [VHOST_USER_GET_MAX_MEM_SLOTS]: {
     name: 'GET_MAX_MEM_SLOTS',

@@ -7,6 +7,8 @@ export const VHOST_USER_SET_FEATURES = 2;
 export const VHOST_USER_SET_OWNER = 3;
 export const VHOST_USER_RESET_OWNER = 4;
 export const VHOST_USER_SET_MEM_TABLE = 5;
+export const VHOST_USER_SET_LOG_BASE = 6;
+export const VHOST_USER_SET_LOG_FD = 7;
 export const VHOST_USER_SET_VRING_NUM = 8;
 export const VHOST_USER_SET_VRING_ADDR = 9;
 export const VHOST_USER_SET_VRING_BASE = 10;
@@ -47,6 +49,9 @@ export const MAX_PAYLOAD = 272;
 export const VHOST_USER_VRING_IDX_MASK = 0xff;
 export const VHOST_USER_VRING_NOFD_MASK = 0x100;
 
+/** In the flags of SET_VRING_ADDR: writes to the used ring are logged, too. */
+export const VHOST_VRING_F_LOG = 1;
+
 /** Regions of a memory table. */
 export const MAX_TABLE_REGIONS = 8;
 /** Regions that can be added one by one, as many as the reference takes. */
@@ -58,6 +63,7 @@ export const CONFIG_HEADER_SIZE = 12;
 
 // Feature bits that are no device's
 export const VIRTIO_F_NOTIFY_ON_EMPTY = 24;
+export const VHOST_F_LOG_ALL = 26;
 export const VIRTIO_RING_F_INDIRECT_DESC = 28;
 export const VIRTIO_RING_F_EVENT_IDX = 29;
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
@@ -65,6 +71,7 @@ export const VIRTIO_F_VERSION_1 = 32;
 
 // Protocol feature bits
 export const VHOST_USER_PROTOCOL_F_MQ = 0;
+export const VHOST_USER_PROTOCOL_F_LOG_SHMFD = 1;
 export const VHOST_USER_PROTOCOL_F_REPLY_ACK = 3;
 export const VHOST_USER_PROTOCOL_F_BACKEND_REQ = 5;
 export const VHOST_USER_PROTOCOL_F_CONFIG = 9;

@@ -3,6 +3,7 @@
 
 import { ProtocolError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
+import { EventCounter, makeNonBlocking } from '../../sys/eventfd.ts';
 import { FdPassing } from '../../sys/fd-passing.ts';
 import { allocate } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
@@ -16,18 +17,21 @@ import {
 import { close } from '../../sys/socket.ts';
 import { AdaptivePoll } from '../adaptive-poll.ts';
 import type { VirtioBlkDevice } from '../virtio-blk/device.ts';
+import { DirtyLog } from './dirty-log.ts';
 import { checkOffered, featureBits, hasFeature } from './features.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { InflightQueue, inflightLength } from './inflight.ts';
 import {
   HEADER_SIZE,
   MAX_QUEUE_SIZE,
+  VHOST_F_LOG_ALL,
   VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
   VHOST_USER_F_PROTOCOL_FEATURES,
   VHOST_USER_PROTOCOL_F_BACKEND_REQ,
   VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
   VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
@@ -38,13 +42,14 @@ import {
 } from './protocol.ts';
 import type { RingFeatures } from './virtqueue.ts';
 import { Vring, type VringOwner } from './vring.ts';
-import { encodeHeader, type InflightArea } from './wire.ts';
+import { encodeHeader, type FilePart, type InflightArea } from './wire.ts';
 
 /** Bytes of our memory that requests of one frontend may take; beyond that its rings wait. */
 const MAX_BYTES_UNDER_WAY = 64 * 1024 * 1024;
 
 export const PROTOCOL_FEATURES = featureBits([
   VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_BACKEND_REQ,
   VHOST_USER_PROTOCOL_F_CONFIG,
@@ -55,6 +60,7 @@ export const PROTOCOL_FEATURES = featureBits([
 
 const RING_FEATURES: readonly number[] = [
   VIRTIO_F_NOTIFY_ON_EMPTY,
+  VHOST_F_LOG_ALL,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTIO_RING_F_EVENT_IDX,
   VHOST_USER_F_PROTOCOL_FEATURES,
@@ -84,6 +90,11 @@ export class Session implements VringOwner {
   #ringFeatures: RingFeatures = { indirect: false, eventIndex: false, notifyOnEmpty: false };
   #protocolFeatures = 0n;
   #inflight: InflightState | undefined;
+  #log: DirtyLog | undefined;
+  /** The frontend wants writes to be logged. */
+  #logging = false;
+  #logCallFd = -1;
+  readonly #counter = new EventCounter();
   #backendFd = -1;
   /** Memory is about to change. */
   #changing = false;
@@ -132,6 +143,7 @@ export class Session implements VringOwner {
       eventIndex: hasFeature(features, VIRTIO_RING_F_EVENT_IDX),
       notifyOnEmpty: hasFeature(features, VIRTIO_F_NOTIFY_ON_EMPTY),
     };
+    this.#logging = hasFeature(features, VHOST_F_LOG_ALL);
     this.device.accept((bit) => hasFeature(features, bit));
   }
 
@@ -220,6 +232,28 @@ export class Session implements VringOwner {
     const length = inflightLength(area.queueSize);
     const memory = viewOfShared(mapping.address + index * length, length);
     return new InflightQueue(memory, area.queueSize);
+  }
+
+  get log(): DirtyLog | undefined {
+    return this.#logging ? this.#log : undefined;
+  }
+
+  /** Marks writes there from now on, whenever they are to be. Throws ProtocolError or IoError. */
+  setLog({ size, offset }: FilePart, fd: number): void {
+    const log = new DirtyLog(fd, offset, size);
+    this.#log?.close();
+    this.#log = log;
+  }
+
+  /** Takes over the counter that tells of marks. Throws IoError. */
+  setLogCall(fd: number): void {
+    if (this.#logCallFd >= 0) close(this.#logCallFd);
+    this.#logCallFd = fd;
+    makeNonBlocking(fd);
+  }
+
+  logged(): void {
+    if (this.#logCallFd >= 0) this.#counter.add(this.#logCallFd);
   }
 
   /** Takes over the socket by which the frontend wants to hear from us. */
@@ -323,6 +357,10 @@ export class Session implements VringOwner {
     this.#vrings.clear();
     this.memory.clear();
     this.#dropInflight();
+    this.#log?.close();
+    this.#log = undefined;
+    if (this.#logCallFd >= 0) close(this.#logCallFd);
+    this.#logCallFd = -1;
     if (this.#backendFd >= 0) close(this.#backendFd);
     this.#backendFd = -1;
     this.device.idle();

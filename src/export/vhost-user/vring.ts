@@ -8,6 +8,7 @@ import { close, WOULD_BLOCK } from '../../sys/socket.ts';
 import type { AdaptivePoll } from '../adaptive-poll.ts';
 import { LARGEST_PIECE, type VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { DescriptorChain } from './descriptor-chain.ts';
+import type { DirtyLog } from './dirty-log.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import type { InflightQueue } from './inflight.ts';
 import {
@@ -38,6 +39,10 @@ export interface VringOwner {
   readonly features: RingFeatures;
   /** Rings may be served: memory is not about to change, nothing has failed. */
   readonly serving: boolean;
+  /** Where writes to guest memory are to be marked, at the moment. */
+  readonly log: DirtyLog | undefined;
+  /** Something was marked. */
+  logged(): void;
   /** For a driver that sends one request after the other. */
   readonly poll: AdaptivePoll;
   /** Nothing else could be done while one ring is watched. */
@@ -270,9 +275,19 @@ export class Vring {
       void this.#finishLater(queue, chain, written);
       return false;
     }
-    queue.give(chain.head, written);
-    this.#chains.push(chain);
+    this.#give(queue, chain, written);
     return true;
+  }
+
+  #give(queue: Virtqueue, chain: DescriptorChain, written: number): void {
+    queue.give(chain.head, written);
+    const { log } = this.#owner;
+    if (log !== undefined) {
+      chain.log(log, written);
+      if (this.address?.log !== undefined) log.mark(this.address.log, usedLength(this.size));
+      this.#owner.logged();
+    }
+    this.#chains.push(chain);
   }
 
   async #finishLater(
@@ -284,9 +299,7 @@ export class Vring {
     this.underWay++;
     this.#owner.began(bytes);
     try {
-      const written = await later;
-      queue.give(chain.head, written);
-      this.#chains.push(chain);
+      this.#give(queue, chain, await later);
       this.#call(queue);
     } catch (error) {
       this.#owner.fail(this, error);

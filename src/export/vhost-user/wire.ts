@@ -12,6 +12,7 @@ import {
   VHOST_USER_VERSION_MASK,
   VHOST_USER_VRING_IDX_MASK,
   VHOST_USER_VRING_NOFD_MASK,
+  VHOST_VRING_F_LOG,
 } from './protocol.ts';
 
 export interface MessageHeader {
@@ -40,6 +41,8 @@ export interface VringAddress {
   readonly descriptors: number;
   readonly used: number;
   readonly available: number;
+  /** The guest address under which writes to the used ring are logged, if they are. */
+  readonly log: number | undefined;
 }
 
 export interface VringFile {
@@ -54,6 +57,12 @@ export interface ConfigAccess {
   readonly flags: number;
   /** What there is to be written. */
   readonly bytes: Buffer;
+}
+
+/** A part of a file. */
+export interface FilePart {
+  readonly size: number;
+  readonly offset: number;
 }
 
 export interface InflightArea {
@@ -159,17 +168,19 @@ export function encodeVringState({ index, value }: VringState): Buffer {
 }
 
 //   [ 0 ..  3]  index
-//   [ 4 ..  7]  flags (logging, which is not offered)
+//   [ 4 ..  7]  flags
 //   [ 8 .. 15]  descriptor table
 //   [16 .. 23]  used ring
 //   [24 .. 31]  available ring
 //   [32 .. 39]  log address
 export function decodeVringAddress(payload: Buffer): VringAddress {
+  const logged = (payload.readUInt32LE(4) & VHOST_VRING_F_LOG) !== 0;
   return {
     index: payload.readUInt32LE(0),
     descriptors: exact(payload, 8, 'descriptor table address'),
     used: exact(payload, 16, 'used ring address'),
     available: exact(payload, 24, 'available ring address'),
+    log: logged ? exact(payload, 32, 'log address') : undefined,
   };
 }
 
@@ -205,6 +216,12 @@ export function encodeConfigAnswer(access: ConfigAccess, bytes: Buffer): Buffer 
   payload.writeUInt32LE(access.flags, 8);
   bytes.copy(payload, CONFIG_HEADER_SIZE);
   return payload;
+}
+
+//   [ 0 ..  7]  mmap size
+//   [ 8 .. 15]  mmap offset
+export function decodeLogBase(payload: Buffer): FilePart {
+  return { size: exact(payload, 0, 'mmap size'), offset: exact(payload, 8, 'mmap offset') };
 }
 
 //   [ 0 ..  7]  mmap size
