@@ -1,6 +1,7 @@
 // What all exports have in common: an owner (the user, until it is removed), references of clients, a handle on the exported
 // node, and an end once nobody is left.
 
+import type { MaybePromise } from '../base/io-buffer.ts';
 import type { BlockBackend } from '../block/block-backend.ts';
 import type { BlockExportType, XBlockExportRemoveMode } from '../qapi/generated/types.ts';
 import type { RunningExport } from './export-driver.ts';
@@ -76,21 +77,22 @@ export class BlockExport {
 
   /** Drops the user's reference and asks the clients to go. Does nothing the second time. */
   requestShutdown(): void {
-    this.#remove('hard', () => this.#running?.requestShutdown());
+    void this.#remove('hard', () => this.#running?.requestShutdown());
   }
 
   /** Drops the user's reference and keeps new clients away. Does nothing when that, or more, has been done. */
-  retire(mode: XBlockExportRemoveMode): void {
-    this.#remove(mode, () => this.#running?.retire(mode));
+  retire(mode: XBlockExportRemoveMode): MaybePromise<void> {
+    return this.#remove(mode, () => this.#running?.retire(mode));
   }
 
-  #remove(removal: Removal, work: () => void): void {
+  #remove(removal: Removal, work: () => MaybePromise<void>): MaybePromise<void> {
     const before = this.#removal;
     if (before !== undefined && hardness[removal] <= hardness[before]) return;
     if (this.#references === 0) return;
     this.#removal = removal;
-    work();
+    const later = work();
     if (before === undefined) this.unref();
+    return later;
   }
 
   async #delete(): Promise<void> {

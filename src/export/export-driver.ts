@@ -33,8 +33,8 @@ export interface ExportContext {
 
 /** An export at work, seen from its common part. */
 export interface RunningExport {
-  /** Takes no new clients. Those there are go on (`hide`), or get errors for whatever else they ask (`soft`). */
-  retire(mode: XBlockExportRemoveMode): void;
+  /** Takes no new clients. Those there are go on (`hide`), or get errors for whatever else they ask (`soft`). Does not reject. */
+  retire(mode: XBlockExportRemoveMode): MaybePromise<void>;
   /** Takes no new clients and asks those there are to go. Each holds a reference until it has gone. */
   requestShutdown(): void;
   /** Nobody refers to it any more. Settles when it uses its node no longer; does not reject. */

@@ -186,7 +186,7 @@ export class ExportManager {
     if (found === undefined) throw new QmpError(`Export '${id}' is not found`);
     const harder = found.removal === 'hide' && mode === 'soft';
     if (found.shuttingDown && !harder) throw alreadyShuttingDown(id);
-    found.retire(mode);
+    await found.retire(mode);
     if (!found.inUse) await found.deleted;
   }
 

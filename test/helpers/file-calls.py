@@ -1,5 +1,5 @@
-# System calls on one file, one after the other, and what each answers: file-calls.py PATH CALLS, where CALLS is a JSON array
-# of [name, argument...]. One line for each call.
+# System calls on one file, one after the other, and what each answers: file-calls.py PATH [CALLS], where CALLS is a JSON array
+# of [name, argument...]; without it, one such call after the other comes as a line of standard input. One line for each call.
 
 import ctypes
 import errno
@@ -104,7 +104,7 @@ calls = {
     "ioctl": lambda request: fcntl.ioctl(fd(), request, b"\0" * 8).hex(),
 }
 
-for call in json.loads(sys.argv[2]):
+for call in json.loads(sys.argv[2]) if len(sys.argv) > 2 else map(json.loads, sys.stdin):
     name, *arguments = call
     try:
         answer = calls[name](*arguments)

@@ -19,6 +19,7 @@ const debianPackages = {
   'gnutls-cli': 'gnutls-bin',
   fio: 'fio',
   fusermount3: 'fuse3',
+  losetup: 'mount',
   socat: 'socat',
   'qemu-system-x86_64': 'qemu-system-x86',
   busybox: 'busybox-static',

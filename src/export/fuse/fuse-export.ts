@@ -22,6 +22,7 @@ class FuseExport implements RunningExport {
   readonly #mount: FuseMount;
   readonly #context: ExportContext;
   readonly #session: FuseSession;
+  #isMounted = true;
   /** Unmounted, but not for those who have the file open: they count as a client. */
   #lingers = false;
 
@@ -40,12 +41,12 @@ class FuseExport implements RunningExport {
     common.backend.onDrain = (drained) => this.#session.setDrained(drained);
   }
 
-  retire(mode: XBlockExportRemoveMode): void {
+  async retire(mode: XBlockExportRemoveMode): Promise<void> {
     if (mode === 'soft') this.#session.refuse(errno.ESHUTDOWN);
-    if (this.#lingers) return;
+    if (!this.#isMounted) return;
     this.#lingers = true;
     this.#common.ref();
-    void this.#unmount();
+    await this.#unmount();
   }
 
   requestShutdown(): void {
@@ -60,6 +61,8 @@ class FuseExport implements RunningExport {
   }
 
   async #unmount(): Promise<void> {
+    if (!this.#isMounted) return;
+    this.#isMounted = false;
     await unmountFuse(this.#mount);
     this.#context.fuse.mountpoints.give(this.#mount.target);
   }

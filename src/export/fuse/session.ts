@@ -126,7 +126,11 @@ export class FuseSession {
     const { address, bytes } = this.#input;
     for (;;) {
       try {
-        return readDescriptor(this.#options.fd, address + REQUEST_AT, bytes.length - REQUEST_AT);
+        const room = bytes.length - REQUEST_AT;
+        const received = readDescriptor(this.#options.fd, address + REQUEST_AT, room);
+        if (received !== 0) return received;
+        this.#gone(new IoError(errno.ENODEV, { syscall: 'read' }));
+        return WOULD_BLOCK;
       } catch (error) {
         if (!(error instanceof IoError)) throw error;
         // The request was withdrawn while it was handed over.

@@ -1,0 +1,198 @@
+// FUSE exports whose daemon or mount goes away, and removals while they are used.
+
+import { rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { runProgram, startDaemon, type TestDaemon } from '../helpers/daemon.ts';
+import {
+  isMounted,
+  output,
+  rootFuseMissing,
+  UserOfFile,
+  unmountLeftovers,
+} from '../helpers/fuse.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+
+const SIZE = 1024 * 1024;
+const reason = rootFuseMissing();
+
+/** With the image `a.img`, its node `n`, and the mountpoints `m` and `m2`. */
+function makeDirectory(): string {
+  const directory = tempDir();
+  writeFileSync(`${directory}/a.img`, Buffer.alloc(SIZE, 0x11));
+  for (const name of ['m', 'm2']) writeFileSync(`${directory}/${name}`, 'underneath');
+  onTestFinished(() => {
+    for (const name of ['m', 'm2', 'a.img']) unmountLeftovers(`${directory}/${name}`);
+  });
+  return directory;
+}
+
+const node = ['--blockdev', 'file,node-name=n,filename=a.img'];
+const fuse = (more = ''): string[] => [
+  '--export',
+  `fuse,id=e,node-name=n,mountpoint=m,writable=on${more}`,
+];
+
+async function serve(
+  directory = makeDirectory(),
+  args = [...node, ...fuse()],
+): Promise<TestDaemon> {
+  const daemon = await startDaemon({ directory, args });
+  onTestFinished(async () => {
+    daemon.child.kill('SIGTERM');
+    await daemon.outcome;
+  });
+  return daemon;
+}
+
+const size = async (file: string): Promise<string> =>
+  (await output('stat', '-c', '%s', file)).trim();
+
+describe.skipIf(reason !== undefined)(
+  `FUSE exports and accidents${reason ? ` (${reason})` : ''}`,
+  () => {
+    it('what a killed daemon has left is taken away by the next one', async () => {
+      const directory = makeDirectory();
+      const killed = await serve(directory);
+      expect(await size(killed.path('m'))).toBe(`${SIZE}`);
+      process.kill(killed.pid, 'SIGKILL');
+      await killed.outcome;
+      await expect(readFile(killed.path('m'))).rejects.toThrow('ENOTCONN');
+      rmSync(killed.path('pid'));
+      const next = await serve(directory);
+      expect(await size(next.path('m'))).toBe(`${SIZE}`);
+      next.child.kill('SIGTERM');
+      expect(await next.outcome).toMatchObject({ code: 0 });
+      expect(await readFile(next.path('m'), 'utf8')).toBe('underneath');
+    });
+
+    it('what was written before a kill is in the image', async () => {
+      const daemon = await serve();
+      await output(
+        'dd',
+        'if=/dev/zero',
+        `of=${daemon.path('m')}`,
+        'bs=4k',
+        'count=10',
+        'conv=notrunc',
+      );
+      process.kill(daemon.pid, 'SIGKILL');
+      await daemon.outcome;
+      const image = await readFile(daemon.path('a.img'));
+      expect(image.subarray(0, 40_960)).toEqual(Buffer.alloc(40_960));
+      expect(image.length).toBe(SIZE);
+    });
+
+    it('a start that fails leaves nothing mounted', async () => {
+      const directory = makeDirectory();
+      const twice = [...node, ...fuse(), '--export', 'fuse,id=e2,node-name=n,mountpoint=m'];
+      const { code, stderr } = await runProgram({ directory, args: twice }).outcome;
+      expect(code).toBe(1);
+      expect(stderr).toContain("There already is a FUSE export on 'm'");
+      expect(isMounted(`${directory}/m`)).toBe(false);
+    });
+
+    it('one place under several names is one place', async () => {
+      const daemon = await serve();
+      for (const mountpoint of [
+        './m',
+        daemon.path('m'),
+        `${daemon.directory}/../${daemon.directory.split('/').pop()}/m`,
+      ]) {
+        const add = { type: 'fuse', id: 'e2', 'node-name': 'n', mountpoint } as const;
+        await expect(daemon.qmp.execute('block-export-add', add)).rejects.toThrow(
+          `There already is a FUSE export on '${mountpoint}'`,
+        );
+      }
+      expect(await size(daemon.path('m'))).toBe(`${SIZE}`);
+    });
+
+    it('somebody else unmounts it: the export waits for its removal', async () => {
+      const daemon = await serve();
+      await output('umount', daemon.path('m'));
+      expect(await daemon.qmp.execute('query-block-exports')).toHaveLength(1);
+      await daemon.qmp.execute('block-export-del', { id: 'e' });
+      const again = { type: 'fuse', id: 'e', 'node-name': 'n', mountpoint: 'm' } as const;
+      await daemon.qmp.execute('block-export-add', again);
+      expect(await size(daemon.path('m'))).toBe(`${SIZE}`);
+    });
+
+    it('a mount that has come over ours stays', async () => {
+      const daemon = await serve();
+      writeFileSync(daemon.path('over'), 'over');
+      await output('mount', '--bind', daemon.path('over'), daemon.path('m'));
+      await daemon.qmp.execute('block-export-del', { id: 'e' });
+      expect(await readFile(daemon.path('m'), 'utf8')).toBe('over');
+      await output('umount', daemon.path('m'));
+    });
+
+    it('it is unmounted where it has been moved to', async () => {
+      const directory = makeDirectory();
+      await output('mkdir', `${directory}/before`);
+      writeFileSync(`${directory}/before/m`, 'underneath');
+      const args = [...node, '--export', 'fuse,id=e,node-name=n,mountpoint=before/m'];
+      const daemon = await serve(directory, args);
+      await output('mv', daemon.path('before'), daemon.path('after'));
+      expect(await size(daemon.path('after/m'))).toBe(`${SIZE}`);
+      await daemon.qmp.execute('block-export-del', { id: 'e' });
+      expect(await readFile(daemon.path('after/m'), 'utf8')).toBe('underneath');
+    });
+
+    it('removal ends it for who has it open, after what is dirty was written', async () => {
+      const daemon = await serve();
+      const user = await UserOfFile.open(daemon.path('m'));
+      await user.call('write', 2, 4096, 0);
+      await output('python3', '-c', mapAndExit, daemon.path('m'));
+      await daemon.qmp.execute('block-export-del', { id: 'e' });
+      expect(await user.call('write', 2, 10, 0)).toContain('ENOTCONN');
+      const image = await readFile(daemon.path('a.img'));
+      expect(image.subarray(0, 4)).toEqual(Buffer.alloc(4, 2));
+      expect(image.subarray(8192, 8196).toString()).toBe('mmap');
+      await user.close();
+    });
+
+    it('hidden, it goes on for who has it open and ends with the last of them', async () => {
+      const daemon = await serve();
+      const user = await UserOfFile.open(daemon.path('m'));
+      await daemon.qmp.execute('x-block-export-del', { id: 'e', mode: 'hide' });
+      expect(await readFile(daemon.path('m'), 'utf8')).toBe('underneath');
+      expect(await user.call('write', 3, 10, 0)).toContain('-> 10');
+      expect(await daemon.qmp.execute('query-block-exports')).toMatchObject([
+        { 'shutting-down': true },
+      ]);
+      const events = daemon.qmp.events();
+      await user.close();
+      expect((await events.next()).value).toMatchObject({ event: 'BLOCK_EXPORT_DELETED' });
+      expect(await daemon.qmp.execute('query-block-exports')).toEqual([]);
+    });
+
+    it('softly removed, it answers whoever has it open with errors', async () => {
+      const daemon = await serve();
+      const user = await UserOfFile.open(daemon.path('m'));
+      await daemon.qmp.execute('x-block-export-del', { id: 'e', mode: 'soft' });
+      expect(await user.call('write', 3, 10, 0)).toContain('ESHUTDOWN');
+      await daemon.qmp.execute('block-export-del', { id: 'e', mode: 'hard' });
+      expect(await daemon.qmp.execute('query-block-exports')).toEqual([]);
+      expect(await user.call('write', 3, 10, 0)).toContain('ENOTCONN');
+      await user.close();
+    });
+
+    it('the kernel aborts the connection: the daemon lives, and says so', async () => {
+      const daemon = await serve();
+      const device = (await output('stat', '-c', '%d', daemon.path('m'))).trim();
+      const abort = `mount -t fusectl none "$1" 2>/dev/null; echo 1 > "$1/$2/abort"; umount "$1"`;
+      await output('mkdir', daemon.path('ctl'));
+      await output('unshare', '-m', 'sh', '-c', abort, 'sh', daemon.path('ctl'), device);
+      await expect(readFile(daemon.path('m'))).rejects.toThrow('ENOTCONN');
+      await daemon.qmp.execute('block-export-del', { id: 'e' });
+      expect(await readFile(daemon.path('m'), 'utf8')).toBe('underneath');
+    });
+  },
+);
+
+const mapAndExit = `
+import mmap, os, sys
+m = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 16384)
+m[8192:8196] = b"mmap"
+os._exit(0)
+`;

@@ -1,0 +1,208 @@
+// The session with a peer that need not be a kernel: a socket in the place of /dev/fuse, so that anything can be said to it.
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { errno } from '../../../../src/base/errno.ts';
+import { silentLogger } from '../../../../src/base/log.ts';
+import { createTrace } from '../../../../src/base/trace.ts';
+import { PERM_ALL } from '../../../../src/block/block-driver.ts';
+import { BlockGraph } from '../../../../src/block/block-graph.ts';
+import { TransferBuffers } from '../../../../src/export/fuse/buffers.ts';
+import { FuseFile } from '../../../../src/export/fuse/fuse-file.ts';
+import {
+  FUSE_FALLOCATE,
+  FUSE_FORGET,
+  FUSE_GETATTR,
+  FUSE_INIT,
+  FUSE_INTERRUPT,
+  FUSE_LSEEK,
+  FUSE_READ,
+  FUSE_SETATTR,
+  FUSE_WRITE,
+} from '../../../../src/export/fuse/protocol.ts';
+import { FuseSession } from '../../../../src/export/fuse/session.ts';
+import { readDescriptor, writeDescriptor } from '../../../../src/sys/descriptor.ts';
+import { closeFile } from '../../../../src/sys/file.ts';
+import { libc } from '../../../../src/sys/libc.ts';
+import { allocate, ioBufferOver } from '../../../../src/sys/memory.ts';
+import { Poller, READABLE } from '../../../../src/sys/poller.ts';
+import { WOULD_BLOCK } from '../../../../src/sys/socket.ts';
+
+const SIZE = 65_536;
+const AF_UNIX = 1;
+/** SOCK_SEQPACKET, not blocking: what is written at once is read at once, as from /dev/fuse. */
+const PACKETS = 5 | 0o4000;
+const complaints: string[] = [];
+
+let poller: Poller;
+let graph: BlockGraph;
+let session: FuseSession;
+let kernel: number;
+
+beforeEach(async () => {
+  poller = new Poller();
+  const trace = createTrace();
+  const log = { ...silentLogger, error: (text: string) => void complaints.push(text) };
+  graph = new BlockGraph({ log, trace, poller, allocate } as ConstructorParameters<
+    typeof BlockGraph
+  >[0]);
+  await graph.add({ driver: 'null-co', 'node-name': 'n', size: SIZE, 'read-zeroes': true });
+  const backend = graph.backend(graph.find(undefined, 'n'), { perm: PERM_ALL, shared: PERM_ALL });
+  const file = new FuseFile({ backend, writable: true, growable: false, uid: 0, gid: 0 });
+  const pair = Buffer.alloc(8);
+  if (libc.socketpair(AF_UNIX, PACKETS, 0, pair) < 0) throw new Error('no sockets');
+  kernel = pair.readInt32LE(4);
+  const buffers = new TransferBuffers();
+  session = new FuseSession({
+    fd: pair.readInt32LE(0),
+    id: 'e',
+    file,
+    buffers,
+    poller,
+    log,
+    trace,
+    onGone() {},
+  });
+});
+
+afterEach(async () => {
+  await session.stop();
+  closeFile(kernel);
+  await graph.close();
+  poller.close();
+  complaints.length = 0;
+});
+
+const u32 = (...values: number[]): Buffer => {
+  const bytes = Buffer.alloc(values.length * 4);
+  for (const [index, value] of values.entries()) bytes.writeUInt32LE(value >>> 0, index * 4);
+  return bytes;
+};
+
+/** A request as it should be, but for what is said otherwise. */
+function request(
+  opcode: number,
+  args: Uint8Array = Buffer.alloc(0),
+  { length = 40 + args.length, node = 1 }: { length?: number; node?: number } = {},
+): Buffer {
+  return Buffer.concat([u32(length, opcode, 77, 0, node, 0, 0, 0, 0, 0), args]);
+}
+
+interface Reply {
+  readonly error: number;
+  readonly unique: number;
+  readonly body: Buffer;
+}
+
+/** What a request is answered with; undefined when the session has looked at it and says nothing. */
+async function ask(bytes: Buffer): Promise<Reply | undefined> {
+  // What follows is answered for sure, so silence shows.
+  const answers = [await exchange(bytes)];
+  if (answers[0]?.unique !== 77) return undefined;
+  return answers[0];
+}
+
+async function exchange(bytes: Buffer): Promise<Reply> {
+  const buffer = ioBufferOver(Buffer.alloc(2 * 1024 * 1024));
+  bytes.copy(buffer.bytes);
+  writeDescriptor(kernel, buffer.address, bytes.length);
+  const received = await new Promise<number>((resolve) => {
+    const watch = poller.watch(kernel, () => {
+      const count = readDescriptor(kernel, buffer.address, buffer.bytes.length);
+      if (count === WOULD_BLOCK) return;
+      watch.close();
+      resolve(count);
+    });
+    watch.want(READABLE);
+  });
+  const reply = buffer.bytes.subarray(0, received);
+  expect(reply.readUInt32LE(0)).toBe(received);
+  return {
+    error: Math.abs(reply.readInt32LE(4)),
+    unique: reply.readUInt32LE(8),
+    body: reply.subarray(16),
+  };
+}
+
+const transfer = (offset: number, size: number): Buffer =>
+  u32(0, 0, offset % 2 ** 32, Math.floor(offset / 2 ** 32), size, 0, 0, 0, 0, 0);
+
+describe('FuseSession', () => {
+  it('serves', async () => {
+    expect(await ask(request(FUSE_READ, transfer(0, 4096)))).toMatchObject({ error: 0 });
+    expect((await ask(request(FUSE_READ, transfer(SIZE - 10, 4096))))?.body.length).toBe(10);
+    const written = await ask(
+      request(FUSE_WRITE, Buffer.concat([transfer(0, 9), Buffer.alloc(9)])),
+    );
+    expect(written?.body.readUInt32LE(0)).toBe(9);
+    expect((await ask(request(FUSE_GETATTR)))?.body.length).toBe(104);
+    expect(complaints).toEqual([]);
+  });
+
+  it.each([
+    ['a length that is too small', request(FUSE_GETATTR, u32(0), { length: 40 }), errno.EIO],
+    ['a length that is too large', request(FUSE_GETATTR, u32(0), { length: 2 ** 31 }), errno.EIO],
+    ['no length', request(FUSE_GETATTR, u32(0), { length: 0 }), errno.EIO],
+    ['a request that nobody knows', request(9999), errno.ENOSYS],
+    ['a request that has been given up', request(7), errno.ENOSYS],
+    ['a request from the end of numbers', request(2 ** 32 - 1), errno.ENOSYS],
+    ['a node that there is not', request(FUSE_READ, transfer(0, 1), { node: 2 }), errno.ESTALE],
+    ['a read without arguments', request(FUSE_READ), errno.EIO],
+    ['a read with half of its arguments', request(FUSE_READ, u32(0, 0, 0)), errno.EIO],
+    ['a read of everything', request(FUSE_READ, transfer(0, 2 ** 32 - 1)), errno.EINVAL],
+    ['a read of one byte too many', request(FUSE_READ, transfer(0, 2 ** 20 + 1)), errno.EINVAL],
+    ['a write that says it has more', request(FUSE_WRITE, transfer(0, 4096)), errno.EIO],
+    [
+      'a write that says it has less',
+      request(FUSE_WRITE, Buffer.concat([transfer(0, 1), u32(1)])),
+      errno.EIO,
+    ],
+    [
+      'a write beyond the end',
+      request(FUSE_WRITE, Buffer.concat([transfer(2 ** 62, 4), u32(1)])),
+      errno.EIO,
+    ],
+    ['a seek with an unknown whence', request(FUSE_LSEEK, u32(0, 0, 0, 0, 9, 0)), errno.EINVAL],
+    ['a seek below zero', request(FUSE_LSEEK, u32(0, 0, -1, -1, 3, 0)), errno.ENXIO],
+    ['an unknown fallocate', request(FUSE_FALLOCATE, u32(0, 0, 0, 0, 9, 0, 64, 0)), errno.ENOTSUP],
+    [
+      'a hole beyond everything',
+      request(FUSE_FALLOCATE, u32(0, 0, -1, -1, -1, -1, 3, 0)),
+      errno.EIO,
+    ],
+    ['attributes that there are not', request(FUSE_SETATTR, Buffer.alloc(88, 0xff)), errno.ENOTSUP],
+    ['attributes cut short', request(FUSE_SETATTR, Buffer.alloc(87)), errno.EIO],
+    ['a start without a version', request(FUSE_INIT, u32(7)), errno.EIO],
+    ['a start of long ago', request(FUSE_INIT, u32(6, 0, 0, 0)), errno.EIO],
+  ])('answers %s with an error, and goes on', async (_, bytes, code) => {
+    expect(await ask(bytes)).toMatchObject({ error: code, unique: 77, body: Buffer.alloc(0) });
+    expect(await ask(request(FUSE_READ, transfer(0, 4096)))).toMatchObject({ error: 0 });
+  });
+
+  it('reads nothing where there is nothing', async () => {
+    for (const offset of [SIZE, SIZE + 1, 2 ** 40, 2 ** 63]) {
+      const reply = await ask(request(FUSE_READ, transfer(offset, 4096)));
+      expect(reply).toMatchObject({ error: 0, body: Buffer.alloc(0) });
+    }
+  });
+
+  it('says nothing to what wants no answer, whatever it looks like', async () => {
+    const silent = [
+      request(FUSE_FORGET),
+      request(FUSE_INTERRUPT, u32(1, 0)),
+      request(FUSE_INTERRUPT),
+      Buffer.from('x'),
+      Buffer.alloc(39, 0xff),
+    ];
+    for (const bytes of silent) {
+      const { address } = ioBufferOver(Buffer.concat([bytes, Buffer.alloc(64)]));
+      writeDescriptor(kernel, address, bytes.length);
+      expect(await ask(request(FUSE_GETATTR))).toMatchObject({ error: 0, unique: 77 });
+    }
+  });
+
+  it('complains once of a peer that lies', async () => {
+    for (let n = 0; n < 20; n++) await ask(request(FUSE_GETATTR, u32(0), { length: n }));
+    expect(complaints).toHaveLength(1);
+    expect(complaints[0]).toContain("FUSE export 'e': request length");
+  });
+});
