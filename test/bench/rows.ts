@@ -15,6 +15,7 @@ import {
 import { type FioJob, fio, output } from './programs.ts';
 import { qcow2Rows } from './qcow2-rows.ts';
 import { startTlsDaemon } from './tls-daemon.ts';
+import { vhostUserRows } from './vhost-user-rows.ts';
 
 export interface Target {
   readonly against: ContestantName | 'node -e 0';
@@ -79,6 +80,7 @@ export const rows: readonly Row[] = [
   tlsRow('nbdcopy from the server over TLS', (uri) => [uri, 'null:']),
   tlsRow('nbdcopy to the server over TLS', (uri, plan) => [plan.image, uri]),
   ...qcow2Rows,
+  ...vhostUserRows,
   {
     name: 'QMP round trips',
     unit: '/s',

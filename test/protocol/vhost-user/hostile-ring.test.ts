@@ -3,14 +3,8 @@
 // reference dies of some of these.
 
 import { describe, expect, it } from 'vitest';
-import {
-  type DeviceOptions,
-  FEATURE,
-  readConfig,
-  startDevice,
-  type TestDevice,
-  testCounter,
-} from './device.ts';
+import { FEATURE, readConfig } from './bring-up.ts';
+import { type DeviceOptions, startDevice, type TestDevice, testCounter } from './device.ts';
 import { GUEST_BASE } from './guest-memory.ts';
 import { served } from './health.ts';
 import { REQUEST, u64 } from './messages.ts';

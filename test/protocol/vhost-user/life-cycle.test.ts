@@ -2,14 +2,8 @@
 
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import {
-  connectFrontend,
-  negotiate,
-  shareMemory,
-  startDevice,
-  startQueue,
-  type TestDevice,
-} from './device.ts';
+import { negotiate, shareMemory } from './bring-up.ts';
+import { connectFrontend, startDevice, startQueue, type TestDevice } from './device.ts';
 import { REQUEST, vringState } from './messages.ts';
 import { numbered, type ServedDisk, serveDisk, sides } from './serve.ts';
 import { BLK_S, SECTOR } from './virtio-blk.ts';

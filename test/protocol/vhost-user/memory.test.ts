@@ -1,7 +1,8 @@
 // Memory that the frontend has promised and takes away. Ours only: the reference dies of it (SIGBUS).
 
 import { describe, expect, it } from 'vitest';
-import { FEATURE, startDevice } from './device.ts';
+import { FEATURE } from './bring-up.ts';
+import { startDevice } from './device.ts';
 import { REQUEST, singleRegion } from './messages.ts';
 import { numbered, ourSide, serveDisk, sides } from './serve.ts';
 import { truncate } from './shared-descriptors.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FEATURE, startDevice } from './device.ts';
+import { FEATURE } from './bring-up.ts';
+import { startDevice } from './device.ts';
 import { numbered, serveDisk, sides } from './serve.ts';
 import { BLK_S, BLK_T, type BlkRequest, range, SECTOR, UNMAP } from './virtio-blk.ts';
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { CONFIG_LENGTH, connectFrontend, FEATURE, readConfig, startDevice } from './device.ts';
+import { CONFIG_LENGTH, FEATURE, readConfig } from './bring-up.ts';
+import { connectFrontend, startDevice } from './device.ts';
 import {
   config,
   PROTOCOL_F,

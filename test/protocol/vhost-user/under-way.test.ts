@@ -6,16 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { allocate } from '../../../src/sys/memory.ts';
 import { READABLE } from '../../../src/sys/poller.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
-import {
-  connectFrontend,
-  FEATURE,
-  guestMemory,
-  negotiate,
-  readConfig,
-  shareMemory,
-  startDevice,
-  startQueue,
-} from './device.ts';
+import { FEATURE, negotiate, readConfig, shareMemory } from './bring-up.ts';
+import { connectFrontend, guestMemory, startDevice, startQueue } from './device.ts';
 import type { Frontend } from './frontend.ts';
 import { encode, PROTOCOL_F, REQUEST, singleRegion, u64, VERSION, vringState } from './messages.ts';
 import { numbered, ourSide, type ServedDisk, serveDisk } from './serve.ts';
