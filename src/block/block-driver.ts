@@ -2,6 +2,7 @@
 // on them: offset and length are safe integers, aligned to its request alignment, length > 0, and within the node (rounded
 // up to the alignment; a write may go beyond if its user may resize).
 
+import type { Clock } from '../base/clock.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
@@ -115,6 +116,7 @@ export interface OpenContext {
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
   readonly objects: ObjectLookup;
+  readonly clock: Clock;
   /** Page-aligned memory, for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /**
@@ -198,6 +200,25 @@ export interface InternalSnapshots<State> {
   create(node: BlockNode<State>, snapshot: NewSnapshot): Promise<string>;
   /** The node is drained. May throw QmpError, too. */
   delete(node: BlockNode<State>, selector: SnapshotSelector): Promise<void>;
+}
+
+/** What a node had at a moment in the past. All throw or reject IoError. */
+export interface SnapshotOfNode<State = unknown> {
+  read(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    into: IoBuffer,
+    at: number,
+  ): MaybePromise<void>;
+  blockStatus(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    wantZero: boolean,
+  ): MaybePromise<BlockStatus>;
+  /** Nobody will read the area any more. */
+  discard(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
 }
 
 export interface ImageState {
@@ -334,6 +355,9 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   /** The change is final: release what is no longer needed. Must not fail. */
   setPermissions?(node: BlockNode<State>, perm: Permissions, shared: Permissions): void;
   abortPermissions?(node: BlockNode<State>): void;
+
+  /** For a driver that keeps what its nodes had: for snapshot-access. */
+  readonly snapshot?: SnapshotOfNode<State>;
 
   /** Something happens in the node above, or in the request path to it, that a test may wait for. Must not fail. */
   debugEvent?(node: BlockNode<State>, event: BlkdebugEvent): void;

@@ -1,6 +1,7 @@
 // The block graph of one engine: all nodes, by name and in order, and the ways in and out of it. Everything of the block
 // layer hangs off it; there is no state elsewhere.
 
+import { type Clock, systemClock } from '../base/clock.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
 import type { Trace } from '../base/trace.ts';
@@ -47,6 +48,8 @@ export interface BlockGraphOptions {
   readonly poller: DescriptorPoller;
   readonly objects: ObjectLookup;
   readonly events: EventSink;
+  /** Default: the machine's. */
+  readonly clock?: Clock;
   /** Zeroed, page-aligned memory (sys/memory.ts), for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /** Default: block/drivers/index.ts. */
@@ -108,6 +111,7 @@ export class BlockGraph {
       trace: options.trace,
       poller: options.poller,
       objects: options.objects,
+      clock: options.clock ?? systemClock,
       pool: new BouncePool(options.allocate),
       allocate: options.allocate,
       driver: (name) => this.#driver(name),

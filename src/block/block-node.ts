@@ -3,7 +3,11 @@
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
-import type { BlockdevDetectZeroesOptions, BlockdevOptions } from '../qapi/generated/types.ts';
+import type {
+  BlockDirtyInfo,
+  BlockdevDetectZeroesOptions,
+  BlockdevOptions,
+} from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
 import type { BlockDriver, BlockLimits, Permissions, RequestFlags } from './block-driver.ts';
 import { PERM_ALL } from './block-driver.ts';
@@ -86,6 +90,8 @@ export class BlockNode<State = unknown> {
   /** A write that goes beyond this offset is told of, once; 0 for none. */
   writeThreshold = 0;
   onThreshold: (exceededBy: number, threshold: number) => void = () => {};
+  /** What drivers and jobs keep for themselves, which is told of, too. The newest first. */
+  readonly internalBitmaps: { info(): BlockDirtyInfo }[] = [];
   /** The newest first. */
   readonly dirtyBitmaps: DirtyBitmap[] = [];
 

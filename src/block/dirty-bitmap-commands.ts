@@ -138,12 +138,15 @@ export async function hashDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): Pr
 }
 
 /** The bitmap that a node and a name stand for. Throws QmpError with the reference's text. */
-export function lookUpDirtyBitmap(graph: Nodes, which: BlockDirtyBitmap): DirtyBitmap {
+export function lookUpDirtyBitmap(
+  graph: Pick<Nodes, 'lookUp'>,
+  which: BlockDirtyBitmap,
+): DirtyBitmap {
   return lookUp(graph, which).bitmap;
 }
 
 function lookUp(
-  graph: Nodes,
+  graph: Pick<Nodes, 'lookUp'>,
   which: BlockDirtyBitmap,
 ): { readonly node: BlockNode; readonly bitmap: DirtyBitmap } {
   const node = graph.lookUp(which.node);

@@ -1,5 +1,6 @@
 // From options to nodes: settings a child inherits, the order of checks, and releasing what was opened when one fails.
 
+import type { Clock } from '../base/clock.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
@@ -24,6 +25,7 @@ export interface OpenEnvironment {
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
   readonly objects: ObjectLookup;
+  readonly clock: Clock;
   readonly pool: BouncePool;
   readonly allocate: (length: number) => IoBuffer;
   driver(name: BlockdevOptions['driver']): BlockDriver;
@@ -165,7 +167,7 @@ async function openWithDriver(
   settings: Inherited,
   file: BlockNode | undefined,
 ): Promise<void> {
-  const { log, events, trace, poller, objects, allocate } = environment;
+  const { log, events, trace, poller, objects, clock, allocate } = environment;
   const openChild = async (
     name: string,
     reference: BlockdevRef,
@@ -195,6 +197,7 @@ async function openWithDriver(
     trace,
     poller,
     objects,
+    clock,
     allocate,
     openChild,
     lookUp: (name) => environment.lookUp(name),

@@ -18,6 +18,7 @@ import { describedSnapshots, snapshotInfo } from './snapshot-internal.ts';
 export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): BlockDeviceInfo {
   const backing = node.backing?.node;
   const chain = options.flat ? [node] : [...chainOf(node)];
+  const bitmaps = [...node.internalBitmaps, ...node.dirtyBitmaps];
   return {
     file: filenameOf(node),
     'node-name': node.nodeName,
@@ -31,9 +32,7 @@ export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): Bl
     image: nestedImageInfo(chain),
     cache: { writeback: true, direct: node.cacheDirect, 'no-flush': node.cacheNoFlush },
     write_threshold: node.writeThreshold,
-    ...(node.dirtyBitmaps.length === 0
-      ? {}
-      : { 'dirty-bitmaps': node.dirtyBitmaps.map((bitmap) => bitmap.info()) }),
+    ...(bitmaps.length === 0 ? {} : { 'dirty-bitmaps': bitmaps.map((bitmap) => bitmap.info()) }),
   };
 }
 
@@ -113,6 +112,7 @@ function snapshotsOf(node: BlockNode): Pick<ImageInfo, 'snapshots'> {
 export function allocatedSize(node: BlockNode): number | undefined {
   if (node.driver.allocatedSize !== undefined) return node.driver.allocatedSize(node);
   if (node.driver.kind === 'protocol' || node.driver.isProtocol === true) return undefined;
+  if (node.filtered !== undefined) return allocatedSize(node.filtered.node);
   let total = 0;
   for (const child of node.children) {
     if ((child.role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED)) === 0) continue;

@@ -3,16 +3,19 @@
 import type { BlockdevDriver } from '../../qapi/generated/types.ts';
 import type { BlockDriver } from '../block-driver.ts';
 import { blkdebug } from './blkdebug.ts';
+import { copyBeforeWrite } from './copy-before-write.ts';
 import { copyOnReadFilter } from './copy-on-read.ts';
 import { file, hostDevice } from './file/file.ts';
 import { nullAio, nullCo } from './null.ts';
 import { preallocate } from './preallocate.ts';
 import { qcow2 } from './qcow2/driver.ts';
 import { raw } from './raw.ts';
+import { snapshotAccess } from './snapshot-access.ts';
 import { throttle } from './throttle.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
   blkdebug,
+  'copy-before-write': copyBeforeWrite,
   'copy-on-read': copyOnReadFilter,
   file,
   host_device: hostDevice,
@@ -21,5 +24,6 @@ export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = 
   preallocate,
   qcow2,
   raw,
+  'snapshot-access': snapshotAccess,
   throttle,
 };

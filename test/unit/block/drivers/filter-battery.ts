@@ -134,6 +134,7 @@ export function filterBattery(name: string, row: FilterRow): void {
         }
         return undefined;
       };
+      await backend.write(0, 512, buffer, 0);
       disk.behave = () => ioError('ENOSPC');
       expect(await fails(() => backend.read(0, 512, buffer, 0))).toBe(errno.ENOSPC);
       expect(await fails(() => backend.write(0, 512, buffer, 0))).toBe(errno.ENOSPC);

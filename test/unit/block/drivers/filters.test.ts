@@ -1,6 +1,7 @@
 // Every filter, through the battery that all of them go through; `raw` without a window is one in all but name.
 
 import {
+  PERM_CONSISTENT_READ,
   PERM_RESIZE,
   PERM_WRITE,
   PERM_WRITE_UNCHANGED,
@@ -12,6 +13,22 @@ const WRITES_AND_RESIZES = PERM_WRITE | PERM_RESIZE;
 const filters: Readonly<Record<string, FilterRow>> = {
   blkdebug: {
     options: { image: 'below', 'set-state': [{ event: 'none', new_state: 2 }] },
+  },
+  'copy-before-write': {
+    options: { file: 'below', target: 'target' },
+    prepare: async (graph) =>
+      graph.add({
+        driver: 'null-co',
+        'node-name': 'target',
+        size: 256 * 1024,
+        'read-zeroes': true,
+      }),
+    below: (perm, shared) => [
+      (perm & PERM_WRITE) === 0 ? perm : perm | PERM_CONSISTENT_READ,
+      shared & ~WRITES_AND_RESIZES,
+    ],
+    notReopened: 'does not support reopening files',
+    filename: /^json:.*"driver": "null-aio"/,
   },
   'copy-on-read': {
     options: { file: 'below' },

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
+import { systemClock } from '../../../../src/base/clock.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
 import { createTrace } from '../../../../src/base/trace.ts';
 import { BlockChild, type ChildParent } from '../../../../src/block/block-child.ts';
@@ -76,6 +77,7 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
       },
     },
     objects: { find: () => undefined },
+    clock: systemClock,
     lookUp: () => undefined,
     allocate,
     openChild(name, _reference, role) {
