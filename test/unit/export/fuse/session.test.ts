@@ -42,9 +42,14 @@ beforeEach(async () => {
   poller = new Poller();
   const trace = createTrace();
   const log = { ...silentLogger, error: (text: string) => void complaints.push(text) };
-  graph = new BlockGraph({ log, trace, poller, allocate } as ConstructorParameters<
-    typeof BlockGraph
-  >[0]);
+  graph = new BlockGraph({
+    log,
+    trace,
+    poller,
+    objects: { find: () => undefined },
+    events: { emit() {} },
+    allocate,
+  });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: SIZE, 'read-zeroes': true });
   const backend = graph.backend(graph.find(undefined, 'n'), { perm: PERM_ALL, shared: PERM_ALL });
   const file = new FuseFile({ backend, writable: true, growable: false, uid: 0, gid: 0 });
