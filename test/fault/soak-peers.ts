@@ -1,6 +1,7 @@
 // The peers of the soak: well-behaved ones that check every byte, and hostile ones. Each does one round of what it does and
 // leaves; a server that stops, or an export that goes, ends a round early.
 
+import type { ConnectionOptions } from 'node:tls';
 import { encodeRequest, NbdPeer } from '../conformance/nbd-peer.ts';
 import {
   goPayload,
@@ -13,6 +14,7 @@ import {
   NBD_OPT_GO,
   NBD_OPT_LIST,
   NBD_OPT_SET_META_CONTEXT,
+  NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   u32,
 } from '../conformance/wire-steps.ts';
@@ -31,9 +33,30 @@ function pick<T>(random: Random, from: readonly T[]): T {
   return from[below(random, from.length)] as T;
 }
 
-async function entered(socket: string, name: string): Promise<NbdPeer | undefined> {
-  const peer = await NbdPeer.connect(socket);
+/** How the server is reached. */
+export interface Door {
+  readonly socket: string;
+  /** Who the peers are, when the server wants TLS. */
+  readonly identity?: ConnectionOptions;
+}
+
+/** A peer in the negotiation: it has been greeted, and has begun TLS where that is asked for. */
+async function greeted(door: Door): Promise<NbdPeer | undefined> {
+  const peer = await NbdPeer.connect(door.socket);
   await peer.greet(3);
+  if (door.identity === undefined) return peer;
+  peer.sendOption(NBD_OPT_STARTTLS, none);
+  const [answer] = await peer.optionReplies();
+  if (answer === 'option 5 reply 0x1' && (await peer.startTls(door.identity)) !== '<no tls>') {
+    return peer;
+  }
+  peer.close();
+  return undefined;
+}
+
+async function entered(door: Door, name: string): Promise<NbdPeer | undefined> {
+  const peer = await greeted(door);
+  if (peer === undefined) return undefined;
   peer.sendOption(NBD_OPT_GO, goPayload(name, []));
   if ((await peer.optionReplies()).at(-1) === 'option 7 reply 0x1') return peer;
   peer.close();
@@ -42,11 +65,11 @@ async function entered(socket: string, name: string): Promise<NbdPeer | undefine
 
 /** Writes to a range of its own and reads back what must be there. Throws when it is not. */
 export async function wellBehaved(
-  socket: string,
+  door: Door,
   range: { readonly offset: number; readonly length: number },
   random: Random,
 ): Promise<'served' | 'cut off'> {
-  const peer = await entered(socket, 'ex');
+  const peer = await entered(door, 'ex');
   if (peer === undefined) return 'cut off';
   try {
     for (let round = 0; round < 10; round++) {
@@ -82,7 +105,6 @@ function cutOff(peer: NbdPeer, answer: string): 'cut off' {
 }
 
 const session = Buffer.concat([
-  u32(3),
   option(NBD_OPT_LIST, none),
   option(NBD_OPT_STRUCTURED_REPLY, none),
   option(NBD_OPT_SET_META_CONTEXT, metaPayload('ro', ['base:allocation'])),
@@ -98,32 +120,51 @@ function option(number: number, payload: Uint8Array): Buffer {
 }
 
 /** What a hostile peer does once it is connected; nothing of it can change the image: it knows only the read-only export. */
-const attacks: readonly ((socket: string, random: Random) => Promise<NbdPeer | undefined>)[] = [
-  async function garbage(socket, random) {
-    const peer = await NbdPeer.connect(socket);
-    peer.send(Buffer.from(Array.from({ length: 3000 }, () => below(random, 256))));
+const attacks: readonly ((door: Door, random: Random) => Promise<NbdPeer | undefined>)[] = [
+  async function garbage(door, random) {
+    const peer = await NbdPeer.connect(door.socket);
+    peer.send(noise(random));
     return peer;
   },
-  async function mutatedSession(socket, random) {
-    const peer = await NbdPeer.connect(socket);
-    peer.send(mutated(session, session, random));
+  async function garbageAfterGreeting(door, random) {
+    const peer = await greeted(door);
+    peer?.send(noise(random));
     return peer;
   },
-  async function cutSession(socket, random) {
-    const peer = await NbdPeer.connect(socket);
-    peer.send(session.subarray(0, below(random, session.length)));
-    if (random() < 0.5) peer.endSending();
+  async function mutatedSession(door, random) {
+    const peer = await greeted(door);
+    peer?.send(mutated(session, session, random));
     return peer;
   },
-  async function optionFlood(socket, random) {
-    const peer = await NbdPeer.connect(socket);
+  async function cutSession(door, random) {
+    const peer = await greeted(door);
+    peer?.send(session.subarray(0, below(random, session.length)));
+    if (random() < 0.5) peer?.endSending();
+    return peer;
+  },
+  async function optionFlood(door, random) {
+    const peer = await greeted(door);
+    if (random() < 0.5) peer?.pause();
+    for (let count = 0; count < 3000; count++) peer?.sendOption(pick(random, [3, 5, 99]), none);
+    return peer;
+  },
+  async function noTls(door, random) {
+    const peer = await NbdPeer.connect(door.socket);
     await peer.greet(3);
-    if (random() < 0.5) peer.pause();
-    for (let count = 0; count < 3000; count++) peer.sendOption(pick(random, [3, 5, 99]), none);
+    peer.sendOption(NBD_OPT_STARTTLS, none);
+    await peer.optionReplies();
+    peer.send(noise(random));
     return peer;
   },
-  async function slowReader(socket, random) {
-    const peer = await entered(socket, 'ro');
+  async function plainSession(door, random) {
+    const peer = await NbdPeer.connect(door.socket);
+    await peer.greet(3);
+    peer.send(session);
+    if (random() < 0.5) await peer.optionReplies();
+    return peer;
+  },
+  async function slowReader(door, random) {
+    const peer = await entered(door, 'ro');
     peer?.pause();
     for (let count = 0; count < 40; count++) {
       const length = 1 + below(random, pick(random, [KIB, MIB, 16 * MIB]));
@@ -131,31 +172,35 @@ const attacks: readonly ((socket: string, random: Random) => Promise<NbdPeer | u
     }
     return peer;
   },
-  async function requestFlood(socket, random) {
-    const peer = await entered(socket, 'ro');
+  async function requestFlood(door, random) {
+    const peer = await entered(door, 'ro');
     const type = pick(random, [NBD_CMD_READ, NBD_CMD_FLUSH, NBD_CMD_TRIM, 99]);
     const one = encodeRequest({ type, length: below(random, 4096) }, 1n);
     peer?.send(Buffer.concat(Array.from({ length: 5000 }, () => one)));
     return peer;
   },
-  async function slowWriter(socket, random) {
-    const peer = await entered(socket, 'ro');
+  async function slowWriter(door, random) {
+    const peer = await entered(door, 'ro');
     const length = below(random, 8 * MIB);
     peer?.send(encodeRequest({ type: NBD_CMD_WRITE, length }, 1n));
     peer?.send(Buffer.alloc(below(random, length + 1)));
     return peer;
   },
-  async function giantLength(socket, random) {
-    const peer = await entered(socket, 'ro');
+  async function giantLength(door, random) {
+    const peer = await entered(door, 'ro');
     const type = below(random, 9);
     peer?.send(encodeRequest({ type, offset: 2 ** 52, length: 0xffff_ffff }, 1n));
     return peer;
   },
 ];
 
+function noise(random: Random): Buffer {
+  return Buffer.from(Array.from({ length: 3000 }, () => below(random, 256)));
+}
+
 /** Does one hostile thing, stays for a moment, and is gone. */
-export async function hostile(socket: string, random: Random): Promise<void> {
-  const peer = await pick(random, attacks)(socket, random);
+export async function hostile(door: Door, random: Random): Promise<void> {
+  const peer = await pick(random, attacks)(door, random);
   if (peer === undefined) return;
   if (random() < 0.6) await peer.silence(below(random, 300));
   peer.close();
