@@ -13,6 +13,8 @@ export interface GuestDisk {
   /** The backend's socket. */
   readonly socket: string;
   readonly queues?: number;
+  /** Connect again when the backend has gone, and let the guest wait meanwhile. */
+  readonly reconnect?: boolean;
 }
 
 export interface GuestOptions {
@@ -138,9 +140,9 @@ function commandLine(options: GuestOptions, initrd: string, consoleFile: string)
     initrd,
     '-append',
     'console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init',
-    ...options.disks.flatMap(({ socket, queues = 1 }, at) => [
+    ...options.disks.flatMap(({ socket, queues = 1, reconnect = false }, at) => [
       '-chardev',
-      `socket,id=disk${at},path=${socket}`,
+      `socket,id=disk${at},path=${socket}${reconnect ? ',reconnect=1' : ''}`,
       '-device',
       `vhost-user-blk-pci,chardev=disk${at},num-queues=${queues}`,
     ]),
