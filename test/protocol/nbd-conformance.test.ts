@@ -13,7 +13,7 @@ describe('NBD-CONFORMANCE.md', () => {
   let findings: Finding[];
   beforeAll(async () => {
     const server = await startSubjectServer();
-    findings = await examine(server.path, sections);
+    findings = await examine(server, sections);
     await server.close();
   });
   afterAll(() => {

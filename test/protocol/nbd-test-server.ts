@@ -7,6 +7,7 @@ import type { Logger } from '../../src/base/log.ts';
 import { createTrace } from '../../src/base/trace.ts';
 import { BlockGraph } from '../../src/block/block-graph.ts';
 import { ExportManager } from '../../src/export/export-manager.ts';
+import type { ObjectLookup } from '../../src/object/user-object.ts';
 import type { EventSink } from '../../src/qapi/event-sink.ts';
 import type { NbdServerOptions } from '../../src/qapi/generated/types.ts';
 import { allocate } from '../../src/sys/memory.ts';
@@ -33,12 +34,18 @@ export interface NbdTestServer {
   close(): Promise<void>;
 }
 
-export type ServerOptions = Omit<NbdServerOptions, 'addr'>;
+export type ServerOptions = Omit<NbdServerOptions, 'addr'> & {
+  /** Where `tls-creds` are looked for. */
+  readonly objects?: ObjectLookup;
+};
 
 /**
  * A server with two exports of one sparse disk: `` (writable, described as `hello`) and `ro` (read-only), and node `disk`.
  */
-export async function startNbdTestServer(options: ServerOptions = {}): Promise<NbdTestServer> {
+export async function startNbdTestServer({
+  objects = { find: () => undefined },
+  ...options
+}: ServerOptions = {}): Promise<NbdTestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'nbd-'));
   const path = join(folder, 'nbd.sock');
   const file = join(folder, 'disk.img');
@@ -56,7 +63,7 @@ export async function startNbdTestServer(options: ServerOptions = {}): Promise<N
     log: logger,
     trace: createTrace(),
     poller,
-    objects: { find: () => undefined },
+    objects,
     events: sink,
     allocate,
   });
@@ -66,7 +73,7 @@ export async function startNbdTestServer(options: ServerOptions = {}): Promise<N
     log: logger,
     trace: createTrace(),
     poller,
-    objects: { find: () => undefined },
+    objects,
   });
   await graph.add({ driver: 'file', filename: file, 'node-name': 'disk' });
   await exports.startNbdServer({ addr: { type: 'unix', path }, ...options });

@@ -3,6 +3,7 @@
 
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 
 export const REQUEST_MAGIC = 0x25609513;
 const SIMPLE_MAGIC = 0x67446698;
@@ -42,6 +43,7 @@ export const REP = {
   ERR_UNSUP: 0x80000001,
   ERR_POLICY: 0x80000002,
   ERR_INVALID: 0x80000003,
+  ERR_TLS_REQD: 0x80000005,
   ERR_UNKNOWN: 0x80000006,
   ERR_BLOCK_SIZE_REQD: 0x80000008,
 } as const;
@@ -88,7 +90,7 @@ export class EndOfStream extends Error {
 }
 
 export class NbdWireClient {
-  readonly #socket: Socket;
+  #socket: Socket;
   #received: Buffer[] = [];
   #available = 0;
   #ended = false;
@@ -96,6 +98,10 @@ export class NbdWireClient {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
+    this.#listen(socket);
+  }
+
+  #listen(socket: Socket): void {
     socket.on('data', (bytes) => {
       this.#received.push(bytes);
       this.#available += bytes.length;
@@ -136,6 +142,15 @@ export class NbdWireClient {
     }
     await client.option(OPT.GO, infoRequest(name));
     return client;
+  }
+
+  /** Begins TLS; what was received before stays out of it. Rejects when the handshake fails. */
+  async startTls(identity: ConnectionOptions): Promise<void> {
+    this.#socket.removeAllListeners('data');
+    const secured = connectTls({ ...identity, socket: this.#socket });
+    await once(secured, 'secureConnect');
+    this.#socket = secured;
+    this.#listen(secured);
   }
 
   send(...parts: readonly Buffer[]): void {

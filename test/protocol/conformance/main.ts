@@ -8,7 +8,7 @@ import { examine } from './rule.ts';
 import { startSubjectServer } from './subject-server.ts';
 
 const server = await startSubjectServer();
-const findings = await examine(server.path, sections);
+const findings = await examine(server, sections);
 await server.close();
 const report = conformanceReport(findings);
 const [, , path] = process.argv;

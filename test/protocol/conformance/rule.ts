@@ -1,6 +1,7 @@
 // A rule of the NBD specification, how a server is examined for it, and what came out.
 
-import { NbdWireClient, type ReadyOptions } from '../nbd-wire-client.ts';
+import type { ConnectionOptions } from 'node:tls';
+import { NbdWireClient, OPT, REP, type ReadyOptions } from '../nbd-wire-client.ts';
 
 export type Level = 'MUST' | 'MUST NOT' | 'SHOULD' | 'SHOULD NOT';
 
@@ -49,27 +50,53 @@ export function deviating(rule: Rule, reason: string, instead: Check): Rule {
   return { ...rule, deviation: { reason, instead } };
 }
 
+/** Where the server under examination listens: in the clear, and with TLS as a must. */
+export interface Doors {
+  readonly path: string;
+  readonly tlsPath: string;
+  /** Who a client is that the second one lets in. */
+  readonly identity: ConnectionOptions;
+}
+
 /** The server under examination, and clients of it that are closed after each rule. */
 export class Subject {
-  readonly #path: string;
+  readonly #doors: Doors;
   readonly #clients: NbdWireClient[] = [];
 
-  constructor(path: string) {
-    this.#path = path;
+  constructor(doors: Doors) {
+    this.#doors = doors;
   }
 
   async connect(): Promise<NbdWireClient> {
-    return this.#kept(await NbdWireClient.connect(this.#path));
+    return this.#kept(await NbdWireClient.connect(this.#doors.path));
   }
 
   /** After the greeting. */
   async greeted(clientFlags?: number): Promise<NbdWireClient> {
-    return this.#kept(await NbdWireClient.greeted(this.#path, clientFlags));
+    return this.#kept(await NbdWireClient.greeted(this.#doors.path, clientFlags));
   }
 
   /** In the transmission phase; structured replies unless told otherwise. */
   async ready(options?: ReadyOptions): Promise<NbdWireClient> {
-    return this.#kept(await NbdWireClient.ready(this.#path, options));
+    return this.#kept(await NbdWireClient.ready(this.#doors.path, options));
+  }
+
+  /** After the greeting of the server that TLS is a must for, still in the clear. */
+  async atTlsDoor(clientFlags?: number): Promise<NbdWireClient> {
+    return this.#kept(await NbdWireClient.greeted(this.#doors.tlsPath, clientFlags));
+  }
+
+  /** Has gone over to TLS. */
+  async secured(): Promise<NbdWireClient> {
+    const client = await this.atTlsDoor();
+    const [reply] = await client.option(OPT.STARTTLS);
+    if (reply?.type !== REP.ACK) throw new Error(`NBD_OPT_STARTTLS is answered ${reply?.type}`);
+    await this.startTls(client);
+    return client;
+  }
+
+  async startTls(client: NbdWireClient): Promise<void> {
+    await client.startTls(this.#doors.identity);
   }
 
   leave(): void {
@@ -86,19 +113,19 @@ export class Subject {
 const RULE_LIMIT = 10_000;
 
 /** Examines the server for every rule, one after the other. */
-export async function examine(path: string, sections: readonly Section[]): Promise<Finding[]> {
+export async function examine(doors: Doors, sections: readonly Section[]): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const { name, rules } of sections) {
     for (const rule of rules) {
-      const failure = await failureOf(path, rule.check);
-      findings.push({ section: name, rule, ...(await verdict(path, rule, failure)) });
+      const failure = await failureOf(doors, rule.check);
+      findings.push({ section: name, rule, ...(await verdict(doors, rule, failure)) });
     }
   }
   return findings;
 }
 
 async function verdict(
-  path: string,
+  doors: Doors,
   { deviation }: Rule,
   failure: string | undefined,
 ): Promise<Pick<Finding, 'verdict' | 'detail'>> {
@@ -110,14 +137,14 @@ async function verdict(
   if (failure === undefined) {
     return { verdict: 'fail', detail: 'follows the rule, though it is said not to' };
   }
-  const other = await failureOf(path, deviation.instead);
+  const other = await failureOf(doors, deviation.instead);
   return other === undefined
     ? { verdict: 'deviation', detail: '' }
     : { verdict: 'fail', detail: other };
 }
 
-async function failureOf(path: string, check: Check): Promise<string | undefined> {
-  const subject = new Subject(path);
+async function failureOf(doors: Doors, check: Check): Promise<string | undefined> {
+  const subject = new Subject(doors);
   let timer: NodeJS.Timeout | undefined;
   try {
     const limit = new Promise<never>((_, reject) => {
