@@ -26,6 +26,8 @@ export const MAY_UNMAP = 2;
 export const NO_FALLBACK = 4;
 /** The data do not change what a guest sees (copy-on-read): needs PERM_WRITE_UNCHANGED only. */
 export const WRITE_UNCHANGED = 8;
+/** The data go to the image compressed: whole clusters that have none yet. The driver's writeCompressed takes it. */
+export const WRITE_COMPRESSED = 64;
 /** On truncate: a grown area must read as zeroes. */
 export const ZERO_WRITE = 32;
 export type RequestFlags = number;
@@ -229,9 +231,15 @@ export interface ImageState {
 /**
  * A driver. `State` is what open answers; the graph keeps it in `node.state`. `Options` is the driver's branch of
  * BlockdevOptions. Request functions throw or reject IoError; open may throw IoError (said as `Could not open 'FILE':
- * reason`) or a QmpError with its own text. `CreateOptions` is its branch of BlockdevCreateOptions.
+ * reason`) or a QmpError with its own text. `CreateOptions` and `AmendOptions` are its branches of BlockdevCreateOptions and
+ * BlockdevAmendOptions.
  */
-export interface BlockDriver<State = unknown, Options = never, CreateOptions = never> {
+export interface BlockDriver<
+  State = unknown,
+  Options = never,
+  CreateOptions = never,
+  AmendOptions = never,
+> {
   readonly name: BlockdevDriver;
   readonly kind: 'format' | 'protocol' | 'filter';
   /** A filter that the reference counts among the protocols: its messages say so, and it tells no `actual-size`. */
@@ -263,6 +271,9 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
    * known before the command is answered. Throws or rejects QmpError, or IoError for its text alone.
    */
   create?(options: CreateOptions, context: CreateContext): MaybePromise<void>;
+
+  /** Changes what kind of image a node has open, for x-blockdev-amend. Throws or rejects QmpError or IoError. */
+  amend?(node: BlockNode<State>, options: AmendOptions): MaybePromise<void>;
 
   /**
    * Prepares new options of an open node, for blockdev-reopen; without it the node cannot be reopened. Settings of the node
@@ -314,6 +325,14 @@ export interface BlockDriver<State = unknown, Options = never, CreateOptions = n
   ): MaybePromise<void>;
   /** Reads for the effect alone: what reading copies is copied. Without it there is none. */
   prefetch?(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
+  /** As write, for WRITE_COMPRESSED; without it such writes fail with ENOTSUP. */
+  writeCompressed?(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    from: IoBuffer,
+    at: number,
+  ): MaybePromise<void>;
   /** ENOTSUP makes io.ts write zeroes itself, unless NO_FALLBACK. `flags`: those of `node.supportedZeroFlags`. */
   writeZeroes?(
     node: BlockNode<State>,

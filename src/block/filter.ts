@@ -9,6 +9,7 @@ import {
   MAY_UNMAP,
   NO_FALLBACK,
   type OpenContext,
+  WRITE_COMPRESSED,
   WRITE_UNCHANGED,
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
@@ -43,6 +44,8 @@ export const passThrough = {
     filteredChild(node).read(offset, length, into, at, flags),
   write: (node, offset, length, from, at, flags) =>
     filteredChild(node).write(offset, length, from, at, flags),
+  writeCompressed: (node, offset, length, from, at) =>
+    filteredChild(node).write(offset, length, from, at, WRITE_COMPRESSED),
   writeZeroes: (node, offset, length, flags) =>
     filteredChild(node).writeZeroes(offset, length, flags),
   discard: (node, offset, length) => filteredChild(node).discard(offset, length),

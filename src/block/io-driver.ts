@@ -4,7 +4,7 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { RequestFlags } from './block-driver.ts';
-import { FUA } from './block-driver.ts';
+import { FUA, WRITE_COMPRESSED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { flush } from './io-flush.ts';
 
@@ -21,10 +21,28 @@ export function driverWrite(
   flags: RequestFlags,
 ): MaybePromise<void> {
   const { driver, supportedWriteFlags } = node;
+  if ((flags & WRITE_COMPRESSED) !== 0) {
+    const compressed = writeCompressed(node, offset, length, from, at);
+    return (flags & FUA) === 0 ? compressed : flushAfter(node, compressed);
+  }
   if (driver.write === undefined) throw new IoError(errno.ENOTSUP, { syscall: 'write', offset });
   const later = driver.write(node, offset, length, from, at, flags & supportedWriteFlags);
   if ((flags & FUA & ~supportedWriteFlags) === 0) return later;
   return flushAfter(node, later);
+}
+
+function writeCompressed(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  from: IoBuffer,
+  at: number,
+): MaybePromise<void> {
+  const { driver } = node;
+  if (driver.writeCompressed === undefined) {
+    throw new IoError(errno.ENOTSUP, { syscall: 'write', offset });
+  }
+  return driver.writeCompressed(node, offset, length, from, at);
 }
 
 /** Counts `done` as a request in flight on the area. */

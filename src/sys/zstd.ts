@@ -2,25 +2,47 @@
 
 import koffi from 'koffi';
 
-/** One frame from the start of `source` into all of `into`; false when it is not that. Runs in the thread pool. */
-export type ZstdDecompress = (source: Uint8Array, into: Uint8Array) => Promise<boolean>;
+/** Both run in the thread pool. */
+export interface Zstd {
+  /** One frame from the start of `source` into all of `into`; false when it is not that. */
+  decompress(source: Uint8Array, into: Uint8Array): Promise<boolean>;
+  /** One frame; undefined when it would be no shorter. */
+  compress(source: Uint8Array): Promise<Uint8Array | undefined>;
+}
+
+/** As the library has it when nobody says. */
+const DEFAULT_LEVEL = 3;
 
 /** undefined where the library is not installed. */
-export function loadZstd(): ZstdDecompress | undefined {
+export function loadZstd(): Zstd | undefined {
   const library = loaded();
   if (library === undefined) return undefined;
   const frameLength = library.func('size_t ZSTD_findFrameCompressedSize(void*, size_t)');
   const isError = library.func('uint ZSTD_isError(size_t)');
   const decompress = library.func('size_t ZSTD_decompress(void*, size_t, void*, size_t)');
-  return (source, into) => {
-    // What follows the frame is somebody else's.
-    const length: unknown = frameLength(source, source.length);
-    if (isError(length) !== 0) return Promise.resolve(false);
-    return new Promise((resolve) => {
-      decompress.async(into, into.length, source, length, (error: unknown, result: unknown) => {
-        resolve(!error && result === into.length);
+  const compress = library.func('size_t ZSTD_compress(void*, size_t, void*, size_t, int)');
+  return {
+    decompress(source, into) {
+      // What follows the frame is somebody else's.
+      const length: unknown = frameLength(source, source.length);
+      if (isError(length) !== 0) return Promise.resolve(false);
+      return new Promise((resolve) => {
+        decompress.async(into, into.length, source, length, (error: unknown, result: unknown) => {
+          resolve(!error && result === into.length);
+        });
       });
-    });
+    },
+    compress(source) {
+      const into = Buffer.allocUnsafeSlow(source.length - 1);
+      const { length } = into;
+      return new Promise((resolve) => {
+        const done = (error: unknown, result: unknown): void => {
+          const fits = !error && isError(result) === 0;
+          resolve(fits ? into.subarray(0, Number(result)) : undefined);
+        };
+        compress.async(into, length, source, source.length, DEFAULT_LEVEL, done);
+      });
+    },
   };
 }
 

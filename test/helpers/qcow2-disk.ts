@@ -4,7 +4,7 @@ import type { IoBuffer } from '../../src/base/io-buffer.ts';
 import type { BlockBackend } from '../../src/block/block-backend.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../src/block/block-driver.ts';
 import type { BlockDrivers, BlockGraph } from '../../src/block/block-graph.ts';
-import type { BlockdevOptionsQcow2 } from '../../src/qapi/generated/types.ts';
+import type { BlockdevOptions, BlockdevOptionsQcow2 } from '../../src/qapi/generated/types.ts';
 import { allocate } from '../../src/sys/memory.ts';
 import { testGraph } from '../unit/block/graph-fixture.ts';
 
@@ -17,7 +17,7 @@ export interface Opened {
 /** Opens an image in a graph of its own. `drivers`: in place of the real ones, by name. */
 export async function openDisk(
   path: string,
-  options: Partial<BlockdevOptionsQcow2> & { 'read-only'?: boolean } = {},
+  options: Partial<BlockdevOptionsQcow2> & Pick<BlockdevOptions, 'read-only' | 'cache'> = {},
   drivers: BlockDrivers = {},
 ): Promise<Opened> {
   const graph = testGraph(undefined, drivers);

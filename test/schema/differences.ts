@@ -49,6 +49,7 @@ export const notYet: readonly DifferenceRow[] = [
     what: 'member',
     names: ['encrypt'],
   },
+  { at: 'x-blockdev-amend.options.qcow2', what: 'member', names: ['encrypt'] },
   {
     at: 'blockdev-create.options.qcow2',
     what: 'member',
@@ -63,7 +64,6 @@ export const notYet: readonly DifferenceRow[] = [
       'blkverify',
       'bochs',
       'cloop',
-      'compress',
       'dmg',
       'ftp',
       'ftps',
@@ -104,7 +104,6 @@ export const notYet: readonly DifferenceRow[] = [
       'stream',
       'mirror',
       'backup',
-      'amend',
       'snapshot-load',
       'snapshot-save',
       'snapshot-delete',

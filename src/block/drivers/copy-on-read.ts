@@ -45,6 +45,7 @@ export const copyOnReadFilter: BlockDriver<CopyOnReadState, BlockdevOptionsCor> 
   },
   prefetch: copy,
   write: passThrough.write,
+  writeCompressed: passThrough.writeCompressed,
   writeZeroes: passThrough.writeZeroes,
   discard: passThrough.discard,
 

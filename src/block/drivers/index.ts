@@ -3,6 +3,7 @@
 import type { BlockdevDriver } from '../../qapi/generated/types.ts';
 import type { BlockDriver } from '../block-driver.ts';
 import { blkdebug } from './blkdebug.ts';
+import { compress } from './compress.ts';
 import { copyBeforeWrite } from './copy-before-write.ts';
 import { copyOnReadFilter } from './copy-on-read.ts';
 import { file, hostDevice } from './file/file.ts';
@@ -15,6 +16,7 @@ import { throttle } from './throttle.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
   blkdebug,
+  compress,
   'copy-before-write': copyBeforeWrite,
   'copy-on-read': copyOnReadFilter,
   file,

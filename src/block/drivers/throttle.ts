@@ -8,7 +8,7 @@ import type { ThrottleMember, ThrottleQueue } from '../../object/throttle-queue.
 import { type ObjectLookup, stateOf } from '../../object/user-object.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { BlockdevOptionsThrottle } from '../../qapi/generated/types.ts';
-import { type BlockDriver, WRITE_UNCHANGED } from '../block-driver.ts';
+import { type BlockDriver, WRITE_COMPRESSED, WRITE_UNCHANGED } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
 import { filteredChild, openFiltered, passThrough } from '../filter.ts';
 
@@ -69,6 +69,12 @@ export const throttle: BlockDriver<ThrottleState, BlockdevOptionsThrottle> = {
     const wait = admit(node, WRITE, length);
     if (wait === undefined) return file.write(offset, length, from, at, flags);
     return wait.then(() => file.write(offset, length, from, at, flags));
+  },
+  writeCompressed(node, offset, length, from, at) {
+    const file = filteredChild(node);
+    const wait = admit(node, WRITE, length);
+    if (wait === undefined) return file.write(offset, length, from, at, WRITE_COMPRESSED);
+    return wait.then(() => file.write(offset, length, from, at, WRITE_COMPRESSED));
   },
   writeZeroes(node, offset, length, flags) {
     const file = filteredChild(node);

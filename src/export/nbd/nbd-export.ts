@@ -33,7 +33,7 @@ import { contextsOf, type MetaContext } from './meta-context.ts';
 /** Sizes are told in whole sectors. */
 const SECTOR = 512;
 
-/** Preferred block size, unless the device's smallest is larger. */
+/** Preferred block size, unless the smallest that the client is told is larger. */
 const PREFERRED_BLOCK = 4096;
 
 /** What an export needs of a client that uses it. */
@@ -114,7 +114,7 @@ export class NbdExport implements RunningExport {
     const transfer = maxTransfer === 0 ? NBD_MAX_BUFFER_SIZE : maxTransfer;
     return {
       minimum: requestAlignment,
-      preferred: Math.max(PREFERRED_BLOCK, requestAlignment),
+      preferred: PREFERRED_BLOCK,
       maximum: Math.min(transfer - (transfer % requestAlignment), NBD_MAX_BUFFER_SIZE),
     };
   }

@@ -4,6 +4,7 @@ import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
 import { whileDrained } from '../../block/drain.ts';
 import { overlayOf } from '../../block/op-blockers.ts';
 import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
+import { amendJob } from '../../job/drivers/amend.ts';
 import { createJob } from '../../job/drivers/create.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { CommandHandlers } from '../../qapi/generated/commands.ts';
@@ -19,6 +20,10 @@ export const blockCoreHandlers = {
   'blockdev-reopen': ({ options }, { engine }) => engine.graph.reopen(options),
   'blockdev-create': ({ 'job-id': id, options }, { engine }) => {
     const driver = createJob(engine.graph, options);
+    engine.jobs.start({ id, driver, autoFinalize: true, autoDismiss: false });
+  },
+  'x-blockdev-amend': ({ 'job-id': id, 'node-name': name, options }, { engine }) => {
+    const driver = amendJob(engine.graph, name, options);
     engine.jobs.start({ id, driver, autoFinalize: true, autoDismiss: false });
   },
   'query-named-block-nodes': (args, daemon) =>

@@ -1,10 +1,12 @@
 // Every area, in the order in which they are recorded and tested.
 
 import type { Area } from '../case.ts';
+import { amendments } from './amend.ts';
 import { bitmapExports } from './bitmap-exports.ts';
 import { blockdev } from './blockdev.ts';
 import { chardev } from './chardev.ts';
 import { commandLine } from './command-line.ts';
+import { compress } from './compress.ts';
 import { directIo } from './direct-io.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { exports } from './exports.ts';
@@ -37,6 +39,8 @@ export const areas: readonly Area[] = [
   qcow2Bitmaps,
   qcow2Create,
   qcow2Damage,
+  compress,
+  amendments,
   reopen,
   chardev,
   objects,

@@ -1,7 +1,7 @@
 // Compressed clusters: one deflate stream without header, or one zstd frame, in some sectors of the file.
 
 import { promisify } from 'node:util';
-import { constants, inflateRaw } from 'node:zlib';
+import { constants, deflateRaw, inflateRaw } from 'node:zlib';
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { loadZstd } from '../../../sys/zstd.ts';
@@ -12,18 +12,37 @@ import { COMPRESSION_ZLIB, COMPRESSION_ZSTD } from './header.ts';
  */
 export type Decompress = (compressed: Buffer, clusterSize: number) => Promise<Buffer | undefined>;
 
-const WINDOW_BITS = 12;
-const inflate = promisify(inflateRaw);
+/** Compresses one cluster. Answers undefined when that makes it no shorter. */
+export type Compress = (cluster: Uint8Array) => Promise<Uint8Array | undefined>;
 
-/** How a compression type of the header is undone; undefined when nobody here knows. */
-export function decompressor(type: number): Decompress | undefined {
-  if (type === COMPRESSION_ZLIB) return inflateCluster;
+export interface Codec {
+  readonly compress: Compress;
+  readonly decompress: Decompress;
+}
+
+const WINDOW_BITS = 12;
+const MEMORY_LEVEL = 9;
+const inflate = promisify(inflateRaw);
+const deflate = promisify(deflateRaw);
+
+/** What a compression type of the header means; undefined when nobody here knows. */
+export function codecOf(type: number): Codec | undefined {
+  if (type === COMPRESSION_ZLIB) return { compress: deflateCluster, decompress: inflateCluster };
   const zstd = type === COMPRESSION_ZSTD ? loadZstd() : undefined;
   if (zstd === undefined) return undefined;
-  return async (compressed, clusterSize) => {
-    const content = Buffer.allocUnsafeSlow(clusterSize);
-    return (await zstd(compressed, content)) ? content : undefined;
+  return {
+    compress: (cluster) => zstd.compress(cluster),
+    async decompress(compressed, clusterSize) {
+      const content = Buffer.allocUnsafeSlow(clusterSize);
+      return (await zstd.decompress(compressed, content)) ? content : undefined;
+    },
   };
+}
+
+async function deflateCluster(cluster: Uint8Array): Promise<Buffer | undefined> {
+  const options = { windowBits: WINDOW_BITS, memLevel: MEMORY_LEVEL };
+  const compressed = await deflate(cluster, options);
+  return compressed.length < cluster.length ? compressed : undefined;
 }
 
 /** Throws IoError unless there is a cluster. */

@@ -3,7 +3,7 @@
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevCreateOptionsQcow2, PreallocMode } from '../../../qapi/generated/types.ts';
 import { SECTOR } from '../../block-node.ts';
-import { decompressor } from './compression.ts';
+import { codecOf } from './compression.ts';
 import {
   AUTOCLEAR_DATA_FILE_RAW,
   COMPAT_LAZY_REFCOUNTS,
@@ -87,7 +87,7 @@ export function checkLayout(options: BlockdevCreateOptionsQcow2): NewImage {
 export function checkCompressionType({ compressionType, version }: NewImage): void {
   if (compressionType === COMPRESSION_ZLIB) return;
   if (version < 3) refuseOldVersion('Non-zlib compression type is only supported');
-  if (decompressor(compressionType) === undefined) refuse('Unknown compression type');
+  if (codecOf(compressionType) === undefined) refuse('Unknown compression type');
 }
 
 /** The header of an image without a disk, whose refcount table is the second cluster. */

@@ -1,10 +1,12 @@
 // The qcow2 format, https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.txt: the table of its functions.
 
 import type {
+  BlockdevAmendOptionsQcow2,
   BlockdevCreateOptionsQcow2,
   BlockdevOptionsQcow2,
 } from '../../../qapi/generated/types.ts';
 import { type BlockDriver, ZERO_WRITE } from '../../block-driver.ts';
+import { amendImage } from './amend.ts';
 import { checkCanStore, removeStoredBitmap } from './bitmaps.ts';
 import { backingOverridden, changeBackingFile } from './children.ts';
 import { closeImage } from './close.ts';
@@ -19,9 +21,15 @@ import { truncate } from './resize.ts';
 import { createSnapshot, deleteSnapshot, listSnapshots } from './snapshot-changes.ts';
 import { imageStatus } from './status.ts';
 import { write } from './write.ts';
+import { writeCompressed } from './write-compressed.ts';
 import { discard, writeZeroes } from './zero.ts';
 
-export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2, BlockdevCreateOptionsQcow2> = {
+export const qcow2: BlockDriver<
+  Qcow2Image,
+  BlockdevOptionsQcow2,
+  BlockdevCreateOptionsQcow2,
+  BlockdevAmendOptionsQcow2
+> = {
   name: 'qcow2',
   kind: 'format',
   supportsBacking: true,
@@ -50,6 +58,10 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2, BlockdevCreate
     return createImage(options, context);
   },
 
+  amend(node, options) {
+    amendImage(node.state, options);
+  },
+
   length(node) {
     return node.state.size;
   },
@@ -64,6 +76,9 @@ export const qcow2: BlockDriver<Qcow2Image, BlockdevOptionsQcow2, BlockdevCreate
   },
   write(node, offset, length, from, at) {
     return write(node.state, offset, length, from, at);
+  },
+  writeCompressed(node, offset, length, from, at) {
+    return writeCompressed(node.state, offset, length, from, at);
   },
   writeZeroes(node, offset, length, flags) {
     return writeZeroes(node.state, offset, length, flags);

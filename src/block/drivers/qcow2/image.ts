@@ -8,7 +8,7 @@ import type { BlockChild } from '../../block-child.ts';
 import type { BlockNode } from '../../block-node.ts';
 import type { Allocation } from './allocation.ts';
 import type { BitmapList } from './bitmap-list.ts';
-import type { Decompress } from './compression.ts';
+import type { Compress, Decompress } from './compression.ts';
 import type { HeaderExtension } from './header-extensions.ts';
 import type { L2Entry } from './l1-l2.ts';
 import type { Mapping } from './mapping.ts';
@@ -83,6 +83,7 @@ export interface Qcow2Image {
   autoclear: bigint;
   readonly compressionType: number;
   readonly decompress: Decompress;
+  readonly compress: Compress;
   /** As the header has them; undefined for none. */
   backingFilename: string | undefined;
   backingFormat: string | undefined;
@@ -101,6 +102,8 @@ export interface Qcow2Image {
   readonly inPlaceWrites: InPlaceWrite[];
   /** No host cluster below this index is free. */
   freeIndex: number;
+  /** Where the next compressed cluster may begin, bytes: behind the last one, in its cluster. 0 for in a new one. */
+  compressedEnd: number;
   /** Host clusters that were freed while the L2 tables on disk may still use them: not to be given to others. */
   readonly unsettled: Set<number>;
   /** L2 tables of snapshots, where they are guarded. */

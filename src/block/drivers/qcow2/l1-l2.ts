@@ -101,8 +101,7 @@ export function decodeL2(view: DataView, at: number, geometry: Geometry, into: L
 }
 
 function decodeCompressed(high: number, low: number, geometry: Geometry, into: L2Entry): void {
-  // The sector count takes the bits below COMPRESSED, one for each bit that a cluster has more than 256 bytes.
-  const offsetBitsInHigh = 62 - (geometry.clusterBits - 8) - 32;
+  const offsetBitsInHigh = compressedOffsetBits(geometry) - 32;
   const sectors = (high & (COMPRESSED - 1)) >>> offsetBitsInHigh;
   into.hostOffset = (high & (2 ** offsetBitsInHigh - 1)) * WORD + low;
   into.compressedLength = (sectors + 1) * SECTOR - (into.hostOffset % SECTOR);
@@ -129,4 +128,27 @@ export function putL2(
   view.setUint32(at + 4, low);
   view.setUint32(at + 8, entry.zero >>> 0);
   view.setUint32(at + 12, entry.data >>> 0);
+}
+
+/** Compressed data at `hostOffset`, of `length` bytes. */
+export function putCompressed(
+  view: DataView,
+  at: number,
+  geometry: Geometry,
+  { hostOffset, length }: { readonly hostOffset: number; readonly length: number },
+): void {
+  const offsetBitsInHigh = compressedOffsetBits(geometry) - 32;
+  const last = Math.floor((hostOffset + length - 1) / SECTOR);
+  const sectors = last - Math.floor(hostOffset / SECTOR);
+  const high = COMPRESSED | (sectors << offsetBitsInHigh) | Math.floor(hostOffset / WORD);
+  view.setUint32(at, high >>> 0);
+  view.setUint32(at + 4, hostOffset % WORD);
+  if (geometry.subclusters === 1) return;
+  view.setUint32(at + 8, 0);
+  view.setUint32(at + 12, 0);
+}
+
+/** The sector count takes the bits below COMPRESSED, one for each bit that a cluster has more than 256 bytes. */
+export function compressedOffsetBits({ clusterBits }: Geometry): number {
+  return 62 - (clusterBits - 8);
 }

@@ -14,7 +14,7 @@ import { loadBitmaps } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
 import { openBacking, openDataFile } from './children.ts';
-import { type Decompress, decompressor } from './compression.ts';
+import { type Codec, codecOf } from './compression.ts';
 import { isDirty } from './dirty.ts';
 import {
   AUTOCLEAR_BITMAPS,
@@ -62,7 +62,7 @@ export async function openImage(
   const start = context.allocate(HEADER_LENGTH);
   await readAt(file, { offset: 0, length: HEADER_LENGTH, into: start, what: 'qcow2 header' });
   const header = decodeHeader(start.view);
-  const decompress = knownDecompressor(header);
+  const codec = knownCodec(header);
   const firstCluster = await readFirstCluster(file, header, context);
   checkFeatures(node, header, firstCluster);
   checkHeader(header);
@@ -132,7 +132,7 @@ export async function openImage(
     compatible: header.compatible,
     autoclear: header.autoclear,
     compressionType: header.compressionType,
-    decompress,
+    ...codec,
     backingFilename,
     backingFormat: extensions.backingFormat,
     dataFilename: extensions.dataFile,
@@ -145,6 +145,7 @@ export async function openImage(
     allocations: [],
     inPlaceWrites: [],
     freeIndex: 0,
+    compressedEnd: 0,
     unsettled: new Set(),
     inactiveTables: [],
     metadata: undefined,
@@ -167,14 +168,14 @@ export async function openImage(
 }
 
 /** Throws QmpError when the compression type is unknown, or not what the features say. */
-function knownDecompressor(header: Header): Decompress {
+function knownCodec(header: Header): Codec {
   const { compressionType } = header;
-  const decompress = decompressor(compressionType);
-  if (decompress === undefined) {
+  const codec = codecOf(compressionType);
+  if (codec === undefined) {
     throw new QmpError(`qcow2: unknown compression type: ${compressionType}`);
   }
   checkCompressionType(header);
-  return decompress;
+  return codec;
 }
 
 function layoutOf(header: Header): Omit<Geometry, 'sliceSize'> {

@@ -44,6 +44,7 @@ export async function freeClusters(
     }
     image.refcountCache.markDirty(block);
     for (const one of freed) {
+      if (one === Math.floor(image.compressedEnd / clusterSize)) image.compressedEnd = 0;
       image.unsettled.add(one);
       image.l2Cache.forget(one * clusterSize, clusterSize);
     }

@@ -219,6 +219,7 @@ class NextTables {
     for (const offset of this.#goneL2) image.l2Cache.forget(offset, clusterSize);
     image.unsettled.clear();
     image.freeIndex = 0;
+    image.compressedEnd = 0;
     image.metadata = undefined;
     await this.#discardFreed();
   }

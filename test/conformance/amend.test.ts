@@ -1,0 +1,4 @@
+import { amendments } from './areas/amend.ts';
+import { conformance } from './suite.ts';
+
+conformance(amendments);
