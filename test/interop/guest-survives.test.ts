@@ -35,6 +35,7 @@ describe.skipIf(typeof parts === 'string')('a guest whose daemon is killed', () 
     const guest = await Guest.boot({
       parts,
       directory,
+      sealedMemory: false,
       disks: [{ socket: disk.socket, reconnect: true }],
     });
     await guest.succeed('yes written | dd of=/tmp/new bs=1M count=32 iflag=fullblock');

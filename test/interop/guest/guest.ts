@@ -21,6 +21,8 @@ export interface GuestOptions {
   readonly parts: GuestParts;
   /** Where its files go. */
   readonly directory: string;
+  /** Whether backends can rely on the length of its memory, or have to ask the kernel for each piece. Default: they can. */
+  readonly sealedMemory?: boolean;
   /** They become /dev/vda, /dev/vdb, ... */
   readonly disks: readonly GuestDisk[];
 }
@@ -129,9 +131,13 @@ export class Guest {
 
 function commandLine(options: GuestOptions, initrd: string, consoleFile: string): string[] {
   // What QEMU would share with nobody is not guest memory that a backend can map.
+  const memory =
+    options.sealedMemory === false
+      ? 'memory-backend-file,id=memory,size=192M,share=on,mem-path=/dev/shm'
+      : 'memory-backend-memfd,id=memory,size=192M,share=on';
   const machine =
     '-nodefaults -no-user-config -display none -machine q35,accel=tcg,memory-backend=memory -smp 2 -m 192M ' +
-    '-object memory-backend-memfd,id=memory,size=192M,share=on -serial file:CONSOLE -serial stdio';
+    `-object ${memory} -serial file:CONSOLE -serial stdio`;
   return [
     ...machine.split(' ').map((word) => word.replace('CONSOLE', consoleFile)),
     '-kernel',
