@@ -25,7 +25,9 @@ function serve(disk: { readonly image: string; readonly socket: string }): Promi
   });
 }
 
-describe.skipIf(typeof parts === 'string')('a guest whose daemon is killed', () => {
+const reason = typeof parts === 'string' ? ` (${parts})` : '';
+
+describe.skipIf(reason !== '')(`a guest whose daemon is killed${reason}`, () => {
   it('goes on with the next one, without an error and without a lost write', async () => {
     if (typeof parts === 'string') throw new Error(parts);
     const directory = tempDir();
