@@ -40,6 +40,11 @@ export const tracePointNames = {
   nbd_co_send_structured_error: 'A chunk with an error goes out',
   nbd_co_send_extents: 'A chunk with block status goes out',
   nbd_co_receive_align_compliance: 'A request was not aligned as advertised',
+  // NBD client
+  nbd_client_handshake_success: 'A node has a connection to its server',
+  nbd_client_connection_end: 'A connection to a server has ended by itself',
+  nbd_reconnect_attempt: 'A connection to a server is looked for anew',
+  nbd_reconnect_attempt_result: 'An attempt to connect failed',
 } as const satisfies Readonly<Record<string, string>>;
 
 export type TracePointName = keyof typeof tracePointNames;

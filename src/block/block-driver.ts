@@ -117,8 +117,13 @@ export interface OpenContext {
   readonly events: EventSink;
   readonly trace: Trace;
   readonly poller: DescriptorPoller;
+  /** What users have made with object-add. */
   readonly objects: ObjectLookup;
   readonly clock: Clock;
+  /** Descriptors in socket addresses are told by their numbers (command line), not by names that a monitor gave them. */
+  readonly fdsByNumber: boolean;
+  /** Aborted when the graph is closed: an open that waits for somebody else must give up then. */
+  readonly signal: AbortSignal;
   /** Page-aligned memory, for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /**

@@ -100,6 +100,7 @@ export class BlockGraph {
   readonly #environment: OpenEnvironment;
   /** Adding, deleting and letting go of nodes, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
+  readonly #closing = new AbortController();
 
   constructor(options: BlockGraphOptions) {
     this.events = options.events;
@@ -112,6 +113,8 @@ export class BlockGraph {
       poller: options.poller,
       objects: options.objects,
       clock: options.clock ?? systemClock,
+      fdsByNumber: false,
+      signal: this.#closing.signal,
       pool: new BouncePool(options.allocate),
       allocate: options.allocate,
       driver: (name) => this.#driver(name),
@@ -125,13 +128,20 @@ export class BlockGraph {
     };
   }
 
-  /** blockdev-add. Throws QmpError with the reference's text; nothing stays open then. */
-  add(options: BlockdevOptions): Promise<BlockNode> {
+  /**
+   * blockdev-add. Throws QmpError with the reference's text; nothing stays open then. `fdsByNumber`: descriptors in socket
+   * addresses are numbers, as on the command line; a monitor has none.
+   */
+  add(
+    options: BlockdevOptions,
+    { fdsByNumber }: { readonly fdsByNumber: boolean } = { fdsByNumber: false },
+  ): Promise<BlockNode> {
     return this.#change(async () => {
       if (options['node-name'] === undefined) {
         throw new QmpError("'node-name' must be specified for the root node");
       }
-      const node = await openNode(this.#environment, options, rootDefaults);
+      const environment = { ...this.#environment, fdsByNumber };
+      const node = await openNode(environment, options, rootDefaults);
       node.monitorOwned = true;
       return node;
     });
@@ -221,6 +231,7 @@ export class BlockGraph {
 
   /** Flushes and closes everything nobody else holds; what fails is logged and does not stop the rest. */
   close(): Promise<void> {
+    this.#closing.abort(new QmpError('The daemon has ended'));
     return this.#change(async () => {
       for (const node of [...this.#nodes.values()].filter((one) => one.monitorOwned)) {
         node.monitorOwned = false;

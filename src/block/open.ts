@@ -26,6 +26,8 @@ export interface OpenEnvironment {
   readonly poller: DescriptorPoller;
   readonly objects: ObjectLookup;
   readonly clock: Clock;
+  readonly fdsByNumber: boolean;
+  readonly signal: AbortSignal;
   readonly pool: BouncePool;
   readonly allocate: (length: number) => IoBuffer;
   driver(name: BlockdevOptions['driver']): BlockDriver;
@@ -167,7 +169,7 @@ async function openWithDriver(
   settings: Inherited,
   file: BlockNode | undefined,
 ): Promise<void> {
-  const { log, events, trace, poller, objects, clock, allocate } = environment;
+  const { log, events, trace, poller, objects, clock, fdsByNumber, signal, allocate } = environment;
   const openChild = async (
     name: string,
     reference: BlockdevRef,
@@ -198,6 +200,8 @@ async function openWithDriver(
     poller,
     objects,
     clock,
+    fdsByNumber,
+    signal,
     allocate,
     openChild,
     lookUp: (name) => environment.lookUp(name),

@@ -23,7 +23,7 @@ export function daemonTarget(daemon: Daemon): OptionTarget {
     },
     addBlockdev: async (options) => {
       const { engine } = await daemon.load();
-      await engine.graph.add(options);
+      await engine.graph.add(options, { fdsByNumber: true });
     },
     addExport: async (options) => (await daemon.load()).engine.exports.add(options),
     addMonitor: (options) => daemon.addMonitor(options),

@@ -3,7 +3,7 @@
 import { errno, strerror } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
-import { type Poller, WRITABLE } from '../sys/poller.ts';
+import { type DescriptorPoller, WRITABLE } from '../sys/poller.ts';
 import { type ResolvedAddress, ResolveError, resolve } from '../sys/resolve.ts';
 import {
   AF_UNIX,
@@ -35,7 +35,7 @@ import { failure } from './system-error.ts';
 const FULL_BACKLOG_RETRY_MS = 10;
 
 export interface ConnectOptions {
-  readonly poller: Poller;
+  readonly poller: DescriptorPoller;
   /** Gives up with an AbortError. */
   readonly signal?: AbortSignal;
   /** Whether `fd` addresses are descriptor numbers (command line, the default) or names of a monitor, which has none. */

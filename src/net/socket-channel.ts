@@ -3,7 +3,7 @@
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
-import { type Poller, READABLE, type Watch, WRITABLE } from '../sys/poller.ts';
+import { type DescriptorPoller, READABLE, type Watch, WRITABLE } from '../sys/poller.ts';
 import type { SocketName } from '../sys/sockaddr.ts';
 import {
   close,
@@ -31,14 +31,14 @@ export class SocketChannel implements ByteChannel {
   readonly fd: number;
   readonly local: SocketName;
   readonly remote: SocketName;
-  readonly #poller: Poller;
-  #watch: Watch | undefined;
+  readonly #poller: DescriptorPoller;
+  #watch: Pick<Watch, 'want' | 'close'> | undefined;
   #files: FileSender | undefined;
   #wanted = 0;
   #closed = false;
 
   /** `fd` is a connected socket. */
-  constructor(fd: number, poller: Poller) {
+  constructor(fd: number, poller: DescriptorPoller) {
     this.fd = fd;
     this.#poller = poller;
     this.local = nameOrNone(() => localName(fd));

@@ -24,6 +24,11 @@ export interface Watch {
   unref(): void;
 }
 
+/** What those need who watch descriptors. */
+export interface DescriptorPoller {
+  watch(fd: number, onReady: (events: number) => void): Pick<Watch, 'want' | 'close'>;
+}
+
 interface PollerOptions {
   /** Where an exception from an `onReady` ends; by default it becomes an `uncaughtException`. */
   readonly onError?: (error: unknown) => void;

@@ -12,6 +12,8 @@ export interface Group {
   readonly arguments?: readonly string[];
   /** `socket`: each case has a connection of its own, so broken input does not reach the next case. */
   readonly monitor?: 'stdio' | 'socket' | 'pretty';
+  /** The command line of another daemon of the same kind, in the same directory, that is there before this one. */
+  readonly peer?: readonly string[];
   /** False: the cases negotiate themselves. */
   readonly negotiated?: boolean;
   /** False where the lines on stderr depend on timing. */

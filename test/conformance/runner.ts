@@ -3,10 +3,16 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Area, Case, CommandLineCase, Group } from './case.ts';
-import { DaemonProcess, environment, makeDirectory, setUpFiles } from './daemon-process.ts';
+import {
+  DaemonProcess,
+  environment,
+  makeDirectory,
+  setUpFiles,
+  waitUntil,
+} from './daemon-process.ts';
 import { generatedNames, mask } from './mask.ts';
 import type { NbdPeer } from './nbd-peer.ts';
 import type { QmpLink } from './qmp-link.ts';
@@ -66,10 +72,12 @@ export async function runArea(area: Area, side: Side, parallel = 3): Promise<Ans
 
 export async function runGroup(group: Group, side: Side): Promise<Answers> {
   const answers = new Map<string, readonly string[]>();
+  const peer = group.peer === undefined ? undefined : await startPeer(side, group);
   const daemon = new DaemonProcess(side, {
-    files: group.files ?? [],
+    files: peer === undefined ? (group.files ?? []) : [],
     arguments: group.arguments ?? [],
     monitor: group.monitor ?? 'stdio',
+    ...(peer === undefined ? {} : { directory: peer.directory }),
   });
   const names = generatedNames();
   const masked = (lines: readonly string[]): string[] =>
@@ -103,10 +111,21 @@ export async function runGroup(group: Group, side: Side): Promise<Answers> {
   }
   for (const link of links.values()) if (link !== daemon.stdio) link.close();
   const end = await daemon.stop('SIGTERM', patienceMs);
+  await peer?.stop();
   const errors = daemon.stderr.split('\n').filter((line) => line !== '');
   const kept = group.stderr === false ? [] : masked(errors).sort();
   answers.set(groupEndId(group), [...kept, end]);
   return answers;
+}
+
+async function startPeer(side: Side, group: Group): Promise<DaemonProcess> {
+  const peer = new DaemonProcess(side, {
+    files: group.files ?? [],
+    arguments: [...(group.peer ?? []), '--pidfile', '@DIR@/peer.pid'],
+    monitor: 'none',
+  });
+  await waitUntil(() => existsSync(peer.path('peer.pid')) || peer.child.exitCode !== null, 20_000);
+  return peer;
 }
 
 async function runCase(oneCase: Case, group: Omit<Stage, 'peers'>): Promise<string[]> {

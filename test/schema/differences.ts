@@ -73,7 +73,6 @@ export const notYet: readonly DifferenceRow[] = [
       'https',
       'iscsi',
       'luks',
-      'nbd',
       'nfs',
       'nvme',
       'parallels',

@@ -7,6 +7,7 @@ import { compress } from './compress.ts';
 import { copyBeforeWrite } from './copy-before-write.ts';
 import { copyOnReadFilter } from './copy-on-read.ts';
 import { file, hostDevice } from './file/file.ts';
+import { nbd } from './nbd/driver.ts';
 import { nullAio, nullCo } from './null.ts';
 import { preallocate } from './preallocate.ts';
 import { qcow2 } from './qcow2/driver.ts';
@@ -21,6 +22,7 @@ export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = 
   'copy-on-read': copyOnReadFilter,
   file,
   host_device: hostDevice,
+  nbd,
   'null-aio': nullAio,
   'null-co': nullCo,
   preallocate,

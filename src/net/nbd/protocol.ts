@@ -3,6 +3,7 @@
 
 /** 64-bit constants are two 32-bit halves: the hot path knows no BigInt. */
 export const NBD_MAGIC = { high: 0x4e42444d, low: 0x41474943 } as const; // NBDMAGIC
+export const NBD_CLIENT_MAGIC = { high: 0x00004202, low: 0x81861253 } as const; // oldstyle
 export const NBD_OPTS_MAGIC = { high: 0x49484156, low: 0x454f5054 } as const; // IHAVEOPT
 export const NBD_REP_MAGIC = { high: 0x0003e889, low: 0x045565a9 } as const;
 export const NBD_REQUEST_MAGIC = 0x25609513;
@@ -75,10 +76,29 @@ export const NBD_REP_META_CONTEXT = 4;
 export const NBD_REP_ERR_UNSUP = 0x80000001;
 export const NBD_REP_ERR_POLICY = 0x80000002;
 export const NBD_REP_ERR_INVALID = 0x80000003;
+export const NBD_REP_ERR_PLATFORM = 0x80000004;
 export const NBD_REP_ERR_TLS_REQD = 0x80000005;
 export const NBD_REP_ERR_UNKNOWN = 0x80000006;
+export const NBD_REP_ERR_SHUTDOWN = 0x80000007;
 export const NBD_REP_ERR_BLOCK_SIZE_REQD = 0x80000008;
 export const NBD_REP_ERR_EXT_HEADER_REQD = 0x8000000a;
+/** Set in the types of all replies that are errors. */
+export const NBD_REP_FLAG_ERROR = 0x80000000;
+
+const replyNames: Readonly<Record<number, string>> = {
+  [NBD_REP_ACK]: 'ack',
+  [NBD_REP_SERVER]: 'server',
+  [NBD_REP_INFO]: 'info',
+  [NBD_REP_META_CONTEXT]: 'meta context',
+  [NBD_REP_ERR_UNSUP]: 'unsupported',
+  [NBD_REP_ERR_POLICY]: 'denied by policy',
+  [NBD_REP_ERR_INVALID]: 'invalid',
+  [NBD_REP_ERR_PLATFORM]: 'platform lacks support',
+  [NBD_REP_ERR_TLS_REQD]: 'TLS required',
+  [NBD_REP_ERR_UNKNOWN]: 'export unknown',
+  [NBD_REP_ERR_SHUTDOWN]: 'server shutting down',
+  [NBD_REP_ERR_BLOCK_SIZE_REQD]: 'block size required',
+};
 
 export const NBD_INFO_EXPORT = 0;
 export const NBD_INFO_NAME = 1;
@@ -131,6 +151,19 @@ export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
 export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 export const NBD_REPLY_TYPE_ERROR = 0x8001;
+export const NBD_REPLY_TYPE_ERROR_OFFSET = 0x8002;
+/** Set in the types of all chunks that are errors. */
+export const NBD_REPLY_TYPE_IS_ERROR = 0x8000;
+
+const chunkNames: Readonly<Record<number, string>> = {
+  [NBD_REPLY_TYPE_NONE]: 'none',
+  [NBD_REPLY_TYPE_OFFSET_DATA]: 'data',
+  [NBD_REPLY_TYPE_OFFSET_HOLE]: 'hole',
+  [NBD_REPLY_TYPE_BLOCK_STATUS]: 'block status',
+  [NBD_REPLY_TYPE_BLOCK_STATUS_EXT]: 'block status (64-bit)',
+  [NBD_REPLY_TYPE_ERROR]: 'generic error',
+  [NBD_REPLY_TYPE_ERROR_OFFSET]: 'error at offset',
+};
 
 // Extent flags of base:allocation.
 export const NBD_STATE_HOLE = 1 << 0;
@@ -158,6 +191,7 @@ export const NBD_MAX_STRING_SIZE = 4096;
 
 // Sizes of the fixed structures, in bytes.
 export const GREETING_SIZE = 18;
+export const OPTION_SIZE = 16;
 export const OPTION_REPLY_SIZE = 20;
 export const REQUEST_SIZE = 28;
 export const SIMPLE_REPLY_SIZE = 16;
@@ -179,6 +213,17 @@ export const CONTEXT_ID_SIZE = 4;
 /** What the reference calls an option in its texts. */
 export function nameOfOption(option: number): string {
   return optionNames[option as NbdOption] ?? '<unknown>';
+}
+
+/** What the reference calls the type of a reply to an option in its texts. */
+export function nameOfReply(type: number): string {
+  return replyNames[type] ?? '<unknown>';
+}
+
+/** What the reference calls the type of a chunk in its texts. */
+export function nameOfChunk(type: number): string {
+  const unknown = (type & NBD_REPLY_TYPE_IS_ERROR) === 0 ? '<unknown>' : '<unknown error>';
+  return chunkNames[type] ?? unknown;
 }
 
 /** What the reference calls a command in its texts. */

@@ -14,6 +14,7 @@ import { filters } from './filters.ts';
 import { fuseExports } from './fuse.ts';
 import { graphCommands } from './graph-commands.ts';
 import { jobs } from './jobs.ts';
+import { nbdClient } from './nbd-client.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdOptions } from './nbd-options.ts';
 import { objects } from './objects.ts';
@@ -47,6 +48,7 @@ export const areas: readonly Area[] = [
   commandLine,
   nbdOptions,
   nbdCommands,
+  nbdClient,
   directIo,
   dirtyBitmaps,
   bitmapExports,

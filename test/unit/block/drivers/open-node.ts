@@ -79,6 +79,8 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
     objects: { find: () => undefined },
     clock: systemClock,
     lookUp: () => undefined,
+    fdsByNumber: false,
+    signal: new AbortController().signal,
     allocate,
     openChild(name, _reference, role) {
       if (child === undefined) throw new Error('no child here');

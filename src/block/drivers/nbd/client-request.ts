@@ -1,0 +1,100 @@
+// One request to a server, from its submission to the end of its reply; on a new connection it may begin anew.
+
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
+import type { IoBuffer } from '../../../base/io-buffer.ts';
+import { NBD_CMD_READ, nameOfCommand } from '../../../net/nbd/protocol.ts';
+import { ReadCoverage } from './read-coverage.ts';
+
+/** The first extent of an answer to NBD_CMD_BLOCK_STATUS. */
+export interface StatusExtent {
+  readonly length: number;
+  readonly flags: number;
+}
+
+export interface RequestTerms {
+  readonly type: number;
+  /** NBD_CMD_FLAG_* */
+  readonly flags: number;
+  /** Bytes. */
+  readonly offset: number;
+  readonly length: number;
+  /** Where data are read to or written from: `length` bytes at `at`. */
+  readonly buffer?: IoBuffer | undefined;
+  readonly at?: number;
+}
+
+export class ClientRequest {
+  readonly type: number;
+  readonly flags: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly buffer: IoBuffer | undefined;
+  readonly at: number;
+  /** Settles when the reply is there, or when none will come: rejects IoError. */
+  readonly done: Promise<void>;
+  #resolve: () => void = () => {};
+  #reject: (error: IoError) => void = () => {};
+
+  /** Which of a connection's requests this is: other than any other reply's. */
+  cookieHigh = 0;
+  cookieLow = 0;
+  /** Bytes that the connection must have sent before the server can know the whole request. */
+  sentAt = 0;
+
+  // What of the reply was there.
+  /** A chunk was: the rest of the reply comes in chunks, too. */
+  isStructured = false;
+  /** The errno of the first error, 0 without one. */
+  failure = 0;
+  coverage: ReadCoverage | undefined = undefined;
+  extent: StatusExtent | undefined = undefined;
+
+  constructor(terms: RequestTerms) {
+    this.type = terms.type;
+    this.flags = terms.flags;
+    this.offset = terms.offset;
+    this.length = terms.length;
+    this.buffer = terms.buffer;
+    this.at = terms.at ?? 0;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  get isRead(): boolean {
+    return this.type === NBD_CMD_READ;
+  }
+
+  /** Forgets what there was of a reply. */
+  restart(): void {
+    this.isStructured = false;
+    this.failure = 0;
+    this.coverage = undefined;
+    this.extent = undefined;
+  }
+
+  /** The reply is complete. */
+  finish(): void {
+    if (this.failure === 0) this.#resolve();
+    else this.fail(this.failure);
+  }
+
+  fail(number: number = errno.EIO): void {
+    this.#reject(
+      new IoError(number, { syscall: `NBD ${nameOfCommand(this.type)}`, offset: this.offset }),
+    );
+  }
+
+  /** Notes a part of the data. False when it was there before, or the server scatters it without end. */
+  cover(start: number, end: number): boolean {
+    this.coverage ??= new ReadCoverage(this.offset);
+    return this.coverage.add(start, end);
+  }
+
+  /** All the data of a structured reply are there. */
+  get isCovered(): boolean {
+    return this.coverage?.isUpTo(this.offset + this.length) ?? false;
+  }
+}

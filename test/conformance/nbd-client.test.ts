@@ -1,0 +1,4 @@
+import { nbdClient } from './areas/nbd-client.ts';
+import { conformance } from './suite.ts';
+
+conformance(nbdClient);
