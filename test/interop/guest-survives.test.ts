@@ -39,6 +39,8 @@ describe.skipIf(reason !== '')(`a guest whose daemon is killed${reason}`, () => 
       directory,
       sealedMemory: false,
       disks: [{ socket: disk.socket, reconnect: true }],
+      // Memory that has to be copied by the kernel, for a change.
+      sealed: false,
     });
     await guest.succeed('yes written | dd of=/tmp/new bs=1M count=32 iflag=fullblock');
     const written = guest.succeed('dd if=/tmp/new of=/dev/vda bs=16k oflag=direct conv=fsync');

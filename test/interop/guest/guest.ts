@@ -25,6 +25,8 @@ export interface GuestOptions {
   readonly sealedMemory?: boolean;
   /** They become /dev/vda, /dev/vdb, ... */
   readonly disks: readonly GuestDisk[];
+  /** Whether the backends can rely on the length of its memory. Default: yes, as is QEMU's. */
+  readonly sealed?: boolean;
 }
 
 export interface CommandResult {
@@ -139,7 +141,10 @@ function commandLine(options: GuestOptions, initrd: string, consoleFile: string)
     '-nodefaults -no-user-config -display none -machine q35,accel=tcg,memory-backend=memory -smp 2 -m 192M ' +
     `-object ${memory} -serial file:CONSOLE -serial stdio`;
   return [
-    ...machine.split(' ').map((word) => word.replace('CONSOLE', consoleFile)),
+    ...machine
+      .replace('SEAL', (options.sealed ?? true) ? 'on' : 'off')
+      .split(' ')
+      .map((word) => word.replace('CONSOLE', consoleFile)),
     '-kernel',
     options.parts.kernel,
     '-initrd',
