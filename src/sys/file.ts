@@ -9,6 +9,7 @@ import {
   fsync,
   ftruncate,
   read,
+  readFileSync,
   readlinkSync,
   type Stats,
   statfsSync,
@@ -79,6 +80,33 @@ export function resolvedPath(path: string): string {
     throw ioErrorFrom(error, 'readlink');
   } finally {
     closeFile(fd);
+  }
+}
+
+/**
+ * Whether something has been mounted at `path`, which `fd` is of: an export of this very file, perhaps. Asks no file system
+ * that is mounted right there.
+ */
+export function isMountedOver(path: string, fd: number): boolean {
+  let at: number;
+  try {
+    at = openFile(path, O_PATH);
+  } catch {
+    return false;
+  }
+  try {
+    return mountOf(at) !== mountOf(fd);
+  } finally {
+    closeFile(at);
+  }
+}
+
+/** A number that names the mount for as long as it exists; undefined where there is no /proc. */
+function mountOf(fd: number): string | undefined {
+  try {
+    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1];
+  } catch {
+    return undefined;
   }
 }
 

@@ -15,16 +15,25 @@ export interface FioResult {
   readonly seconds: number;
 }
 
+interface FioPlan {
+  readonly seconds: number;
+  readonly bytes: number;
+}
+
 /** Runs one job of fio's against an NBD server, for so many seconds, over the first `bytes` of the export. */
-export async function fio(
-  uri: string,
-  plan: { readonly seconds: number; readonly bytes: number },
-  job: FioJob,
-): Promise<FioResult> {
+export function fio(uri: string, plan: FioPlan, job: FioJob): Promise<FioResult> {
+  return fioWith(['--ioengine=nbd', `--uri=${uri}`], plan, job);
+}
+
+/** The same with a file, past the page cache. */
+export function fioOnFile(file: string, plan: FioPlan, job: FioJob): Promise<FioResult> {
+  return fioWith(['--ioengine=libaio', '--direct=1', `--filename=${file}`], plan, job);
+}
+
+async function fioWith(target: readonly string[], plan: FioPlan, job: FioJob): Promise<FioResult> {
   const text = await output('fio', [
     '--name=bench',
-    '--ioengine=nbd',
-    `--uri=${uri}`,
+    ...target,
     `--rw=${job.rw}`,
     `--bs=${job.bs}`,
     `--iodepth=${job.depth}`,
@@ -39,7 +48,8 @@ export async function fio(
     jobs: { error: number; read: FioSide; write: FioSide }[];
   };
   const [result] = report.jobs;
-  if (result === undefined || result.error !== 0) throw new Error(`fio against ${uri} failed`);
+  if (result === undefined || result.error !== 0)
+    throw new Error(`fio with ${target.join(' ')} failed`);
   const side = job.rw.endsWith('read') ? result.read : result.write;
   return { requests: side.total_ios, bytes: side.io_bytes, seconds: side.runtime / 1000 };
 }

@@ -12,6 +12,7 @@ import {
   processorSeconds,
   residentMebibytes,
 } from './contestants.ts';
+import { fuseRows } from './fuse-rows.ts';
 import { type FioJob, fio, output } from './programs.ts';
 import { qcow2Rows } from './qcow2-rows.ts';
 import { startTlsDaemon } from './tls-daemon.ts';
@@ -81,6 +82,7 @@ export const rows: readonly Row[] = [
   tlsRow('nbdcopy to the server over TLS', (uri, plan) => [plan.image, uri]),
   ...qcow2Rows,
   ...vhostUserRows,
+  ...fuseRows,
   {
     name: 'QMP round trips',
     unit: '/s',

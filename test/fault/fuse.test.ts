@@ -4,14 +4,9 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { runProgram, startDaemon, type TestDaemon } from '../helpers/daemon.ts';
-import {
-  isMounted,
-  output,
-  rootFuseMissing,
-  UserOfFile,
-  unmountLeftovers,
-} from '../helpers/fuse.ts';
+import { isMounted, output, rootFuseMissing, unmountLeftovers } from '../helpers/fuse.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
+import { UserOfFile } from '../helpers/user-of-file.ts';
 
 const SIZE = 1024 * 1024;
 const reason = rootFuseMissing();
@@ -105,6 +100,23 @@ describe.skipIf(reason !== undefined)(
         );
       }
       expect(await size(daemon.path('m'))).toBe(`${SIZE}`);
+    });
+
+    it('over the image itself, which has to be opened anew for writing', async () => {
+      const directory = makeDirectory();
+      const image = [
+        '--blockdev',
+        'file,node-name=n,filename=a.img,auto-read-only=on,read-only=off',
+      ];
+      const over = ['--export', 'fuse,id=e,node-name=n,mountpoint=a.img'];
+      const server = ['--nbd-server', 'addr.type=unix,addr.path=nbd.sock'];
+      const daemon = await serve(directory, [...image, ...over, ...server]);
+      const writable = { type: 'nbd', id: 'x', 'node-name': 'n', writable: true } as const;
+      await daemon.qmp.execute('block-export-add', writable);
+      expect(await size(daemon.path('a.img'))).toBe(`${SIZE}`);
+      await daemon.qmp.execute('block-export-del', { id: 'x' });
+      await daemon.qmp.execute('block-export-del', { id: 'e' });
+      expect(await size(daemon.path('a.img'))).toBe(`${SIZE}`);
     });
 
     it('somebody else unmounts it: the export waits for its removal', async () => {

@@ -1,23 +1,14 @@
 // Whether FUSE can be used on this machine, and programs that work on files of it. Such a program may hang if the daemon does,
 // so nothing here waits for one without a limit, and nobody looks at a mounted file from the test's own thread.
 
-import {
-  type ChildProcessWithoutNullStreams,
-  type ExecFileException,
-  execFile,
-  execFileSync,
-  spawn,
-} from 'node:child_process';
-import { once } from 'node:events';
+import { type ExecFileException, execFile, execFileSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
-import { onTestFinished } from 'vitest';
 import { findProgram, missing } from './reference.ts';
 
 const CAP_SYS_ADMIN = 21n;
 const LIMIT_MS = 60_000;
-const fileCalls = path.join(import.meta.dirname, 'file-calls.py');
+export const fileCalls = path.join(import.meta.dirname, 'file-calls.py');
 
 /** Why nothing can be mounted with FUSE here, as one sentence, or undefined when it can. */
 export function fuseMissing(): string | undefined {
@@ -64,37 +55,6 @@ export type FileCall = readonly [name: string, ...values: (string | number)[]];
 export async function callsOn(file: string, calls: readonly FileCall[]): Promise<string[]> {
   const text = await output('python3', fileCalls, file, JSON.stringify(calls));
   return text.split('\n').filter((line) => line !== '');
-}
-
-/** A process that has a file open, and does with it what it is told. */
-export class UserOfFile {
-  readonly #child: ChildProcessWithoutNullStreams;
-  readonly #answers: AsyncIterator<string>;
-
-  private constructor(file: string) {
-    this.#child = spawn('python3', [fileCalls, file]);
-    this.#answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
-  }
-
-  static async open(file: string): Promise<UserOfFile> {
-    const user = new UserOfFile(file);
-    onTestFinished(() => void user.#child.kill('SIGKILL'));
-    await user.call('open', 'O_RDWR');
-    return user;
-  }
-
-  /** The line that the call is answered with. */
-  async call(...call: FileCall): Promise<string> {
-    this.#child.stdin.write(`${JSON.stringify(call)}\n`);
-    const { value } = await this.#answers.next();
-    return String(value);
-  }
-
-  /** It ends, and its files are closed. */
-  async close(): Promise<void> {
-    this.#child.stdin.end();
-    await once(this.#child, 'close');
-  }
 }
 
 /** What a program writes on stdout. Rejects when it fails, or has not ended in time. */

@@ -11,6 +11,7 @@ import {
   closeFile,
   fileStatus,
   isInMemory,
+  isMountedOver,
   isOnNfs,
   NowReader,
   O_DIRECT,
@@ -109,7 +110,9 @@ export class ImageFile {
 
   /** Opens the file once more with other flags, as the successor. Throws QmpError. */
   prepareSuccessor(openFlags: number): void {
-    const fd = openDescriptor(this.path, openFlags);
+    // What is mounted over it may be an export of this very file: to open that would be to wait for ourselves.
+    const at = isMountedOver(this.path, this.fd) ? `/proc/self/fd/${this.fd}` : this.path;
+    const fd = openDescriptor(this.path, openFlags, at);
     try {
       const direct = probe(fd, openFlags);
       this.successor = { fd, openFlags, direct };
@@ -169,9 +172,10 @@ export function openFlagsFor(options: { write: boolean; direct: boolean }): numb
 
 export const FDSET = '/dev/fdset/';
 
-function openDescriptor(path: string, flags: number): number {
+/** `path` is what the user knows it as, `at` where it is opened. */
+function openDescriptor(path: string, flags: number, at = path): number {
   if (path.startsWith(FDSET)) throw noSuchFdset(path, flags);
-  const fd = opened(path, flags);
+  const fd = opened(path, flags, at);
   if ((flags & O_RDWR) !== 0) {
     // A device may be set read-only, whatever open(2) thinks; ENOTTY: it is not a device.
     const readOnly = isReadOnlyDevice(fd);
@@ -183,12 +187,12 @@ function openDescriptor(path: string, flags: number): number {
   return fd;
 }
 
-function opened(path: string, flags: number): number {
+function opened(path: string, flags: number, at: string): number {
   try {
-    return openFile(path, flags);
+    return openFile(at, flags);
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
-    if (error.errno === errno.EINVAL && (flags & O_DIRECT) !== 0 && opensBuffered(path, flags)) {
+    if (error.errno === errno.EINVAL && (flags & O_DIRECT) !== 0 && opensBuffered(at, flags)) {
       throw new QmpError(`Could not open '${path}': filesystem does not support O_DIRECT`);
     }
     throw new QmpError(`Could not open '${path}': ${error.reason}`, { cause: error });
