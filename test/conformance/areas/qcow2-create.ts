@@ -213,6 +213,28 @@ const inline: Case[] = [
   ),
 ];
 
+/** A new image, made longer and shorter. */
+const resized = (options: object, ...sizes: readonly number[]): Case =>
+  scene(
+    `${JSON.stringify(options)} to ${sizes.join(', ')}`,
+    create(options),
+    concluded,
+    dismiss,
+    ['blockdev-add', { driver: 'qcow2', 'node-name': 'q', file: 'f' }],
+    ...sizes.map((size): CommandPair => ['block_resize', { 'node-name': 'q', size }]),
+    del('q'),
+  );
+
+const lengths: Case[] = [
+  resized({}, 2 * MIB, 64 * KIB, 0, MIB, 1000, -1),
+  resized({ size: 1024 * MIB }, 3 * 1024 * MIB, 512),
+  resized({ preallocation: 'metadata' }, 512 * KIB, 100 * KIB + 512, 0),
+  resized({ preallocation: 'metadata', 'cluster-size': 4096, size: 20 * MIB }, 3 * MIB, 512, 0),
+  resized({ version: 'v2' }, 2 * MIB, 512 * KIB),
+  resized({ 'extended-l2': true, preallocation: 'metadata' }, 100 * KIB, 2 * MIB),
+  resized({ 'lazy-refcounts': true }, 3 * MIB, MIB),
+];
+
 export const qcow2Create: Area = {
   name: 'qcow2-create',
   groups: [
@@ -230,6 +252,11 @@ export const qcow2Create: Area = {
       files: [{ name: 'f.img' }],
       // The file of one case is in the way of none that comes after it: each writes all that it needs.
       cases: [scene('node', add('f')), ...made, ...failing],
+    },
+    {
+      name: 'resized',
+      files: [{ name: 'f.img' }],
+      cases: [scene('node', add('f')), ...lengths],
     },
     {
       name: 'elsewhere',

@@ -1,5 +1,6 @@
 // Disks that get longer and shorter, looked at by qemu-img.
 
+import { copyFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   PERM_ALL,
@@ -56,6 +57,28 @@ describe.skipIf(noQemuImg !== undefined)('truncate', () => {
     await opened.close();
     expect(checkImage(path)).toMatchObject({ status: 0 });
     expect(contentsByQemu(path).equals(model)).toBe(true);
+  });
+
+  it.each([
+    'preallocation=metadata',
+    'preallocation=metadata,cluster_size=4096',
+    'preallocation=metadata,extended_l2=on',
+    'preallocation=metadata,compat=0.10',
+  ])('leaves as much of the file as qemu-img does, with %s', async (options) => {
+    const dir = scratch();
+    const path = createImage({ path: `${dir}/image`, size: 20 * MIB, options });
+    copyFileSync(path, `${dir}/theirs`);
+    const opened = await openImage(path);
+    const node = opened.graph.find(undefined, 'image');
+    const backend = opened.graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
+    for (const size of [9 * MIB, 100 * 1024 + 512, 512]) {
+      await backend.truncate(size, { exact: true, prealloc: 'off', flags: 0 });
+      qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', `${dir}/theirs`, String(size));
+      expect(statSync(path).size).toBe(statSync(`${dir}/theirs`).size);
+    }
+    await backend.release();
+    await opened.close();
+    expect(checkImage(path)).toMatchObject({ status: 0 });
   });
 
   it.each(['compat=0.10', 'compat=1.1'])(
