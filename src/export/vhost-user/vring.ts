@@ -28,6 +28,8 @@ const REQUESTS_PER_TURN = 256;
 const BYTES_PER_TURN = 4 * 1024 * 1024;
 /** Milliseconds after which a turn ends that looks for further requests instead of waiting for a kick. */
 const LONGEST_WATCH = 0.5;
+/** Milliseconds between looks at a ring whose driver does not kick. */
+const LOOK_EVERY = 1;
 /** Requests that may be done before the driver hears of the first. */
 const REQUESTS_PER_CALL = 16;
 
@@ -77,6 +79,7 @@ export class Vring {
   #callFd = -1;
   #errFd = -1;
   #watch: Watch | undefined;
+  #looks: NodeJS.Timeout | undefined;
   /** SET_VRING_KICK has come. */
   #started = false;
   /** There was a kick since, or there are requests that a predecessor has left. */
@@ -94,7 +97,7 @@ export class Vring {
     return this.#started;
   }
 
-  /** Starts with this counter to be kicked by; -1 for none. Throws IoError when it cannot be watched. */
+  /** Starts with this counter to be kicked by; -1 for none: it is looked at again and again. Throws IoError. */
   start(kickFd: number): void {
     this.#dropKick();
     this.#kickFd = kickFd;
@@ -102,6 +105,9 @@ export class Vring {
       makeNonBlocking(kickFd);
       this.#watch = this.#owner.poller.watch(kickFd, () => this.#kick());
       this.#watch.want(READABLE);
+    } else {
+      this.#kicked = true;
+      this.#looks = setInterval(() => this.serve(), LOOK_EVERY);
     }
     this.#started = true;
     this.locate();
@@ -333,6 +339,7 @@ export class Vring {
   #dropKick(): void {
     this.#watch?.close();
     this.#watch = undefined;
+    clearInterval(this.#looks);
     if (this.#kickFd >= 0) close(this.#kickFd);
     this.#kickFd = -1;
   }

@@ -1,10 +1,11 @@
-// What only ours can: removals that leave the frontend alone, and a device that is reset.
+// What only ours can: removals that leave the frontend alone, rings that nobody kicks, and a device that is reset.
 
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { startDevice, startQueue } from './device.ts';
+import { NO_DESCRIPTOR, REQUEST, u64 } from './messages.ts';
 import { numbered, ourSide, serveDisk } from './serve.ts';
-import { BLK_S } from './virtio-blk.ts';
+import { BLK_S, BLK_T } from './virtio-blk.ts';
 import { Virtqueue } from './virtqueue.ts';
 
 describe('x-block-export-del of a vhost-user-blk export', () => {
@@ -23,6 +24,18 @@ describe('x-block-export-del of a vhost-user-blk export', () => {
     const deleted = daemon.qmp.waitForEvent('BLOCK_EXPORT_DELETED');
     frontend.close();
     expect(await deleted).toEqual({ id: 'disk' });
+  });
+});
+
+describe('a ring without a kick counter', () => {
+  it('is looked at all the same', async () => {
+    const { socket } = await serveDisk(ourSide);
+    const { disk, frontend } = await startDevice(socket);
+    await frontend.acknowledged(REQUEST.SET_VRING_KICK, u64(NO_DESCRIPTOR));
+    const read = { type: BLK_T.IN, sector: 0, inLength: 512 };
+    for (let count = 0; count < 3; count++) {
+      expect((await disk.submit(read, { kick: false })).in).toEqual(numbered(512));
+    }
   });
 });
 
