@@ -3,6 +3,7 @@
 
 import type { LogFields, ProcessLogger } from './base/log.ts';
 import { createTrace, type Trace } from './base/trace.ts';
+import type { Disk } from './block/drivers/library-disk.ts';
 import type { Engine } from './engine.ts';
 import { CommandQueue } from './monitor/command-queue.ts';
 import type { DaemonServices } from './monitor/daemon-services.ts';
@@ -114,6 +115,17 @@ export class Daemon implements DaemonServices {
     if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
     const { dispatcher } = await this.load();
     return dispatcher.execute(command, args);
+  }
+
+  /** A block node whose disk is code. Throws QmpError. */
+  async addDisk(
+    nodeName: string,
+    disk: Disk,
+    options: { readonly readOnly: boolean },
+  ): Promise<void> {
+    if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
+    const { engine } = await this.load();
+    await engine.graph.addDisk(nodeName, disk, options);
   }
 
   /** --monitor. Throws QmpError. */

@@ -1,6 +1,7 @@
 // The package's public API: the daemon in this process, a QMP client, and the generated types.
 
 import { createLineLogger, type Logger, type ProcessLogger } from './base/log.ts';
+import type { Disk } from './block/drivers/library-disk.ts';
 import { packageName } from './cli/version.ts';
 import { Daemon } from './daemon.ts';
 import type { QmpMessage } from './monitor/request.ts';
@@ -8,6 +9,7 @@ import type { CommandName, Commands } from './qapi/generated/commands.ts';
 import type { EventName, Events } from './qapi/generated/events.ts';
 
 export type { Logger } from './base/log.ts';
+export type { Disk, DiskStatus } from './block/drivers/library-disk.ts';
 export {
   type ExecuteOptions,
   type QmpAddress,
@@ -38,6 +40,11 @@ export interface InProcessDaemon {
   ): Promise<Commands[Name]['returns']>;
   /** Calls `listener` for each event from now on; returns how to stop that. */
   on<Name extends EventName>(name: Name, listener: (data: Events[Name]) => void): () => void;
+  /**
+   * Makes a block node whose disk is an object of the caller's; exports and other nodes use it like any other, and `blockdev-del`
+   * takes it away. Read-only if asked for, or if the disk has no `write`. Throws QmpError.
+   */
+  addDisk(nodeName: string, disk: Disk, options?: { readonly readOnly?: boolean }): Promise<void>;
   /** Offers QMP on a chardev that `chardev-add` has made. */
   addMonitor(options: { readonly chardev: string; readonly pretty?: boolean }): void;
   /** Resolves when the daemon has ended: by `close`, or by a `quit` that came in on a monitor. */
@@ -61,6 +68,8 @@ export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon
       daemon.events.add(target);
       return () => daemon.events.remove(target);
     },
+    addDisk: (nodeName, disk, { readOnly = false } = {}) =>
+      daemon.addDisk(nodeName, disk, { readOnly }),
     addMonitor: (monitor) => daemon.addMonitor(monitor),
     ended: daemon.ended,
     close: () => daemon.close(),

@@ -245,7 +245,8 @@ export interface BlockDriver<
   CreateOptions = never,
   AmendOptions = never,
 > {
-  readonly name: BlockdevDriver;
+  /** A QAPI driver's, or what a node of the program around the daemon is told to be. */
+  readonly name: BlockdevDriver | 'x-library-disk';
   readonly kind: 'format' | 'protocol' | 'filter';
   /** A filter that the reference counts among the protocols: its messages say so, and it tells no `actual-size`. */
   readonly isProtocol?: true;

@@ -30,6 +30,7 @@ import { BouncePool } from './bounce-pool.ts';
 import { describeGraph } from './describe-graph.ts';
 import { drainBegin } from './drain.ts';
 import { blockDrivers } from './drivers/index.ts';
+import { type Disk, LIBRARY_DISK, libraryDisk } from './drivers/library-disk.ts';
 import { attachEdge, attachRoot, detachEdge, nodeAsParent, reaches } from './edges.ts';
 import { flush } from './io-flush.ts';
 import { checkNodeName, NodeNameGenerator } from './node-names.ts';
@@ -142,6 +143,31 @@ export class BlockGraph {
       }
       const environment = { ...this.#environment, fdsByNumber };
       const node = await openNode(environment, options, rootDefaults);
+      node.monitorOwned = true;
+      return node;
+    });
+  }
+
+  /** A node whose disk is code of the program around. Throws QmpError. */
+  addDisk(
+    nodeName: string,
+    disk: Disk,
+    options: { readonly readOnly: boolean },
+  ): Promise<BlockNode> {
+    const driver = libraryDisk(disk, this.#log);
+    const definition = {
+      driver: LIBRARY_DISK,
+      'node-name': nodeName,
+      'read-only': options.readOnly || disk.write === undefined,
+    };
+    return this.#change(async () => {
+      const environment = { ...this.#environment, driver: () => driver };
+      // No type of the schema: these are the members that all drivers have.
+      const node = await openNode(
+        environment,
+        definition as unknown as BlockdevOptions,
+        rootDefaults,
+      );
       node.monitorOwned = true;
       return node;
     });

@@ -1,0 +1,132 @@
+// A node whose disk is an object of the program that has the daemon in it: what that object does not tell, the block layer
+// makes up for. No QAPI driver, so that no command can ask for it.
+
+import { type ErrnoName, errno } from '../../base/errno.ts';
+import { IoError } from '../../base/errors.ts';
+import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import type { Logger } from '../../base/log.ts';
+import { BLOCK_DATA, BLOCK_ZERO, type BlockDriver, MAY_UNMAP } from '../block-driver.ts';
+
+/** What a `status` says of an area: data, or known to read as zeroes. */
+export interface DiskStatus {
+  readonly kind: 'data' | 'zero';
+  /** Bytes from the asked offset that are so; at least 1. What goes beyond the asked length is ignored. */
+  readonly length: number;
+}
+
+/**
+ * A disk made of code. Offsets and lengths are bytes, and areas lie within `size`. A function that is done returns nothing, or
+ * resolves; one that fails throws or rejects: an error with a `code` as Node's own (`ENOSPC`, `EIO`, ...) is answered as that,
+ * any other as EIO. Several requests may be under way at a time. Memory that is handed over is the disk's until the function
+ * is done, and not after.
+ */
+export interface Disk {
+  /** Bytes. A multiple of 512 unless the rest of the last sector may be left out. */
+  readonly size: number;
+  /** Fills `into` with what lies from `offset` on. */
+  read(into: Uint8Array, offset: number): MaybePromise<void>;
+  /** Without it the disk is read-only. */
+  write?(from: Uint8Array, offset: number): MaybePromise<void>;
+  /** Makes an area read as zeroes; `mayUnmap`: its place may be given up. Without it zeroes are written. */
+  writeZeroes?(
+    offset: number,
+    length: number,
+    options: { readonly mayUnmap: boolean },
+  ): MaybePromise<void>;
+  /** The content of an area does not matter any more. */
+  discard?(offset: number, length: number): MaybePromise<void>;
+  /** Makes everything durable that was written before. */
+  flush?(): MaybePromise<void>;
+  /** Without it everything is data. */
+  status?(offset: number, length: number): MaybePromise<DiskStatus>;
+  /** The node is gone; no request is under way. */
+  close?(): MaybePromise<void>;
+}
+
+export const LIBRARY_DISK = 'x-library-disk';
+
+/** The block layer's function for each of a disk's own that it need not have. */
+const counterparts = {
+  write: 'write',
+  writeZeroes: 'writeZeroes',
+  discard: 'discard',
+  flush: 'flush',
+  blockStatus: 'status',
+  close: 'close',
+} as const satisfies Partial<Record<keyof BlockDriver, keyof Disk>>;
+
+/** The driver of one disk. */
+export function libraryDisk(disk: Disk, log: Logger): BlockDriver {
+  const run = <T>(
+    syscall: string,
+    offset: number,
+    work: () => MaybePromise<T>,
+  ): MaybePromise<T> => {
+    const failed = (error: unknown): never => {
+      throw ioErrorOf(error, { syscall, offset, log });
+    };
+    try {
+      const result = work();
+      return result instanceof Promise ? result.catch(failed) : result;
+    } catch (error) {
+      return failed(error);
+    }
+  };
+  const optional: Pick<BlockDriver, keyof typeof counterparts> = {
+    write: (_node, offset, length, from, at) =>
+      run('write', offset, () => disk.write?.(viewOf(from, at, length), offset)),
+    writeZeroes: (_node, offset, length, flags) => {
+      const mayUnmap = (flags & MAY_UNMAP) !== 0;
+      return run('write zeroes', offset, () => disk.writeZeroes?.(offset, length, { mayUnmap }));
+    },
+    discard: (_node, offset, length) =>
+      run('discard', offset, () => disk.discard?.(offset, length)),
+    flush: () => run('flush', 0, () => disk.flush?.()),
+    async blockStatus(_node, offset, length) {
+      const found = await run('status', offset, () => disk.status?.(offset, length));
+      if (found === undefined || !(Number.isSafeInteger(found.length) && found.length > 0)) {
+        throw new IoError(errno.EIO, { syscall: 'status', offset });
+      }
+      return { status: found.kind === 'zero' ? BLOCK_ZERO : BLOCK_DATA, length: found.length };
+    },
+    close: () => run('close', 0, () => disk.close?.()),
+  };
+  return {
+    name: LIBRARY_DISK,
+    kind: 'protocol',
+    strongOptions: [],
+    open(node) {
+      if (disk.writeZeroes !== undefined) node.supportedZeroFlags = MAY_UNMAP;
+      return {};
+    },
+    length() {
+      const { size } = disk;
+      if (Number.isSafeInteger(size) && size >= 0) return size;
+      throw new IoError(errno.EINVAL, { syscall: 'size' });
+    },
+    read: (_node, offset, length, into, at) =>
+      run('read', offset, () => disk.read(viewOf(into, at, length), offset)),
+    ...Object.fromEntries(
+      Object.entries(optional).filter(
+        ([name]) => disk[counterparts[name as keyof typeof counterparts]] !== undefined,
+      ),
+    ),
+  };
+}
+
+function viewOf(buffer: IoBuffer, at: number, length: number): Uint8Array {
+  return buffer.bytes.subarray(at, at + length);
+}
+
+function ioErrorOf(
+  error: unknown,
+  context: { readonly syscall: string; readonly offset: number; readonly log: Logger },
+): IoError {
+  if (error instanceof IoError) return error;
+  const { syscall, offset, log } = context;
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === undefined) {
+    log.error(`A disk failed to ${syscall} at ${offset}: ${String(error)}`, { err: error });
+  }
+  return new IoError(errno[code as ErrnoName] ?? errno.EIO, { syscall, offset });
+}
