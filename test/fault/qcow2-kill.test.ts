@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { random } from '../helpers/qcow2-disk.ts';
+import { openDisk, random } from '../helpers/qcow2-disk.ts';
 import {
   checkImage,
   contentsByQemu,
@@ -27,6 +27,7 @@ const layouts = [
   'compat=0.10,cluster_size=4096',
   'extended_l2=on,cluster_size=16384',
   'cluster_size=4096,refcount_bits=2',
+  'lazy_refcounts=on,cluster_size=4096',
 ];
 
 describe.skipIf(noQemuImg !== undefined)('SIGKILL of a writer to qcow2', () => {
@@ -36,6 +37,8 @@ describe.skipIf(noQemuImg !== undefined)('SIGKILL of a writer to qcow2', () => {
       const next = random(round + 1);
       const path = prepared(round);
       const flushed = await killedAfter(path, round, Math.floor(next() * 60), next() * 20);
+      // Refcounts that were late are repaired by whoever opens the image to write to it.
+      if (isDirty(path)) await (await openDisk(path)).close();
       const check = checkImage(path);
       expect([0, 3], check.text).toContain(check.status);
       const all = operations(round, SIZE);
@@ -44,6 +47,14 @@ describe.skipIf(noQemuImg !== undefined)('SIGKILL of a writer to qcow2', () => {
     60_000,
   );
 });
+
+function isDirty(path: string): boolean {
+  const { 'dirty-flag': dirty } = JSON.parse(qemuImg('info', '--output=json', path)) as Record<
+    string,
+    unknown
+  >;
+  return dirty === true;
+}
 
 /** Every third image is full of compressed clusters that a snapshot has, too; all of them zeroes to the test. */
 function prepared(round: number): string {
