@@ -250,6 +250,10 @@ export interface BlockDriver<
   readonly kind: 'format' | 'protocol' | 'filter';
   /** A filter that the reference counts among the protocols: its messages say so, and it tells no `actual-size`. */
   readonly isProtocol?: true;
+  /** The option that lists its children, where each of them has no name of its own. */
+  readonly childList?: string;
+  /** Its `flush` flushes the children, too, and is always called. */
+  readonly flushesChildren?: true;
   /** `length` may change at any time (raw follows its file): ask it for each request. */
   readonly variableLength?: boolean;
   /** Options that decide which data the node shows; they appear in a `json:` filename. */

@@ -36,6 +36,11 @@ function fullOptions(node: BlockNode): Record<string, unknown> {
     if (name.endsWith('.')) Object.assign(all, optionsBelow(given, name));
     else if (given[name] !== undefined) all[name] = given[name];
   }
+  const { childList } = node.driver;
+  if (childList !== undefined) {
+    all[childList] = node.children.map((child) => fullOptions(child.node));
+    return all;
+  }
   // The reference prepends children, so the youngest comes first; its hash order decides what is seen anyway.
   for (const child of node.children.toReversed()) {
     if (child !== node.backing) all[child.name] = fullOptions(child.node);

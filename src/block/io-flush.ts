@@ -9,12 +9,22 @@ import type { BlockNode } from './block-node.ts';
 /** Makes every write that completed before durable. */
 export function flush(node: BlockNode): MaybePromise<void> {
   if (node.readOnly) return undefined;
+  if (node.driver.flushesChildren === true) return flushAlways(node);
   const generation = node.writeGeneration;
   node.file?.debugEvent('flush_to_os');
   if (node.driver.flushToOs === undefined && !needsDisk(node, generation)) {
     return flushChildren(node);
   }
   return flushInTurn(node, generation);
+}
+
+async function flushAlways(node: BlockNode): Promise<void> {
+  node.requests.enter();
+  try {
+    await node.driver.flush?.(node);
+  } finally {
+    node.requests.leave();
+  }
 }
 
 function needsDisk(node: BlockNode, generation: number): boolean {

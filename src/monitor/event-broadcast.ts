@@ -11,10 +11,11 @@ export interface EventListener {
   event(message: QmpMessage): void;
 }
 
-/** Milliseconds between two events of a name; the reference limits only events that do not exist here yet. */
+/** Milliseconds between two events of a name. */
 export type EventIntervals = { readonly [Name in EventName]?: number };
 
-const eventIntervals: EventIntervals = {};
+/** Those that the reference limits. */
+const eventIntervals: EventIntervals = { QUORUM_FAILURE: 1000, QUORUM_REPORT_BAD: 1000 };
 
 interface Pending {
   message: QmpMessage | undefined;
@@ -23,7 +24,7 @@ interface Pending {
 export class EventBroadcast implements EventSink {
   readonly #listeners = new Set<EventListener>();
   readonly #intervals: EventIntervals;
-  readonly #pending = new Map<EventName, Pending>();
+  readonly #pending = new Map<string, Pending>();
   readonly #timers = new Set<NodeJS.Timeout>();
 
   constructor(intervals: EventIntervals = eventIntervals) {
@@ -42,12 +43,13 @@ export class EventBroadcast implements EventSink {
     const data = Object.keys(payload).length === 0 ? undefined : payload;
     const message: QmpMessage = { timestamp: timestamp(), event: name, data };
     const interval = this.#intervals[name];
-    const pending = this.#pending.get(name);
+    const key = limitKey(name, payload);
+    const pending = this.#pending.get(key);
     if (pending !== undefined) {
       pending.message = message;
       return;
     }
-    if (interval !== undefined) this.#hold(name, interval);
+    if (interval !== undefined) this.#hold(key, interval);
     this.#send(message);
   }
 
@@ -58,14 +60,14 @@ export class EventBroadcast implements EventSink {
     this.#pending.clear();
   }
 
-  #hold(name: EventName, interval: number): void {
+  #hold(key: string, interval: number): void {
     const pending: Pending = { message: undefined };
-    this.#pending.set(name, pending);
+    this.#pending.set(key, pending);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
-      this.#pending.delete(name);
+      this.#pending.delete(key);
       if (pending.message === undefined) return;
-      this.#hold(name, interval);
+      this.#hold(key, interval);
       this.#send(pending.message);
     }, interval).unref();
     this.#timers.add(timer);
@@ -74,6 +76,12 @@ export class EventBroadcast implements EventSink {
   #send(message: QmpMessage): void {
     for (const listener of this.#listeners) listener.event(message);
   }
+}
+
+/** Events with the same key are limited together: those about one node do not keep back those about another. */
+function limitKey(name: EventName, payload: object): string {
+  if (name !== 'QUORUM_REPORT_BAD') return name;
+  return `${name} ${(payload as Events['QUORUM_REPORT_BAD'])['node-name']}`;
 }
 
 /** Wall-clock time with microseconds, as far as the clock that runs steadily agrees with it. */

@@ -78,7 +78,6 @@ export const notYet: readonly DifferenceRow[] = [
       'parallels',
       'qcow',
       'qed',
-      'quorum',
       'rbd',
       'replication',
       'ssh',

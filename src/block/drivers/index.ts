@@ -11,6 +11,7 @@ import { nbd } from './nbd/driver.ts';
 import { nullAio, nullCo } from './null.ts';
 import { preallocate } from './preallocate.ts';
 import { qcow2 } from './qcow2/driver.ts';
+import { quorum } from './quorum.ts';
 import { raw } from './raw.ts';
 import { snapshotAccess } from './snapshot-access.ts';
 import { throttle } from './throttle.ts';
@@ -27,6 +28,7 @@ export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = 
   'null-co': nullCo,
   preallocate,
   qcow2,
+  quorum,
   raw,
   'snapshot-access': snapshotAccess,
   throttle,

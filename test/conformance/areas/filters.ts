@@ -550,6 +550,76 @@ const cbwNodes: Case[] = [
   ),
 ];
 
+const quorumOf = (more: object = {}): object => ({
+  driver: 'quorum',
+  'node-name': 'x',
+  children: ['f', 't'],
+  'vote-threshold': 1,
+  ...more,
+});
+
+const quorumNodes: Case[] = [
+  ...[
+    {},
+    { 'vote-threshold': 2 },
+    { 'vote-threshold': 3 },
+    { 'vote-threshold': 0 },
+    { 'vote-threshold': -1 },
+    { 'vote-threshold': 'x' },
+    { children: [] },
+    { children: 5 },
+    { children: ['nope'] },
+    { children: ['f', 'f'] },
+    { children: ['f'] },
+    { blkverify: true },
+    { blkverify: true, 'vote-threshold': 2 },
+    { blkverify: true, 'vote-threshold': 2, 'rewrite-corrupted': true },
+    { blkverify: true, 'read-pattern': 'fifo' },
+    { 'rewrite-corrupted': true },
+    { 'rewrite-corrupted': true, 'read-only': true },
+    { 'read-pattern': 'fifo' },
+    { 'read-pattern': 'quorum' },
+    { 'read-pattern': 'nope' },
+    { bogus: 1 },
+  ].map(
+    (more): Case => ({
+      id: ask('blockdev-add', quorumOf(more)).id,
+      steps: scene(
+        '',
+        node(file()),
+        node(tempTarget()),
+        node(quorumOf(more)),
+        query,
+        graph,
+        nbdExport('x'),
+        graph,
+        removeExport,
+        del('x'),
+        del('t'),
+        del('f'),
+      ).steps,
+    }),
+  ),
+  scene(
+    'quorum: children of different lengths',
+    node(file()),
+    node(nul({ size: 512 })),
+    node(quorumOf({ children: ['f', 'n'] })),
+    del('n'),
+    del('f'),
+  ),
+  scene(
+    'quorum: inline children, resized and reopened',
+    node(quorumOf({ children: [inline(), nul({ 'node-name': 'own' })] })),
+    query,
+    stats,
+    ['block_resize', { 'node-name': 'x', size: MIB }],
+    again(quorumOf({ children: ['f'] })),
+    del('own'),
+    del('x'),
+  ),
+];
+
 const files = [
   { name: 'a.img', length: MIB, fill: [[0, 4096, 0x61]] },
   { name: 'b.img', length: MIB, fill: [[4096, 4096, 0x62]] },
@@ -577,6 +647,7 @@ export const filters: Area = {
     { name: 'preallocate', files, arguments: server, cases: preallocateNodes },
     { name: 'blkdebug', files, arguments: server, cases: blkdebugNodes },
     { name: 'copy-before-write', files, arguments: server, cases: cbwNodes },
+    { name: 'quorum', files, arguments: server, cases: quorumNodes },
   ],
   commandLines: [
     {

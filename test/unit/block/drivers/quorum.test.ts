@@ -1,0 +1,164 @@
+import { describe, expect, it } from 'vitest';
+import { errno } from '../../../../src/base/errno.ts';
+import { IoError } from '../../../../src/base/errors.ts';
+import { silentLogger } from '../../../../src/base/log.ts';
+import { createTrace } from '../../../../src/base/trace.ts';
+import type { BlockBackend } from '../../../../src/block/block-backend.ts';
+import {
+  BLOCK_DATA,
+  BLOCK_ZERO,
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_WRITE,
+} from '../../../../src/block/block-driver.ts';
+import { BlockGraph } from '../../../../src/block/block-graph.ts';
+import { blockDrivers } from '../../../../src/block/drivers/index.ts';
+import { allocate } from '../../../../src/sys/memory.ts';
+import { ioError, type MemoryDisk, memoryDisk } from '../memory-driver.ts';
+
+const SIZE = 65_536;
+
+interface Voting {
+  readonly disks: readonly [MemoryDisk, MemoryDisk, MemoryDisk];
+  readonly backend: BlockBackend;
+  /** As `REPORT_BAD c0 read`, emptied by looking. */
+  readonly events: () => string[];
+}
+
+async function voting(options: object = {}): Promise<Voting> {
+  const disk = () => memoryDisk({ size: SIZE, canZero: true });
+  const disks = [disk(), disk(), disk()] as const;
+  const events: string[] = [];
+  const graph = new BlockGraph({
+    log: silentLogger,
+    trace: createTrace(),
+    poller: {
+      watch() {
+        throw new Error('No descriptor is watched here');
+      },
+    },
+    objects: { find: () => undefined },
+    events: {
+      emit(name, payload) {
+        const told = payload as { 'node-name'?: string; type?: string; error?: string };
+        const parts = [name.slice(7), told['node-name'], told.type, told.error];
+        events.push(parts.filter((part) => part !== undefined).join(' '));
+      },
+    },
+    allocate,
+    drivers: {
+      ...blockDrivers,
+      'null-aio': disks[0].driver,
+      'null-co': disks[1].driver,
+      file: disks[2].driver,
+    },
+  });
+  await graph.add({ driver: 'null-aio', 'node-name': 'c0' });
+  await graph.add({ driver: 'null-co', 'node-name': 'c1' });
+  await graph.add({ driver: 'file', 'node-name': 'c2', filename: 'x' });
+  const node = await graph.add({
+    driver: 'quorum',
+    'node-name': 'q',
+    children: ['c0', 'c1', 'c2'],
+    'vote-threshold': 2,
+    ...options,
+  });
+  const perm = PERM_CONSISTENT_READ | PERM_WRITE;
+  const backend = graph.backend(node, { perm, shared: PERM_ALL });
+  return { disks, backend, events: () => events.splice(0) };
+}
+
+function data(byte: number) {
+  const memory = allocate(4096);
+  memory.bytes.fill(byte);
+  return memory;
+}
+
+async function firstByte(backend: BlockBackend): Promise<number> {
+  const memory = allocate(4096);
+  await backend.read(0, 4096, memory, 0);
+  return memory.bytes[0] ?? -1;
+}
+
+async function outcome(request: () => unknown): Promise<number | 'ok'> {
+  try {
+    await request();
+    return 'ok';
+  } catch (error) {
+    if (error instanceof IoError) return error.errno;
+    throw error;
+  }
+}
+
+describe('quorum', () => {
+  it('writes everywhere, and reads what all agree on', async () => {
+    const { disks, backend, events } = await voting();
+    await backend.write(0, 4096, data(7), 0);
+    await backend.writeZeroes(4096, 4096);
+    expect(disks.map(({ bytes }) => bytes[0])).toEqual([7, 7, 7]);
+    expect(await firstByte(backend)).toBe(7);
+    expect(events()).toEqual([]);
+  });
+
+  it('outvotes a child that differs, and leaves it so', async () => {
+    const { disks, backend, events } = await voting();
+    await backend.write(0, 4096, data(7), 0);
+    disks[0].bytes[0] = 9;
+    expect(await firstByte(backend)).toBe(7);
+    expect(events()).toEqual(['REPORT_BAD c0 read']);
+    expect(disks[0].bytes[0]).toBe(9);
+  });
+
+  it('mends it if it may', async () => {
+    const { disks, backend, events } = await voting({ 'rewrite-corrupted': true });
+    await backend.write(0, 4096, data(7), 0);
+    disks[2].bytes[0] = 9;
+    expect(await firstByte(backend)).toBe(7);
+    expect(events()).toEqual(['REPORT_BAD c2 read']);
+    expect(disks[2].bytes[0]).toBe(7);
+    expect(await firstByte(backend)).toBe(7);
+    expect(events()).toEqual([]);
+  });
+
+  it('fails when nobody has enough votes', async () => {
+    const { disks, backend, events } = await voting();
+    for (const [index, disk] of disks.entries()) disk.bytes[0] = index;
+    expect(await outcome(async () => firstByte(backend))).toBe(errno.EIO);
+    expect(events()).toEqual(['FAILURE']);
+  });
+
+  it('goes on while enough children work', async () => {
+    const { disks, backend, events } = await voting();
+    disks[1].behave = () => ioError('ENOSPC');
+    expect(await outcome(() => backend.write(0, 4096, data(7), 0))).toBe('ok');
+    expect(await firstByte(backend)).toBe(7);
+    expect(await outcome(() => backend.flush())).toBe('ok');
+    expect(events()).toEqual([
+      'REPORT_BAD c1 write No space left on device',
+      'REPORT_BAD c1 read No space left on device',
+      'REPORT_BAD c1 flush No space left on device',
+    ]);
+    disks[0].behave = () => ioError('EROFS');
+    expect(await outcome(() => backend.write(0, 4096, data(8), 0))).toBe(errno.ENOSPC);
+    expect(events().at(-1)).toBe('FAILURE');
+  });
+
+  it('reads one after the other in the fifo pattern', async () => {
+    const { disks, backend, events } = await voting({ 'read-pattern': 'fifo' });
+    disks[1].bytes[0] = 5;
+    expect(await firstByte(backend)).toBe(0);
+    disks[0].behave = () => ioError('EIO');
+    expect(await firstByte(backend)).toBe(5);
+    expect(events()).toEqual(['REPORT_BAD c0 read Input/output error']);
+    expect(disks[2].calls).toEqual([]);
+  });
+
+  it('tells of zeroes when all have them', async () => {
+    const { disks, backend } = await voting();
+    expect((await backend.blockStatus(0, SIZE)).status & BLOCK_ZERO).toBe(BLOCK_ZERO);
+    disks[1].bytes.fill(1, 0, 4096);
+    disks[2].bytes.fill(1, 0, 8192);
+    const { status, length } = await backend.blockStatus(0, SIZE);
+    expect([status & (BLOCK_DATA | BLOCK_ZERO), length]).toEqual([BLOCK_DATA, 8192]);
+  });
+});
