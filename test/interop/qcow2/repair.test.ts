@@ -1,6 +1,6 @@
 // Images that were not closed, and lazy refcounts: what the daemon repairs is sound to qemu-img, and nothing is lost.
 
-import { closeSync, copyFileSync, openSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, openSync, truncateSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../src/base/errno.ts';
 import { IoError } from '../../../src/base/errors.ts';
@@ -103,6 +103,12 @@ describe.skipIf(noQemuImg !== undefined)('repair', () => {
     qemuImg('bitmap', '--remove', path, 'bits');
     qemuImg('snapshot', '-a', 'one', path);
     expect(contentsByQemu(path).equals(content)).toBe(true);
+  });
+
+  it('is refused for a file of more clusters than anybody has', async () => {
+    const { copy } = await dirtyImage('lazy_refcounts=on,cluster_size=512');
+    truncateSync(copy, 2 ** 40);
+    await expect(openDisk(copy)).rejects.toThrow('Could not repair dirty image: File too large');
   });
 
   it('puts single refcounts right, too many and too few, and COPIED flags', async () => {

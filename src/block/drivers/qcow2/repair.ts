@@ -1,6 +1,8 @@
 // Repairing an image whose refcounts may be wrong: they are counted anew from all other tables. The image says that it is dirty
 // until all is done, so whatever ends the process in between, it is repaired again.
 
+import { errno } from '../../../base/errno.ts';
+import { IoError } from '../../../base/errors.ts';
 import { repairCopied } from './copied-flags.ts';
 import { writeFeatures } from './corruption.ts';
 import { INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from './features.ts';
@@ -10,9 +12,13 @@ import { getRefcount, setRefcount } from './refcount-block.ts';
 import { Room, rebuildRefcounts } from './refcount-rebuild.ts';
 import { blockPlace, References, type Window } from './references.ts';
 
+/** A longer file would keep us busy for minutes. */
+const MOST_CLUSTERS = 2 ** 31 - 1;
+
 /** The lock is held, nothing is cached that is not on disk. Throws IoError. */
 export async function repairImage(image: Qcow2Image): Promise<void> {
   const references = new References(image);
+  if (references.length > MOST_CLUSTERS) throw new IoError(errno.EFBIG, { syscall: 'repair' });
   const findings = new Findings(image.log);
   const room = new Room(image, references.length);
   const mustRebuild = await compareAll(image, references, { findings, room, fixes: false });
