@@ -273,7 +273,7 @@ const allocating: Case = calls(
   ['truncate', MIB],
 );
 
-const everything = [reading, writing, resizing, allocating, names];
+const everything = [reading, writing, resizing, allocating];
 
 const exported = (options: string): readonly string[] => [
   '--export',
@@ -333,10 +333,10 @@ export const fuseExports: Area = {
       ],
       cases: life,
     },
-    group('writable', file(), 'writable=on', [...everything, rights('rights'), written]),
+    group('writable', file(), 'writable=on', [...everything, names, rights('rights'), written]),
     group('growable', file(), 'writable=on,growable=on', [...everything, written]),
     group('read-only', file(), 'writable=off', [...everything, rights('rights')]),
-    group('growable, not writable', file(), 'growable=on', [writing, resizing, allocating]),
+    group('growable, not writable', file(), 'growable=on', [resizing]),
     group('allow-other off', file(), 'writable=on,allow-other=off', [rights('rights')]),
     group('allow-other on', file(), 'allow-other=on', [rights('rights')]),
     group('direct', file(',cache.direct=on'), 'writable=on,growable=on', [...everything, written]),
