@@ -34,6 +34,8 @@ export interface SessionOptions {
 
 export class NbdSession {
   readonly #options: SessionOptions;
+  /** The graph is being closed: nobody wants to wait for a server that may never come back. */
+  readonly #giveUpWaiting = (): void => this.#delayOver();
   readonly #abort = new AbortController();
   #state: 'connecting' | 'connected' | 'waiting' | 'failing' | 'dead' | 'closed' = 'connecting';
   #connection: NbdConnection | undefined;
@@ -45,6 +47,7 @@ export class NbdSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    options.context.signal.addEventListener('abort', this.#giveUpWaiting, { once: true });
   }
 
   /** What the server offered last. */
@@ -84,6 +87,7 @@ export class NbdSession {
     this.#state = 'closed';
     this.#abort.abort(new IoError(errno.ESHUTDOWN, { syscall: 'NBD connect' }));
     clearTimeout(this.#delayTimer);
+    this.#options.context.signal.removeEventListener('abort', this.#giveUpWaiting);
     this.#connection?.close();
     this.#connection = undefined;
     this.#failQueue();
@@ -161,7 +165,8 @@ export class NbdSession {
       context.log.error(`NBD server of node '${nodeName}': ${end.reason}`);
       this.#state = 'dead';
     } else {
-      this.#state = options.reconnectDelay > 0 ? 'waiting' : 'failing';
+      const waits = options.reconnectDelay > 0 && !context.signal.aborted;
+      this.#state = waits ? 'waiting' : 'failing';
     }
     const waited = this.#queue.length > 0;
     for (const request of unanswered) request.restart();
@@ -218,6 +223,7 @@ export class NbdSession {
   }
 
   #delayOver(): void {
+    clearTimeout(this.#delayTimer);
     this.#delayTimer = undefined;
     if (this.#state !== 'waiting') return;
     this.#state = 'failing';

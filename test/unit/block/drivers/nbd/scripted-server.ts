@@ -60,6 +60,8 @@ export interface Script {
   readonly hasContext?: boolean;
   /** Called for each connection with its number, from 0; false hangs up before a word is said. */
   readonly greets?: (connection: number) => boolean;
+  /** Accepts connections, and says nothing. */
+  readonly isSilent?: boolean;
   /** Writes are answered before their data have come. */
   readonly answersEarly?: boolean;
   readonly answer?: (request: SeenRequest, to: ServedConnection) => void;
@@ -141,7 +143,7 @@ export class ScriptedServer {
       this.#changed();
     };
     socket.on('data', (bytes) => connection.received(bytes));
-    socket.write(greeting(3));
+    if (script.isSilent !== true) socket.write(greeting(3));
     this.#changed();
   }
 }
