@@ -258,6 +258,8 @@ export interface BlockDriver<
   readonly variableLength?: boolean;
   /** Options that decide which data the node shows; they appear in a `json:` filename. */
   readonly strongOptions: readonly string[];
+  /** Options that may be an object without members: the reference knows them by their own name, too. */
+  readonly takesEmpty?: readonly string[];
   /** A filename option is a must (texts and `Could not open 'FILE'` come from it). */
   readonly needsFilename?: boolean;
   /** May have a `backing` child; what it has not allocated reads from there. */

@@ -233,7 +233,7 @@ function refuseEmpty(node: BlockNode): void {
   for (const name of membersInOrder(options)) {
     const value = options[name];
     const isEmpty = typeof value === 'object' && value !== null && Object.keys(value).length === 0;
-    if (!isEmpty) continue;
+    if (!isEmpty || node.driver.takesEmpty?.includes(name) === true) continue;
     const { name: driver, kind, isProtocol } = node.driver;
     throw new QmpError(
       kind === 'protocol' || isProtocol === true

@@ -34,6 +34,7 @@ export const qcow2: BlockDriver<
   kind: 'format',
   supportsBacking: true,
   strongOptions: [],
+  takesEmpty: ['overlap-check'],
 
   open(node, options, context) {
     node.supportedTruncateFlags = ZERO_WRITE;
