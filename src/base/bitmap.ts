@@ -353,7 +353,10 @@ function withBits(tree: Tree, height: number, first: number, bytes: Uint8Array):
 
 function uniformOf(bytes: Uint8Array): Uniform | undefined {
   const first = bytes[0];
-  if ((first !== 0 && first !== 0xff) || bytes.some((byte) => byte !== first)) return undefined;
+  if (first !== 0 && first !== 0xff) return undefined;
+  for (const byte of bytes) {
+    if (byte !== first) return undefined;
+  }
   return first === 0 ? 'clear' : 'set';
 }
 

@@ -3,7 +3,7 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
-import type { IoBuffer } from '../../../base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type { DirtyBitmap } from '../../dirty-bitmap.ts';
 import {
@@ -23,14 +23,33 @@ import { freeClaimed } from './refcount.ts';
 /** Below this, clusters of ones take memory, too: they are parts of what a bitmap in memory has for a run of bits. */
 const SMALL_CLUSTER = 1024;
 
+/** Bytes of bits that are loaded or stored before others get their turn. */
+const TURN = 16 * 1024 * 1024;
+
+const SMALLEST_READ = 512;
+
 /** How much is read for all bitmaps of an image, bytes: an image may claim more than there is memory. */
 export class LoadBudget {
   #left = MAX_BITMAP_BYTES;
+  readonly #turns = new Turns();
 
-  /** Throws IoError. */
-  take(bytes: number): void {
-    this.#left -= bytes;
+  /** Throws or rejects IoError. A read takes time, however short it is. */
+  take(bytes: number): MaybePromise<void> {
+    this.#left -= Math.max(bytes, SMALLEST_READ);
     if (this.#left < 0) throw new IoError(errno.ENOMEM, { syscall: 'bitmap' });
+    return this.#turns.after(bytes);
+  }
+}
+
+/** Lets others go on from time to time. */
+class Turns {
+  #done = 0;
+
+  after(bytes: number): MaybePromise<void> {
+    this.#done += bytes;
+    if (this.#done < TURN) return undefined;
+    this.#done = 0;
+    return new Promise((resolve) => setImmediate(resolve));
   }
 }
 
@@ -48,26 +67,25 @@ export async function loadContent(
   budget: LoadBudget,
 ): Promise<void> {
   const { name } = stored;
-  const table = await explained(
-    () => loadTable(image, stored, budget),
-    `Could not read bitmap_table table from image for bitmap '${name}'`,
-  );
+  const table = await explained(async () => {
+    await budget.take(stored.tableSize * TABLE_ENTRY);
+    return loadTable(image, stored);
+  }, `Could not read bitmap_table table from image for bitmap '${name}'`);
   await explained(
     () => loadBits(image, table, stored.tableSize, bitmap, budget),
     `Could not read bitmap '${name}' from image`,
   );
+  image.node.pool.give(table);
 }
 
-/** Reads and checks a table. Throws IoError: EINVAL where it has an impossible entry. */
+/** Reads and checks a table, into memory of the pool. Throws IoError: EINVAL where it has an impossible entry. */
 async function loadTable(
   image: Qcow2Image,
   { tableOffset, tableSize }: TablePlace,
-  budget?: LoadBudget,
 ): Promise<IoBuffer> {
   const length = tableSize * TABLE_ENTRY;
-  budget?.take(length);
-  const table = image.allocate(length);
-  await readAnywhere(image.file, Number(tableOffset), table);
+  const table = image.node.pool.take(length);
+  await readAnywhere(image.file, Number(tableOffset), length, table);
   if (!isTable(table.view, tableSize, image.geometry.clusterSize)) {
     throw new IoError(errno.EINVAL, { syscall: 'bitmap table' });
   }
@@ -82,23 +100,28 @@ async function loadBits(
   budget: LoadBudget,
 ): Promise<void> {
   const { clusterSize } = image.geometry;
+  const { pool } = image.node;
   if (entries !== tableSizeFor(bitmap, clusterSize)) {
     throw new IoError(errno.EINVAL, { syscall: 'bitmap' });
   }
   const perCluster = clusterSize * 8;
-  const cluster = image.allocate(clusterSize);
+  let cluster: IoBuffer | undefined;
   for (let index = 0; index < entries; index++) {
     const first = index * perCluster;
     const entry = decodeTableEntry(table.view, index * TABLE_ENTRY, clusterSize);
     if (entry === undefined || entry === 'zeroes') continue;
-    if (entry !== 'ones' || clusterSize < SMALL_CLUSTER) budget.take(clusterSize);
+    // The last cluster is often far from full.
+    const length = Math.min(clusterSize, Math.ceil((bitmap.granules - first) / 64) * 8);
+    if (entry !== 'ones' || clusterSize < SMALL_CLUSTER) await budget.take(length);
     if (entry === 'ones') {
       bitmap.setGranules(first, Math.min(first + perCluster, bitmap.granules) - 1);
       continue;
     }
-    await readAnywhere(image.file, entry, cluster);
-    bitmap.copyFrom(first, cluster.bytes);
+    cluster ??= pool.take(clusterSize);
+    await readAnywhere(image.file, entry, length, cluster);
+    bitmap.copyFrom(first, cluster.bytes.subarray(0, length));
   }
+  if (cluster !== undefined) pool.give(cluster);
 }
 
 /** Entries of a bitmap's table. */
@@ -121,7 +144,9 @@ export async function storeContent(
   if (entries * clusterSize > MAX_BITMAP_BYTES) throw new QmpError(`Bitmap '${name}' is too big`);
   // As the reference has it for a disk of no length.
   if (entries === 0) throw new QmpError('No memory');
-  const table = image.allocate(entries * TABLE_ENTRY);
+  const { pool } = image.node;
+  const table = pool.take(entries * TABLE_ENTRY);
+  table.bytes.fill(0, 0, entries * TABLE_ENTRY);
   await writeBits(image, bitmap, table, taken);
   const count = Math.ceil((entries * TABLE_ENTRY) / clusterSize);
   const offset = await take(image, count, name, taken);
@@ -129,6 +154,7 @@ export async function storeContent(
     () => image.file.write(offset, entries * TABLE_ENTRY, table, 0),
     `Failed to write bitmap '${name}' to file`,
   );
+  pool.give(table);
   return { tableOffset: BigInt(offset), tableSize: entries };
 }
 
@@ -141,10 +167,12 @@ async function writeBits(
   const { clusterSize } = image.geometry;
   const perCluster = clusterSize * 8;
   const { granules, name } = bitmap;
-  const cluster = image.allocate(clusterSize);
+  const { pool } = image.node;
+  const turns = new Turns();
+  let cluster: IoBuffer | undefined;
   for (let from = 0; ; ) {
     const dirty = bitmap.nextDirtyGranule(from, granules);
-    if (dirty < 0) return;
+    if (dirty < 0) break;
     const index = Math.floor(dirty / perCluster);
     const first = index * perCluster;
     const end = Math.min(first + perCluster, granules);
@@ -152,16 +180,19 @@ async function writeBits(
     // The reference takes ones for more granules than there are.
     if (end - first < perCluster || bitmap.nextCleanGranule(first, end) >= 0) {
       entry = await take(image, 1, name, taken);
-      bitmap.copyTo(first, cluster.bytes);
+      const bits = (cluster ??= pool.take(clusterSize));
+      bitmap.copyTo(first, bits.bytes.subarray(0, clusterSize));
       const offset = entry;
       await explained(
-        () => image.file.write(offset, clusterSize, cluster, 0),
+        () => image.file.write(offset, clusterSize, bits, 0),
         `Failed to write bitmap '${name}' to file`,
       );
+      await turns.after(clusterSize);
     }
     encodeTableEntry(table.view, index * TABLE_ENTRY, entry);
     from = end;
   }
+  if (cluster !== undefined) pool.give(cluster);
 }
 
 /** Takes clusters in a row; answers where they are. */
@@ -201,6 +232,7 @@ export async function freeContent(
     for (let each = first; each < first + count; each++) {
       if (!kept.has(each)) await freeClaimed(image, each, 'other');
     }
+    image.node.pool.give(table);
   } catch (error) {
     image.log.debug(`Clusters of a bitmap are lost: ${String(error)}`);
   }

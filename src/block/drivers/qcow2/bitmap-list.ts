@@ -45,7 +45,7 @@ export async function readBitmapList(
   if (length === 0) throw new QmpError('Requested bitmap directory size is zero');
   const directory = image.allocate(length);
   try {
-    await readAnywhere(file, offset, directory);
+    await readAnywhere(file, offset, length, directory);
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
     throw new QmpError(`Failed to read bitmap directory: ${error.reason}`, { cause: error });
@@ -58,15 +58,15 @@ export async function readBitmapList(
   };
 }
 
-/** Reads all of `into` from where an image says, which may be far behind the end of the file: there is nothing but zeroes. */
+/** Reads from where an image says, which may be far behind the end of the file: there is nothing but zeroes. */
 export async function readAnywhere(
   file: BlockChild,
   offset: number,
+  length: number,
   into: IoBuffer,
 ): Promise<void> {
-  const { length } = into.bytes;
   if (offset + length > MAX_OFFSET) throw new IoError(errno.EIO, { syscall: 'bitmaps' });
-  if (offset >= file.node.length) into.bytes.fill(0);
+  if (offset >= file.node.length) into.bytes.fill(0, 0, length);
   else await file.read(offset, length, into, 0);
 }
 

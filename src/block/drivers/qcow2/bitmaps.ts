@@ -5,14 +5,7 @@ import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import { DirtyBitmap, findDirtyBitmap } from '../../dirty-bitmap.ts';
 import { filenameOf } from '../../filename.ts';
-import {
-  explained,
-  freeContent,
-  LoadBudget,
-  loadContent,
-  storeContent,
-  type TablePlace,
-} from './bitmap-content.ts';
+import { explained, freeContent, LoadBudget, loadContent, storeContent } from './bitmap-content.ts';
 import {
   entryLength,
   MAX_BITMAP_BYTES,
@@ -33,23 +26,23 @@ export async function loadBitmaps(image: Qcow2Image): Promise<void> {
   if (list.bitmaps.length === 0) return;
   const budget = new LoadBudget();
   const loaded: DirtyBitmap[] = [];
+  const names = new Set<string>();
   for (const stored of list.bitmaps) {
     const { name, granularityBits, inUse, auto } = stored;
-    if (loaded.some((other) => other.name === name)) {
-      throw new QmpError(`Bitmap already exists: ${name}`);
-    }
+    if (names.has(name)) throw new QmpError(`Bitmap already exists: ${name}`);
+    names.add(name);
     const granularity = 2 ** granularityBits;
     const bitmap = new DirtyBitmap({ name, granularity, length: size, enabled: auto && !inUse });
     if (!inUse) await loadContent(image, stored, bitmap, budget);
     bitmap.persistent = true;
     bitmap.inconsistent = inUse;
     bitmap.readOnly = node.readOnly;
-    loaded.unshift(bitmap);
+    loaded.push(bitmap);
   }
   if (!node.readOnly) {
     await explained(() => markInUse(image), "Can't update bitmap directory");
   }
-  node.dirtyBitmaps.unshift(...loaded);
+  node.dirtyBitmaps.splice(0, 0, ...loaded.toReversed());
 }
 
 async function markInUse(image: Qcow2Image): Promise<void> {
@@ -69,8 +62,9 @@ export async function bitmapsToReadWrite(image: Qcow2Image): Promise<void> {
   const list = await rereadBitmapList(image);
   image.bitmaps = list;
   const filename = filenameOf(node);
+  const inMemory = byName(node.dirtyBitmaps);
   for (const { name, inUse } of list.bitmaps) {
-    const bitmap = findDirtyBitmap(node, name);
+    const bitmap = inMemory.get(name);
     if (bitmap === undefined) {
       throw new QmpError(`Unexpected bitmap '${name}' in image '${filename}'`);
     }
@@ -82,7 +76,7 @@ export async function bitmapsToReadWrite(image: Qcow2Image): Promise<void> {
   }
   await explained(() => image.lock.run(() => markInUse(image)), 'Cannot update bitmap directory');
   for (const { name } of list.bitmaps) {
-    const bitmap = findDirtyBitmap(node, name);
+    const bitmap = inMemory.get(name);
     if (bitmap !== undefined) bitmap.readOnly = false;
   }
 }
@@ -110,6 +104,7 @@ export async function storeBitmaps(image: Qcow2Image): Promise<void> {
 function checkBeforeStoring(image: Qcow2Image, wanted: readonly DirtyBitmap[]): void {
   let count = image.bitmaps.bitmaps.length;
   let { length } = image.bitmaps;
+  const inImage = byName(image.bitmaps.bitmaps);
   for (const { name, granularity } of wanted) {
     try {
       checkConstraints(image, name, granularity);
@@ -117,7 +112,7 @@ function checkBeforeStoring(image: Qcow2Image, wanted: readonly DirtyBitmap[]): 
       if (!(error instanceof QmpError)) throw error;
       throw new QmpError(`Bitmap '${name}' doesn't satisfy the constraints: ${error.message}`);
     }
-    const stored = image.bitmaps.bitmaps.find((one) => one.name === name);
+    const stored = inImage.get(name);
     if (stored === undefined) {
       if (++count > MAX_BITMAPS) throw new QmpError('Too many persistent bitmaps');
       length += entryLength(Buffer.byteLength(name));
@@ -132,21 +127,20 @@ function checkBeforeStoring(image: Qcow2Image, wanted: readonly DirtyBitmap[]): 
 /** The lock is held. */
 async function store(image: Qcow2Image, wanted: readonly DirtyBitmap[]): Promise<void> {
   const taken = new Set<number>();
-  const places: TablePlace[] = [];
   const old = image.bitmaps.bitmaps;
-  const byName = new Map(wanted.map((bitmap) => [bitmap.name, bitmap]));
+  const inImage = byName(old);
+  const inMemory = byName(wanted);
   const next: StoredBitmap[] = [];
-  const added = wanted.filter(({ name }) => !old.some((stored) => stored.name === name));
+  const added = wanted.filter(({ name }) => !inImage.has(name));
   const dropped: StoredBitmap[] = [];
   try {
     for (const stored of [...old, ...added.map(newEntry)]) {
-      const bitmap = byName.get(stored.name);
+      const bitmap = inMemory.get(stored.name);
       if (bitmap === undefined) {
         next.push(stored);
         continue;
       }
       const place = await storeContent(image, bitmap, taken);
-      places.push(place);
       if (stored.tableSize > 0) dropped.push(stored);
       next.push({
         ...stored,
@@ -224,6 +218,11 @@ function checkRoom(image: Qcow2Image, name: string, granularity: number): void {
   }
 }
 
+/** There may be tens of thousands. */
+function byName<T extends { readonly name: string }>(bitmaps: readonly T[]): Map<string, T> {
+  return new Map(bitmaps.map((bitmap) => [bitmap.name, bitmap]));
+}
+
 function nameOf({ name }: DirtyBitmap): string {
   return name;
 }
@@ -242,8 +241,9 @@ function checkConstraints(image: Qcow2Image, name: string, granularity: number):
 
 /** Throws QmpError when the disk's length cannot change because of a bitmap in the image. */
 export function checkResizable(image: Qcow2Image): void {
+  const inMemory = byName(image.node.dirtyBitmaps);
   for (const { name } of image.bitmaps.bitmaps) {
-    const bitmap = findDirtyBitmap(image.node, name);
+    const bitmap = inMemory.get(name);
     if (bitmap === undefined) {
       throw new QmpError(
         'Cannot resize qcow2 with persistent bitmaps that were not loaded into memory',
