@@ -312,8 +312,9 @@ export class Transmission implements Session {
   /** A peer that has sent one request alone waits for its answer before it sends another; and data come without a break. */
   #mayPoll(): boolean {
     const { turns } = this.#options;
-    const single = this.#taken === 1 && this.#inFlight === 0;
+    const single = this.#taken === 1;
     this.#taken = 0;
+    if (this.#inFlight > 0) return false;
     return (single || this.#reader.inData) && turns.alone && this.#channel.unbuffered === true;
   }
 

@@ -7,10 +7,9 @@ import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
 import { preadLater, preadNow, pwriteLater, pwriteNow, type Transfer } from '../../../sys/file.ts';
 import type { ImageFile } from './image-file.ts';
 
-/** Largest read that is copied on the main thread, in bytes: some 100 microseconds. */
+/** Largest request that is copied on the main thread, in bytes: some 100 microseconds. */
 const INLINE_READ_MAX = 1024 * 1024;
-/** Largest such write. With a longer one the thread pool keeps a processor busy while the next one is received. */
-const INLINE_WRITE_MAX = 128 * 1024;
+const INLINE_WRITE_MAX = 1024 * 1024;
 
 /** Reads; what lies beyond the end of the file reads as zeroes. Throws or rejects IoError. */
 export function readFile(
