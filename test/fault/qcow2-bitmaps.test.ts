@@ -173,7 +173,7 @@ describe.skipIf(reason !== undefined)(
         await disk.close();
         const state = `${directory}/state`;
         let stored = 0;
-        for (const bytes of trail.states(before, random(1))) {
+        for (const { bytes } of trail.states(before, random(1))) {
           writeFileSync(state, bytes);
           const check = checkImage(state);
           expect([0, 3], check.text).toContain(check.status);

@@ -179,8 +179,8 @@ describe.skipIf(noQemuImg !== undefined)('internal snapshots', () => {
       await drop(opened, 'second');
       expect(trail.length).toBeGreaterThan(taken + 10);
       let count = 0;
-      for (const state of trail.states(before, random(22))) {
-        writeFileSync(`${dir}/state`, state);
+      for (const { bytes } of trail.states(before, random(22))) {
+        writeFileSync(`${dir}/state`, bytes);
         const check = checkImage(`${dir}/state`);
         expect([0, 3], check.text).toContain(check.status);
         if (count++ % 3 === 0) expect(contentsByQemu(`${dir}/state`).equals(model)).toBe(true);

@@ -1,0 +1,179 @@
+// A random load for a disk whose image is recorded, and what the disk may hold afterwards: every sector the number of the
+// request that wrote it last, or of one that was not flushed.
+
+import { IoError } from '../../src/base/errors.ts';
+import type { BlockBackend } from '../../src/block/block-backend.ts';
+import { MAY_UNMAP, WRITE_COMPRESSED, ZERO_WRITE } from '../../src/block/block-driver.ts';
+import { bufferOf } from '../helpers/qcow2-disk.ts';
+import type { TrailState, WriteTrail } from '../helpers/write-trail.ts';
+import { SECTOR, sectorsOf } from './qcow2-operations.ts';
+
+const PARALLEL = 4;
+
+type Kind = 'write' | 'zero' | 'unmap' | 'discard' | 'compressed' | 'flush' | 'resize';
+/** How often each is chosen, of all. */
+export type Weights = Readonly<Partial<Record<Kind, number>>>;
+
+interface Done {
+  readonly kind: Kind;
+  readonly first: number;
+  readonly end: number;
+  readonly value: number;
+  readonly begun: number;
+}
+
+export interface LoadOptions {
+  readonly backend: BlockBackend;
+  readonly trail: WriteTrail;
+  readonly next: () => number;
+  readonly count: number;
+  readonly weights: Weights;
+  readonly clusterSize: number;
+  /** The longest disk that a resize makes, bytes. */
+  readonly longest: number;
+  /** What the sectors of the disk hold at first. */
+  readonly initial: Uint32Array;
+  /** What shines through where nothing is. */
+  readonly backing: Uint32Array;
+}
+
+export class Load {
+  readonly #options: LoadOptions;
+  readonly #done: Done[] = [];
+  /** When flushes were over, with how much was done when they began. */
+  readonly #flushes: { readonly clock: number; readonly count: number }[] = [];
+  readonly #sizes: { readonly clock: number; readonly size: number }[];
+
+  constructor(options: LoadOptions) {
+    this.#options = options;
+    this.#sizes = [{ clock: 0, size: options.backend.length }];
+  }
+
+  async run(): Promise<void> {
+    const { next, count, backend, trail } = this.#options;
+    let running: Promise<void>[] = [];
+    let busy: Done[] = [];
+    const settle = async (): Promise<void> => {
+      await Promise.all(running);
+      running = [];
+      busy = [];
+    };
+    for (let index = 0; index < count; index++) {
+      const kind = this.#kind();
+      if (kind === 'flush') {
+        await settle();
+        const before = this.#done.length;
+        await backend.flush();
+        this.#flushes.push({ clock: trail.tick(), count: before });
+        continue;
+      }
+      if (kind === 'resize') {
+        await settle();
+        await this.#resize(Math.ceil(next() * (this.#options.longest / SECTOR)) * SECTOR);
+        continue;
+      }
+      const [first, end] = this.#place(kind);
+      if (running.length >= PARALLEL) await settle();
+      // Requests at the same time must not overlap: which one wins would be anybody's guess.
+      if (busy.some((one) => one.first < end && first < one.end)) await settle();
+      const value = kind === 'write' || kind === 'compressed' ? this.#done.length + 1 : 0;
+      const done = { kind, first, end, value, begun: trail.tick() };
+      this.#done.push(done);
+      busy.push(done);
+      running.push(this.#carryOut(done));
+    }
+    await settle();
+  }
+
+  /** What is wrong with a disk in that state. */
+  *wrong(disk: Buffer, { clock, lossy }: TrailState): Generator<string> {
+    const { initial, backing } = this.#options;
+    const flush = this.#flushes.findLast((one) => one.clock < clock);
+    const durable = flush?.count ?? 0;
+    const from = this.#sizes.findLastIndex((one) => one.clock < (flush?.clock ?? 0));
+    const sizes = this.#sizes.slice(Math.max(0, from)).map(({ size }) => size);
+    if (!sizes.includes(disk.length)) yield `length ${disk.length}, not ${sizes.join(' or ')}`;
+    const expected = initial.slice();
+    const later = new Map<number, Set<number>>();
+    for (const [index, { kind, first, end, value, begun }] of this.#done.entries()) {
+      if (index < durable) {
+        expected.fill(value, first, end);
+        continue;
+      }
+      if (begun > clock) break;
+      for (let sector = first; sector < end; sector++) {
+        const values = later.get(sector) ?? new Set();
+        values.add(value).add(0);
+        if (kind === 'discard' || kind === 'resize') values.add(backing[sector] ?? 0);
+        later.set(sector, values);
+      }
+    }
+    const words = new Uint32Array(disk.buffer, disk.byteOffset, disk.length / 4);
+    for (let at = 0; at < words.length; at++) {
+      const sector = Math.floor((at * 4) / SECTOR);
+      if (words[at] === expected[sector]) continue;
+      const values = later.get(sector);
+      if (values !== undefined && (lossy || values.has(words[at] ?? 0))) continue;
+      yield `sector ${sector}: ${words[at]}, not ${expected[sector]}`;
+    }
+  }
+
+  #kind(): Kind {
+    const { weights, next } = this.#options;
+    const rows = Object.entries(weights) as [Kind, number][];
+    let left = next() * rows.reduce((sum, [, weight]) => sum + weight, 0);
+    for (const [kind, weight] of rows) {
+      left -= weight;
+      if (left < 0) return kind;
+    }
+    return 'write';
+  }
+
+  /** In sectors. Discards and compressed writes are of whole clusters. */
+  #place(kind: Kind): readonly [first: number, end: number] {
+    const { next, clusterSize, backend } = this.#options;
+    const whole = kind === 'discard' || kind === 'compressed';
+    const unit = whole ? clusterSize / SECTOR : 1;
+    const units = Math.max(1, Math.floor(backend.length / SECTOR / unit));
+    const most = kind === 'compressed' ? 1 : Math.ceil((clusterSize / SECTOR / unit) * 5);
+    const length = Math.min(units, 1 + Math.floor(next() ** 3 * most));
+    const first = Math.floor(next() * (units - length + 1));
+    const end = Math.min((first + length) * unit, backend.length / SECTOR);
+    return [first * unit, end];
+  }
+
+  async #carryOut({ kind, first, end, value }: Done): Promise<void> {
+    const { backend } = this.#options;
+    const offset = first * SECTOR;
+    const length = (end - first) * SECTOR;
+    if (kind === 'compressed') return this.#compressed(offset, length, value);
+    if (kind === 'write') {
+      return backend.write(offset, length, bufferOf(sectorsOf(length, value)), 0);
+    }
+    if (kind === 'discard') await backend.discard(offset, length);
+    await backend.writeZeroes(offset, length, kind === 'unmap' ? MAY_UNMAP : 0);
+  }
+
+  /** Where something is left that cannot be given up, it is written as it is. */
+  async #compressed(offset: number, length: number, value: number): Promise<void> {
+    const { backend } = this.#options;
+    const data = bufferOf(sectorsOf(length, value));
+    await backend.writeZeroes(offset, length, MAY_UNMAP);
+    try {
+      await backend.write(offset, length, data, 0, WRITE_COMPRESSED);
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      await backend.write(offset, length, data, 0);
+    }
+  }
+
+  async #resize(size: number): Promise<void> {
+    const { backend, trail } = this.#options;
+    const before = backend.length;
+    const [first, end] = [Math.min(before, size) / SECTOR, Math.max(before, size) / SECTOR];
+    const clock = trail.tick();
+    this.#done.push({ kind: 'resize', first, end, value: 0, begun: clock });
+    this.#sizes.push({ clock, size });
+    await backend.truncate(size, { exact: true, prealloc: 'off', flags: ZERO_WRITE });
+  }
+}

@@ -1,0 +1,299 @@
+// The writes of a load to a qcow2 image, played back to every moment: the image is sound, and has what was flushed. POWER_SEEDS:
+// more seeds, with commas.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_RESIZE,
+  PERM_WRITE,
+} from '../../src/block/block-driver.ts';
+import { bufferOf, type Opened, random } from '../helpers/qcow2-disk.ts';
+import { examine } from '../helpers/qcow2-examine.ts';
+import {
+  checkImage,
+  contentsByQemu,
+  createImage,
+  noQemuImg,
+  openImage,
+  qemuImg,
+  rawFile,
+  scratch,
+} from '../helpers/qcow2-images.ts';
+import { type TrailState, WriteTrail } from '../helpers/write-trail.ts';
+import { Load, type Weights } from './qcow2-load.ts';
+import { SECTOR, sectorsOf } from './qcow2-operations.ts';
+
+const KIB = 1024;
+/** Only so many states of a load are looked at by qemu-img, too. */
+const SAMPLE = 6;
+const seeds = [1, ...(process.env['POWER_SEEDS'] ?? '').split(',').filter(Boolean).map(Number)];
+
+interface Scenario {
+  readonly name: string;
+  readonly options: string;
+  readonly clusterSize: number;
+  readonly size: number;
+  readonly weights: Weights;
+  readonly count?: number;
+  readonly longest?: number;
+  readonly hasBacking?: boolean;
+  /** The disk is full of data, and a snapshot has them, too. */
+  readonly hasSnapshot?: boolean;
+  /** So many bytes are written, and recorded by nobody, before. */
+  readonly filled?: number;
+  readonly open?: Parameters<typeof openImage>[1];
+}
+
+const mixed = { write: 60, zero: 8, unmap: 8, discard: 8, flush: 8 };
+const small = { 'l2-cache-size': 1024, 'refcount-cache-size': 2048, 'l2-cache-entry-size': 512 };
+const passing = {
+  'pass-discard-request': true,
+  'pass-discard-snapshot': true,
+  'pass-discard-other': true,
+};
+
+const scenarios: readonly Scenario[] = [
+  {
+    name: 'allocating writes',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 192 * KIB,
+    weights: mixed,
+  },
+  {
+    name: 'caches as small as they get',
+    options: 'cluster_size=512,refcount_bits=32',
+    clusterSize: 512,
+    size: 96 * KIB,
+    weights: mixed,
+    open: small,
+  },
+  {
+    name: 'copy-on-write over a backing file',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 192 * KIB,
+    weights: mixed,
+    hasBacking: true,
+  },
+  {
+    name: 'version 2 over a backing file',
+    options: 'compat=0.10,cluster_size=4096',
+    clusterSize: 4096,
+    size: 192 * KIB,
+    weights: mixed,
+    hasBacking: true,
+  },
+  {
+    name: 'subclusters over a backing file',
+    options: 'extended_l2=on,cluster_size=16384',
+    clusterSize: 16384,
+    size: 256 * KIB,
+    weights: mixed,
+    hasBacking: true,
+  },
+  {
+    name: 'clusters of a snapshot',
+    options: 'cluster_size=4096,refcount_bits=8',
+    clusterSize: 4096,
+    size: 128 * KIB,
+    weights: mixed,
+    hasSnapshot: true,
+  },
+  {
+    name: 'discards that reach the file',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 96 * KIB,
+    weights: { write: 40, unmap: 20, discard: 20, flush: 8 },
+    open: passing,
+  },
+  {
+    name: 'compressed clusters',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 128 * KIB,
+    weights: { compressed: 40, write: 15, unmap: 10, flush: 8 },
+  },
+  {
+    name: 'compressed clusters with lazy refcounts',
+    options: 'cluster_size=4096,lazy_refcounts=on',
+    clusterSize: 4096,
+    size: 128 * KIB,
+    weights: { compressed: 40, write: 15, unmap: 10, flush: 8 },
+    count: 100,
+  },
+  {
+    name: 'longer and shorter',
+    options: 'cluster_size=512',
+    clusterSize: 512,
+    size: 64 * KIB,
+    weights: { ...mixed, resize: 12 },
+    longest: 160 * KIB,
+    count: 100,
+  },
+  {
+    name: 'longer and shorter over a backing file',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 64 * KIB,
+    weights: { ...mixed, resize: 12 },
+    longest: 160 * KIB,
+    hasBacking: true,
+    count: 100,
+  },
+  {
+    name: 'a refcount table that grows',
+    options: 'cluster_size=512,refcount_bits=64',
+    clusterSize: 512,
+    size: 2048 * KIB,
+    weights: { write: 80, flush: 10 },
+    filled: 2000 * KIB,
+    count: 40,
+  },
+  {
+    name: 'lazy refcounts',
+    options: 'cluster_size=4096,lazy_refcounts=on',
+    clusterSize: 4096,
+    size: 128 * KIB,
+    weights: mixed,
+  },
+];
+
+interface Recorded {
+  readonly trail: WriteTrail;
+  readonly load: Load;
+  readonly before: Buffer;
+  readonly backing: Buffer | undefined;
+  readonly dir: string;
+}
+
+describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 image', () => {
+  it.each(scenarios.flatMap((scenario) => seeds.map((seed) => ({ ...scenario, seed }))))(
+    'is sound: $name, seed $seed',
+    async ({ seed, ...scenario }) => {
+      const recorded = await record(scenario, seed);
+      const { trail, load, before, backing, dir } = recorded;
+      const every = Math.ceil(trail.length / SAMPLE);
+      let count = 0;
+      for (const state of trail.states(before, random(seed + 1000))) {
+        const { faults, disk } = examine(state.bytes, backing);
+        const where = `state ${count} at ${state.clock}${state.lossy ? ', power lost' : ''}`;
+        expect([where, ...faults.slice(0, 5)]).toEqual([where]);
+        expect([where, ...firstOf(load.wrong(disk, state), 5)]).toEqual([where]);
+        if (count++ % every === 0) expectSameByQemu(state, disk, dir);
+      }
+      expect(count).toBeGreaterThan(50);
+    },
+    60_000,
+  );
+
+  it('would be found unsound where writes change places', async () => {
+    const [scenario] = scenarios;
+    if (scenario === undefined) throw new Error('No scenarios');
+    const { trail, before } = await record(scenario, 1);
+    const last = [...trail.states(before, random(1))].at(-1)?.bytes ?? before;
+    const found = new Set<string>();
+    for (let cluster = 0; cluster * 4096 < before.length; cluster++) {
+      // What was there in the beginning comes back.
+      const bytes = Buffer.from(last);
+      before.copy(bytes, cluster * 4096, cluster * 4096, (cluster + 1) * 4096);
+      for (const fault of examine(bytes).faults) found.add(fault.replaceAll(/\d+/g, 'N'));
+    }
+    expect([...found].toSorted()).toEqual(
+      expect.arrayContaining(['cluster N: N uses, not N', 'cluster of N: wrong copied flag']),
+    );
+  });
+});
+
+async function record(scenario: Scenario, seed: number): Promise<Recorded> {
+  const { options, clusterSize, size, weights, filled = 0 } = scenario;
+  const { count = 160, longest = size, open } = scenario;
+  const dir = scratch();
+  const path = `${dir}/image`;
+  const full = numbered(0x40000000, longest);
+  let backing: Buffer | undefined;
+  let initial: Buffer = Buffer.alloc(longest);
+  if (scenario.hasBacking === true) {
+    backing = full;
+    initial = full;
+    const over = `backing_file=${rawFile(`${dir}/base`, full)},backing_fmt=raw,${options}`;
+    createImage({ path, size, options: over });
+  } else if (scenario.hasSnapshot === true) {
+    initial = full;
+    const raw = rawFile(`${dir}/raw`, full);
+    qemuImg('convert', '-f', 'raw', '-O', 'qcow2', '-o', options, raw, path);
+    qemuImg('snapshot', '-c', 'before', path);
+  } else {
+    createImage({ path, size, options });
+  }
+  const trail = new WriteTrail();
+  const file = { driver: 'file', filename: path, discard: 'unmap' } as const;
+  const opened = await openImage(path, { file, ...open }, trail.drivers);
+  const backend = resizable(opened);
+  if (filled > 0) {
+    await backend.write(0, filled, bufferOf(full.subarray(0, filled)), 0);
+    full.copy(initial, 0, 0, filled);
+  }
+  await backend.flush();
+  const before = readFileSync(path);
+  trail.begin();
+  const load = new Load({
+    backend,
+    trail,
+    next: random(seed),
+    count,
+    weights,
+    clusterSize,
+    longest,
+    initial: valuesOf(initial),
+    backing: valuesOf(backing ?? Buffer.alloc(0)),
+  });
+  await load.run();
+  await backend.release();
+  await opened.close();
+  return { trail, load, before, backing, dir };
+}
+
+function resizable({ graph }: Opened): ReturnType<Opened['graph']['backend']> {
+  return graph.backend(graph.find(undefined, 'image'), {
+    perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+    shared: PERM_ALL,
+  });
+}
+
+/** qemu-img agrees with our own examination. */
+function expectSameByQemu({ bytes }: TrailState, disk: Buffer, dir: string): void {
+  const path = `${dir}/state`;
+  writeFileSync(path, bytes);
+  const isDirty = bytes.readUInt32BE(4) >= 3 && (bytes.readBigUInt64BE(72) & 1n) !== 0n;
+  if (!isDirty) {
+    const check = checkImage(path);
+    expect([0, 3], check.text).toContain(check.status);
+  }
+  expect(contentsByQemu(path).equals(disk)).toBe(true);
+}
+
+/** Every sector has a number of its own. */
+function numbered(first: number, length: number): Buffer {
+  const sectors = Array.from({ length: length / SECTOR }, (_, index) =>
+    sectorsOf(SECTOR, first + index),
+  );
+  return Buffer.concat(sectors);
+}
+
+function valuesOf(disk: Buffer): Uint32Array {
+  return Uint32Array.from({ length: disk.length / SECTOR }, (_, sector) =>
+    disk.readUInt32LE(sector * SECTOR),
+  );
+}
+
+function firstOf(texts: Iterable<string>, most: number): string[] {
+  const first: string[] = [];
+  for (const text of texts) {
+    if (first.push(text) >= most) break;
+  }
+  return first;
+}
