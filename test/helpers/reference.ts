@@ -12,6 +12,7 @@ const debianPackages = {
   'qemu-storage-daemon': 'qemu-system-common',
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
+  'qemu-nbd': 'qemu-utils',
   nbdinfo: 'libnbd-bin',
   nbdcopy: 'libnbd-bin',
   nbdsh: 'python3-libnbd',

@@ -1,0 +1,193 @@
+// The nbd driver and the servers of others: our daemon between nbdkit, qemu-nbd, the reference or itself on one side, and
+// libnbd's and QEMU's clients on the other.
+
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { missing } from '../helpers/reference.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+import { CMD, errorOf, NbdWireClient } from '../protocol/nbd-wire-client.ts';
+import { inetAddress, startNbdkit, startProxy, startQemuNbd, unixAddress } from './nbd-servers.ts';
+import { succeed } from './serve.ts';
+
+const MIB = 2 ** 20;
+
+/** A file of random bytes. */
+function randomFile(directory: string, length = 4 * MIB): string {
+  const file = path.join(directory, 'source');
+  writeFileSync(file, randomBytes(length));
+  return file;
+}
+
+const digest = (file: string): string =>
+  createHash('sha256').update(readFileSync(file)).digest('hex');
+
+async function digestOf(uri: string, directory: string): Promise<string> {
+  const file = path.join(directory, 'copy');
+  await succeed('nbdcopy', uri, file);
+  return digest(file);
+}
+
+async function mapOf(uri: string): Promise<unknown> {
+  return JSON.parse(await succeed('nbdinfo', '--map', '--json', uri));
+}
+
+const directUri = (directory: string, name = ''): string =>
+  `nbd+unix:///${name}?socket=${unixAddress(directory).path}`;
+
+/** What the server is like, and nbdkit's arguments that make one. */
+const writable: readonly (readonly [string, readonly string[]])[] = [
+  ['modern', ['memory', '4M']],
+  ['without structured replies', ['--no-sr', 'memory', '4M']],
+  ['that is not fixed newstyle', ['--mask-handshake=2', 'memory', '4M']],
+  ['that pads its handshake', ['--mask-handshake=1', 'memory', '4M']],
+  ['of the old style', ['-o', 'memory', '4M']],
+  ['that cannot write zeroes', ['--filter=nozero', 'memory', '4M']],
+  ['that has no block status', ['--filter=noextents', 'memory', '4M']],
+  ['that only knows FUA by flushing', ['--filter=fua', 'memory', '4M', 'fuamode=emulate']],
+  [
+    'with limits',
+    [
+      ...['--filter=blocksize-policy', 'memory', '4M'],
+      ...['blocksize-error-policy=error', 'blocksize-minimum=4096'],
+      ...['blocksize-preferred=4096', 'blocksize-maximum=65536'],
+    ],
+  ],
+  [
+    'with blocks of 64 KiB',
+    [
+      ...['--filter=blocksize-policy', 'memory', '4M'],
+      ...['blocksize-error-policy=error', 'blocksize-minimum=64k', 'blocksize-preferred=1M'],
+    ],
+  ],
+];
+
+describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit', () => {
+  it.each(writable)('%s takes a copy and gives it back', async (_, args) => {
+    const directory = tempDir();
+    const [server, proxy] = await Promise.all([startNbdkit(directory, args), startProxy()]);
+    const uri = await proxy.serve({ server: server.address });
+    const source = randomFile(directory);
+    // Without a flush: nbdkit of the old style refuses those that it offers.
+    await succeed('nbdcopy', source, uri);
+    expect(await digestOf(uri, directory)).toBe(digest(source));
+    const direct = path.join(directory, 'direct');
+    await succeed('nbdcopy', '--request-size=65536', directUri(directory), direct);
+    expect(digest(direct)).toBe(digest(source));
+  });
+
+  it('is read in all its bytes, and with its holes', async () => {
+    const directory = tempDir();
+    const proxy = await startProxy();
+    const servers = [
+      ['pattern', '3000320'],
+      ['data', 'data=( @512 0x55*100 @1048576 "end" @0x7ffff0 1 )', 'size=16M'],
+    ];
+    for (const [index, args] of servers.entries()) {
+      const name = `${index}.sock`;
+      const address = unixAddress(directory, name);
+      const own = path.join(directory, String(index));
+      await succeed('mkdir', own);
+      await startNbdkit(own, ['-r', ...args], address);
+      const uri = await proxy.serve({ server: address, 'read-only': true });
+      const direct = `nbd+unix:///?socket=${address.path}`;
+      expect(await digestOf(uri, own)).toBe(await digestOf(direct, own));
+      expect(await mapOf(uri)).toEqual(await mapOf(direct));
+    }
+  });
+
+  it('fails a request: its error comes through, and the node is good for others', async () => {
+    const directory = tempDir();
+    const server = await startNbdkit(directory, [
+      ...['--filter=error', 'memory', '1M'],
+      ...['error-pwrite=ENOSPC', 'error-pwrite-rate=100%'],
+    ]);
+    const proxy = await startProxy();
+    await proxy.serve({ server: server.address });
+    const client = await NbdWireClient.ready(proxy.socket, { name: 'n0' });
+    const write = { type: CMD.WRITE, length: 512, payload: Buffer.alloc(512, 1) };
+    expect(errorOf((await client.request(write)).at(-1))?.error).toBe(28);
+    expect(errorOf((await client.request({ type: CMD.READ, length: 512 }, 512)).at(-1))).toBe(
+      undefined,
+    );
+    client.close();
+  });
+
+  it('is slow: what was asked for later may come earlier', async () => {
+    const directory = tempDir();
+    const server = await startNbdkit(directory, [
+      ...['--filter=delay', 'memory', '1M', 'delay-write=300ms'],
+    ]);
+    const proxy = await startProxy();
+    await proxy.serve({ server: server.address });
+    const client = await NbdWireClient.ready(proxy.socket, { name: 'n0' });
+    const payload = Buffer.alloc(512, 1);
+    client.sendRequest({ type: CMD.WRITE, cookie: 1n, length: 512, payload });
+    client.sendRequest({ type: CMD.READ, cookie: 2n, offset: 4096, length: 512 });
+    const cookies = [(await client.reply(512)).cookie, (await client.reply()).cookie];
+    expect(cookies).toEqual([2n, 1n]);
+    client.close();
+  });
+
+  it.each(['127.0.0.1', '::1'])('over TCP at %s', async (host) => {
+    const address = await inetAddress(host);
+    if (address === undefined) return;
+    const directory = tempDir();
+    await startNbdkit(directory, ['memory', '4M'], address);
+    const proxy = await startProxy();
+    const uri = await proxy.serve({ server: address });
+    const source = randomFile(directory);
+    await succeed('nbdcopy', source, uri);
+    expect(await digestOf(uri, directory)).toBe(digest(source));
+  });
+});
+
+describe.skipIf(missing('qemu-nbd', 'nbdcopy', 'qemu-img') !== undefined)('qemu-nbd', () => {
+  it('has a qcow2 image that we write', async () => {
+    const directory = tempDir();
+    const image = path.join(directory, 'a.qcow2');
+    await succeed('qemu-img', 'create', '-q', '-f', 'qcow2', image, '8M');
+    // Room for what is to be written.
+    truncateSync(image, 16 * MIB);
+    const server = await startQemuNbd(directory, ['-f', 'raw', '-x', 'disk', image]);
+    const proxy = await startProxy();
+    const uri = await proxy.export({
+      driver: 'qcow2',
+      file: { driver: 'nbd', server: server.address, export: 'disk' },
+    });
+    const source = randomFile(directory, 8 * MIB);
+    await succeed('nbdcopy', '--flush', source, uri);
+    expect(await digestOf(uri, directory)).toBe(digest(source));
+    await proxy.daemon.qmp.execute('block-export-del', { id: 'n0', mode: 'hard' });
+    await succeed('qemu-img', 'check', '-q', '-U', image);
+    await succeed('qemu-img', 'compare', '-q', '-U', '-f', 'raw', '-F', 'qcow2', source, image);
+  });
+
+  it('has an image with holes, and keeps them', async () => {
+    const directory = tempDir();
+    const image = path.join(directory, 'image');
+    const source = path.join(directory, 'sparse');
+    for (const file of [image, source]) writeFileSync(file, '');
+    truncateSync(image, 32 * MIB);
+    writeFileSync(source, Buffer.alloc(MIB, 3));
+    truncateSync(source, 32 * MIB);
+    const server = await startQemuNbd(directory, [
+      '-e',
+      '0',
+      '-f',
+      'raw',
+      '--discard=unmap',
+      image,
+    ]);
+    const proxy = await startProxy();
+    const uri = await proxy.serve({ server: server.address });
+    await succeed('nbdcopy', '--flush', source, uri);
+    expect(digest(image)).toBe(digest(source));
+    expect(await mapOf(uri)).toEqual(await mapOf(directUri(directory)));
+    expect(await mapOf(uri)).toMatchObject([
+      { length: MIB, type: 0 },
+      { length: 31 * MIB, type: 3 },
+    ]);
+  });
+});
