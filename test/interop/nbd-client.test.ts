@@ -36,37 +36,32 @@ async function mapOf(uri: string): Promise<unknown> {
 const directUri = (directory: string, name = ''): string =>
   `nbd+unix:///${name}?socket=${unixAddress(directory).path}`;
 
+const policy = '--filter=blocksize-policy memory 4M blocksize-error-policy=error';
+
 /** What the server is like, and nbdkit's arguments that make one. */
-const writable: readonly (readonly [string, readonly string[]])[] = [
-  ['modern', ['memory', '4M']],
-  ['without structured replies', ['--no-sr', 'memory', '4M']],
-  ['that is not fixed newstyle', ['--mask-handshake=2', 'memory', '4M']],
-  ['that pads its handshake', ['--mask-handshake=1', 'memory', '4M']],
-  ['of the old style', ['-o', 'memory', '4M']],
-  ['that cannot write zeroes', ['--filter=nozero', 'memory', '4M']],
-  ['that has no block status', ['--filter=noextents', 'memory', '4M']],
-  ['that only knows FUA by flushing', ['--filter=fua', 'memory', '4M', 'fuamode=emulate']],
+const writable: readonly (readonly [string, string])[] = [
+  ['modern', 'memory 4M'],
+  ['without structured replies', '--no-sr memory 4M'],
+  ['that is not fixed newstyle', '--mask-handshake=2 memory 4M'],
+  ['that pads its handshake', '--mask-handshake=1 memory 4M'],
+  ['of the old style', '-o memory 4M'],
+  ['that cannot write zeroes', '--filter=nozero memory 4M'],
+  ['that has no block status', '--filter=noextents memory 4M'],
+  ['that only knows FUA by flushing', '--filter=fua memory 4M fuamode=emulate'],
   [
     'with limits',
-    [
-      ...['--filter=blocksize-policy', 'memory', '4M'],
-      ...['blocksize-error-policy=error', 'blocksize-minimum=4096'],
-      ...['blocksize-preferred=4096', 'blocksize-maximum=65536'],
-    ],
+    `${policy} blocksize-minimum=4096 blocksize-preferred=4096 blocksize-maximum=65536`,
   ],
-  [
-    'with blocks of 64 KiB',
-    [
-      ...['--filter=blocksize-policy', 'memory', '4M'],
-      ...['blocksize-error-policy=error', 'blocksize-minimum=64k', 'blocksize-preferred=1M'],
-    ],
-  ],
+  ['with blocks of 64 KiB', `${policy} blocksize-minimum=64k blocksize-preferred=1M`],
 ];
 
 describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit', () => {
   it.each(writable)('%s takes a copy and gives it back', async (_, args) => {
     const directory = tempDir();
-    const [server, proxy] = await Promise.all([startNbdkit(directory, args), startProxy()]);
+    const [server, proxy] = await Promise.all([
+      startNbdkit(directory, args.split(' ')),
+      startProxy(),
+    ]);
     const uri = await proxy.serve({ server: server.address });
     const source = randomFile(directory);
     // Without a flush: nbdkit of the old style refuses those that it offers.
@@ -99,10 +94,10 @@ describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit',
 
   it('fails a request: its error comes through, and the node is good for others', async () => {
     const directory = tempDir();
-    const server = await startNbdkit(directory, [
-      ...['--filter=error', 'memory', '1M'],
-      ...['error-pwrite=ENOSPC', 'error-pwrite-rate=100%'],
-    ]);
+    const server = await startNbdkit(
+      directory,
+      '--filter=error memory 1M error-pwrite=ENOSPC error-pwrite-rate=100%'.split(' '),
+    );
     const proxy = await startProxy();
     await proxy.serve({ server: server.address });
     const client = await NbdWireClient.ready(proxy.socket, { name: 'n0' });
@@ -116,9 +111,10 @@ describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit',
 
   it('is slow: what was asked for later may come earlier', async () => {
     const directory = tempDir();
-    const server = await startNbdkit(directory, [
-      ...['--filter=delay', 'memory', '1M', 'delay-write=300ms'],
-    ]);
+    const server = await startNbdkit(
+      directory,
+      '--filter=delay memory 1M delay-write=300ms'.split(' '),
+    );
     const proxy = await startProxy();
     await proxy.serve({ server: server.address });
     const client = await NbdWireClient.ready(proxy.socket, { name: 'n0' });

@@ -1,6 +1,7 @@
 // NBD servers of others, as subprocesses of a test, and our daemon as a proxy before them. All ends with the test.
 
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { expect } from 'vitest';
@@ -22,7 +23,7 @@ export type NbdNodeOptions = { readonly server: SocketAddress } & Readonly<Recor
 export async function startNbdkit(
   directory: string,
   args: readonly string[],
-  address = unixAddress(directory),
+  address: SocketAddress = unixAddress(directory),
 ): Promise<NbdServer> {
   const pidfile = path.join(directory, 'nbdkit.pid');
   return start({ program: 'nbdkit', directory, address, pidfile }, [
@@ -39,7 +40,7 @@ export async function startNbdkit(
 export async function startQemuNbd(
   directory: string,
   args: readonly string[],
-  address = unixAddress(directory),
+  address: SocketAddress = unixAddress(directory),
 ): Promise<NbdServer> {
   const pidfile = path.join(directory, 'qemu-nbd.pid');
   return start({ program: 'qemu-nbd', directory, address, pidfile }, [
@@ -51,23 +52,30 @@ export async function startQemuNbd(
   ]);
 }
 
+export interface ReferenceServing {
+  readonly objects?: readonly string[];
+  /** More options of the server. */
+  readonly server?: string;
+  readonly blockdevs: readonly string[];
+  readonly exports: readonly string[];
+}
+
 /** The reference daemon with an NBD server on a unix socket. */
 export async function startReferenceServer(
   directory: string,
-  args: readonly string[],
-  serverOptions = '',
+  { objects = [], server, blockdevs, exports }: ReferenceServing,
 ): Promise<NbdServer> {
   const address = unixAddress(directory, 'reference.sock');
   const pidfile = path.join(directory, 'reference.pid');
-  const server = `addr.type=unix,addr.path=${address.path}${serverOptions}`;
-  // Objects come before the server that names them.
-  const objects = args.filter((_, index) => args[index - (index % 2)] === '--object');
-  const others = args.filter((_, index) => args[index - (index % 2)] !== '--object');
+  // What the one before left when it was killed says nothing about this one.
+  rmSync(pidfile, { force: true });
+  const more = server === undefined ? '' : `,${server}`;
   return start({ program: 'qemu-storage-daemon', directory, address, pidfile }, [
-    ...objects,
+    ...objects.flatMap((object) => ['--object', object]),
     '--nbd-server',
-    server,
-    ...others,
+    `addr.type=unix,addr.path=${address.path}${more}`,
+    ...blockdevs.flatMap((blockdev) => ['--blockdev', blockdev]),
+    ...exports.flatMap((one) => ['--export', one]),
     '--pidfile',
     pidfile,
   ]);
