@@ -67,6 +67,26 @@ const unalignedCache: readonly Deviation[] = [
   },
 ];
 
+const blkverify: readonly Deviation[] = [
+  {
+    case: 'filters/blkverify, nodes that differ: are read (simple)',
+    ours: [
+      'greeting 4e42444d4147494349484156454f50540003',
+      'option 7 reply 0x3 0003000000010000100002000000',
+      'option 7 reply 0x3 00000000000000100000050f',
+      'option 7 reply 0x1',
+      'simple error 0 512 bytes of 0x0',
+      'simple error 5',
+    ],
+    why: 'the reference ends its process where nodes differ; ours has other users, fails the request and logs why',
+  },
+  {
+    case: 'filters/blkverify, nodes that differ: stderr and end',
+    ours: ['<exit 0>'],
+    why: 'the reference ends its process where nodes differ',
+  },
+];
+
 const integers: readonly Deviation[] = [
   {
     case: 'blockdev/blockdev-add: blockdev-add {"driver":"null-co","node-name":"x","latency-ns":-1}',
@@ -367,6 +387,7 @@ export const deviations: readonly Deviation[] = [
   ...tlsEnds,
   ...bitmapAsserts,
   ...unalignedCache,
+  ...blkverify,
   ...integers,
   threshold,
   ...sizes,

@@ -59,9 +59,7 @@ export const notYet: readonly DifferenceRow[] = [
     at: 'query-blockstats()[].driver-specific.driver',
     what: 'value',
     names: [
-      'blklogwrites',
       'blkreplay',
-      'blkverify',
       'bochs',
       'cloop',
       'dmg',

@@ -3,6 +3,8 @@
 import type { BlockdevDriver } from '../../qapi/generated/types.ts';
 import type { BlockDriver } from '../block-driver.ts';
 import { blkdebug } from './blkdebug.ts';
+import { blklogwrites } from './blklogwrites.ts';
+import { blkverify } from './blkverify.ts';
 import { compress } from './compress.ts';
 import { copyBeforeWrite } from './copy-before-write.ts';
 import { copyOnReadFilter } from './copy-on-read.ts';
@@ -18,6 +20,8 @@ import { throttle } from './throttle.ts';
 
 export const blockDrivers: { readonly [Name in BlockdevDriver]: BlockDriver } = {
   blkdebug,
+  blklogwrites,
+  blkverify,
   compress,
   'copy-before-write': copyBeforeWrite,
   'copy-on-read': copyOnReadFilter,

@@ -14,6 +14,13 @@ const filters: Readonly<Record<string, FilterRow>> = {
   blkdebug: {
     options: { image: 'below', 'set-state': [{ event: 'none', new_state: 2 }] },
   },
+  blklogwrites: {
+    options: { file: 'below', log: 'log' },
+    prepare: async (graph) =>
+      graph.add({ driver: 'null-co', 'node-name': 'log', size: 1024 * 1024 }),
+    notReopened: 'does not support reopening files',
+    noFlags: true,
+  },
   'copy-before-write': {
     options: { file: 'below', target: 'target' },
     prepare: async (graph) =>
