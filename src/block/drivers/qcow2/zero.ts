@@ -3,7 +3,8 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
-import { MAY_UNMAP, type RequestFlags } from '../../block-driver.ts';
+import { BLOCK_ZERO, MAY_UNMAP, type RequestFlags } from '../../block-driver.ts';
+import { blockStatus } from '../../block-status.ts';
 import { allocationIn, freeEntry, writableSlice } from './allocation.ts';
 import { checkUsable } from './corruption.ts';
 import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
@@ -20,7 +21,10 @@ interface Change {
 }
 type Decide = (entry: L2Entry, touched: number) => Change | undefined;
 
-/** Makes whole subclusters read as zeroes. Throws ENOTSUP where writing them is the only way. */
+/**
+ * Makes whole subclusters read as zeroes, or a part of one that has nothing but zeroes around it. Throws ENOTSUP where writing
+ * them is the only way.
+ */
 export async function writeZeroes(
   image: Qcow2Image,
   offset: number,
@@ -28,31 +32,45 @@ export async function writeZeroes(
   flags: RequestFlags,
 ): Promise<void> {
   const { subclusterSize, version } = image.geometry;
-  const end = wholeEnd(image, offset + length, subclusterSize);
-  if (offset % subclusterSize !== 0 || end === undefined) throw notSupported(offset);
+  const start = offset - (offset % subclusterSize);
+  let end = wholeEnd(image, offset + length, subclusterSize);
+  const isPart = start !== offset || end === undefined;
+  end ??= Math.ceil((offset + length) / subclusterSize) * subclusterSize;
+  if (
+    isPart &&
+    !((await isZero(image, start, offset)) && (await isZero(image, offset + length, end)))
+  ) {
+    throw notSupported(offset);
+  }
+  // Somebody may have written around it since.
+  const checkPart = (entry: L2Entry, touched: number): void => {
+    if (isPart && (entry.compressed || (entry.data & touched) !== 0)) throw notSupported(offset);
+  };
   if (version < 3) {
     if (image.node.backing !== undefined) throw notSupported(offset);
-    if (offset % image.geometry.clusterSize !== 0) throw notSupported(offset);
-    return change(image, offset, end, {
-      decide: (entry) => discarded(image, entry, false),
-      addsTables: false,
-      cause: 'request',
-    });
+    const decide: Decide = (entry, touched) => {
+      checkPart(entry, touched);
+      return discarded(image, entry, false);
+    };
+    return change(image, start, end, { decide, addsTables: false, cause: 'request' });
   }
-  await zeroRawData(image, offset, Math.min(length, image.size - offset));
+  await zeroRawData(image, start, Math.min(end, image.size) - start);
   const unmaps = (flags & MAY_UNMAP) !== 0;
   const decide: Decide = (entry, touched) => {
+    checkPart(entry, touched);
     const whole = touched === allOf(image);
     if (entry.compressed && !whole) throw notSupported(offset);
     const frees = whole && (entry.compressed || (unmaps && entry.allocated));
     return { zero: frees ? touched : entry.zero | touched, frees };
   };
-  await change(image, offset, end, { decide, addsTables: true, cause: 'request' });
+  await change(image, start, end, { decide, addsTables: true, cause: 'request' });
 }
 
-/** Gives up whole clusters; they read as zeroes afterwards where the format can say so. Throws ENOTSUP. */
+/** Gives up whole clusters; they read as zeroes afterwards. Throws ENOTSUP. */
 export async function discard(image: Qcow2Image, offset: number, length: number): Promise<void> {
-  const { clusterSize } = image.geometry;
+  const { clusterSize, version } = image.geometry;
+  // What was overwritten long ago would come back from the backing file.
+  if (version < 3 && image.node.backing !== undefined) throw notSupported(offset);
   const end = wholeEnd(image, offset + length, clusterSize);
   if (offset % clusterSize !== 0 || end === undefined) throw notSupported(offset);
   // A raw data file shows its content to others, too.
@@ -165,6 +183,17 @@ function putZero(
 function hasNothing(image: Qcow2Image, offset: number): boolean {
   const index = Math.floor(offset / image.geometry.l2Coverage);
   return image.node.backing === undefined && tableOffset(image.l1.view, index * 8) === 0;
+}
+
+/** Whether an area reads as zeroes, as far as the tables of the whole chain say. Nothing is zero, too. */
+async function isZero(image: Qcow2Image, start: number, end: number): Promise<boolean> {
+  const last = Math.min(end, image.size);
+  for (let from = start; from < last; ) {
+    const { status, length } = await blockStatus(image.node, from, last - from, true);
+    if ((status & BLOCK_ZERO) === 0 || length === 0) return false;
+    from += length;
+  }
+  return true;
 }
 
 async function zeroRawData(image: Qcow2Image, offset: number, length: number): Promise<void> {
