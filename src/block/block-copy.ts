@@ -146,7 +146,7 @@ export class BlockCopy {
       else await this.#target.write(offset, length, data, 0);
       return;
     }
-    if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset });
+    if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write', offset });
     const request = node.requests.begin(offset, length);
     try {
       await node.requests.serialise(request, 1);

@@ -297,6 +297,17 @@ export interface BlockDriver<
   /** Options that `reopen` heeds and that reopening may change, but not leave out. */
   readonly changeableOptions?: readonly string[];
 
+  /**
+   * The node is about to become inactive: what is only in memory goes to the image, and what is said there of its being in use
+   * goes. No request is in flight. Throws or rejects IoError or QmpError: all is as before then.
+   */
+  inactivate?(node: BlockNode<State>): MaybePromise<void>;
+  /**
+   * The node was inactive: whatever is known of the image may have been changed by others. The children are active; the node may
+   * be written to. Throws or rejects IoError or QmpError: it stays inactive then.
+   */
+  activate?(node: BlockNode<State>): MaybePromise<void>;
+
   /** Throws QmpError unless a new dirty bitmap can be kept in the image; without it none can. */
   checkCanStoreBitmap?(node: BlockNode<State>, name: string, granularity: number): void;
   /** Removes a persistent dirty bitmap from the image, if it is there yet. Throws or rejects QmpError. */

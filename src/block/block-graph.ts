@@ -15,6 +15,7 @@ import type {
   BlockdevRef,
   XDbgBlockGraph,
 } from '../qapi/generated/types.ts';
+import { activate, inactivate, inactivateAll } from './activation.ts';
 import { BlockBackend } from './block-backend.ts';
 import { BlockChild } from './block-child.ts';
 import type {
@@ -81,6 +82,8 @@ export interface GraphAccess {
   closeUnused(node: BlockNode): Promise<void>;
   /** Throws QmpError, everything as before. */
   setReadOnly(node: BlockNode, readOnly: boolean): Promise<void>;
+  /** Throws QmpError, everything as before. */
+  setActive(node: BlockNode, active: boolean): Promise<void>;
   /** Nobody uses any node until the answer is called; no request is in flight. */
   drainAll(): Promise<() => void>;
 }
@@ -197,6 +200,27 @@ export class BlockGraph {
     return this.#change(() => reopen(this.#reopening(), list));
   }
 
+  /**
+   * blockdev-set-active: a node, or all of them. Throws QmpError with the reference's text; everything is as before then, but for
+   * nodes that became active before one of all that cannot.
+   */
+  setActive(nodeName: string | undefined, active: boolean): Promise<void> {
+    return this.#change(async () => {
+      const named = nodeName === undefined ? undefined : this.lookUp(nodeName);
+      if (nodeName !== undefined && named === undefined) {
+        throw new QmpError(`Failed to find node with node-name='${nodeName}'`);
+      }
+      const nodes = named === undefined ? [...this.nodes()].reverse() : [named];
+      if (!active) {
+        await (named === undefined
+          ? inactivateAll(nodes, this.#log)
+          : inactivate(named, this.#log));
+        return;
+      }
+      for (const node of nodes) await activate(node, this.#log);
+    });
+  }
+
   /** Carries out a change of several parts; no other one happens meanwhile. */
   change<T>(work: (access: GraphAccess) => Promise<T>): Promise<T> {
     return this.#change(() => work(this.#access()));
@@ -279,11 +303,12 @@ export class BlockGraph {
       find: (device, nodeName) => this.find(device, nodeName),
       lookUp: (name) => this.lookUp(name),
       driver: (name) => this.#drivers[name as BlockdevDriver],
-      open: (options, { readOnly, autoReadOnly, cacheDirect, cacheNoFlush, unmap }) =>
+      open: (options, { readOnly, autoReadOnly, active, cacheDirect, cacheNoFlush, unmap }) =>
         openNode(this.#environment, options, {
           ...rootDefaults,
           readOnly,
           autoReadOnly,
+          active,
           cacheDirect,
           cacheNoFlush,
           unmap,
@@ -291,6 +316,8 @@ export class BlockGraph {
       make: async (options) => this.#imageMaker(options, (work) => work())(),
       closeUnused: (node) => this.#closeUnused(node),
       setReadOnly: (node, readOnly) => setReadOnly(this.#reopening(), node, readOnly),
+      setActive: (node, active) =>
+        active ? activate(node, this.#log) : inactivate(node, this.#log),
       drainAll: () => this.#drainAll(),
     };
   }

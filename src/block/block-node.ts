@@ -29,6 +29,7 @@ export interface NodeSettings {
   readonly readOnly: boolean;
   readonly autoReadOnly: boolean;
   readonly forceShare: boolean;
+  readonly active: boolean;
   readonly cacheDirect: boolean;
   readonly cacheNoFlush: boolean;
   /** `discard: 'unmap'`: discards and MAY_UNMAP reach the driver. */
@@ -51,6 +52,8 @@ export class BlockNode<State = unknown> {
   readOnly: boolean;
   autoReadOnly: boolean;
   readonly forceShare: boolean;
+  /** False: others may change the image meanwhile, so nothing is written, and nothing relied upon; see activation.ts. */
+  active: boolean;
   cacheDirect: boolean;
   cacheNoFlush: boolean;
   unmap: boolean;
@@ -105,6 +108,7 @@ export class BlockNode<State = unknown> {
     this.readOnly = settings.readOnly;
     this.autoReadOnly = settings.autoReadOnly;
     this.forceShare = settings.forceShare;
+    this.active = settings.active;
     this.cacheDirect = settings.cacheDirect;
     this.cacheNoFlush = settings.cacheNoFlush;
     this.unmap = settings.unmap;
@@ -116,6 +120,11 @@ export class BlockNode<State = unknown> {
   get length(): number {
     if (this.driver.variableLength === true) this.refreshLength();
     return this.#length;
+  }
+
+  /** It may be written to. */
+  get writable(): boolean {
+    return !this.readOnly && this.active;
   }
 
   /** Asks the driver again. Throws IoError. */
@@ -187,6 +196,11 @@ export class BlockNode<State = unknown> {
   truncated(): void {
     this.writeGeneration++;
     this.refreshLength();
+    this.lengthChanged();
+  }
+
+  /** The length is another one than before, by whomever it was changed. */
+  lengthChanged(): void {
     for (const bitmap of this.dirtyBitmaps) bitmap.truncate(this.length);
     this.resized();
   }

@@ -24,6 +24,7 @@ export async function changeBackingFile(
   if (![...chainOf(root)].includes(image)) {
     throw new QmpError(`'${device}' and image file are not in the same chain`);
   }
+  if (!image.active) throw new QmpError(`Node '${image.nodeName}' is inactive`);
   const { readOnly } = image;
   if (readOnly) await graph.setReadOnly(image, false);
   try {

@@ -54,6 +54,11 @@ function checkCanStore(node: BlockNode, name: string, granularity: number): void
     const reason = strerror(errno.ENOTSUP);
     throw new QmpError(`Can't store persistent bitmaps to ${node.nodeName}: ${reason}`);
   }
+  if (!node.active) {
+    throw new QmpError(
+      `Can't make bitmap '${name}' persistent in '${node.nodeName}': Node is inactive`,
+    );
+  }
   node.driver.checkCanStoreBitmap(node, name, granularity);
 }
 

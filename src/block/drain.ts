@@ -19,6 +19,15 @@ export async function drainBegin(node: BlockNode): Promise<() => void> {
   };
 }
 
+/** Drained sections of `node` and all nodes below it. The answer ends them. */
+export async function drainSubtree(node: BlockNode): Promise<() => void> {
+  const ends = [await drainBegin(node)];
+  for (const child of node.children) ends.push(await drainSubtree(child.node));
+  return () => {
+    for (const end of ends) end();
+  };
+}
+
 /** Runs `work` while `node` is drained. */
 export async function whileDrained<T>(node: BlockNode, work: () => Promise<T>): Promise<T> {
   const end = await drainBegin(node);

@@ -10,7 +10,7 @@ import { alignedDown, isNotSupported } from './io-driver.ts';
 export function discardArea(node: BlockNode, offset: number, length: number): MaybePromise<void> {
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (!node.unmap || node.driver.discard === undefined) return undefined;
-  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'discard', offset });
+  if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'discard', offset });
   if (length === 0) return undefined;
   return discardInPieces(node, offset, length);
 }

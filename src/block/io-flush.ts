@@ -8,7 +8,7 @@ import type { BlockNode } from './block-node.ts';
 
 /** Makes every write that completed before durable. */
 export function flush(node: BlockNode): MaybePromise<void> {
-  if (node.readOnly) return undefined;
+  if (!node.writable) return undefined;
   if (node.driver.flushesChildren === true) return flushAlways(node);
   const generation = node.writeGeneration;
   node.file?.debugEvent('flush_to_os');

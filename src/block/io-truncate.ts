@@ -17,6 +17,7 @@ export async function truncate(
   if (length < 0) throw resizeError('Image size cannot be negative', errno.EINVAL);
   const oldLength = node.length;
   if (node.readOnly) throw resizeError('Image is read-only', errno.EACCES);
+  if (!node.active) throw resizeError('Image is inactive', errno.EPERM);
   const grown = Math.max(0, length - oldLength);
   const request = node.requests.begin(length - grown, grown);
   try {

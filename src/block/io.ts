@@ -2,7 +2,8 @@
 // (io-padding.ts), splits at its limits (io-aligned.ts), keeps overlapping read-modify-writes apart, emulates what the
 // driver cannot do. "Done now" costs no promise and no object.
 //
-// All of it throws or rejects IoError: EIO for an impossible area, EPERM for a write to a read-only node.
+// All of it throws or rejects IoError: EIO for an impossible area, EPERM for a write to a read-only or inactive
+// node.
 
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
@@ -64,7 +65,7 @@ export function write(
   flags: RequestFlags = 0,
 ): MaybePromise<void> {
   checkTransfer(offset, length, from, at, 'write');
-  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset });
+  if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write', offset });
   if (length === 0) return undefined;
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (((offset | length) & (node.limits.requestAlignment - 1)) !== 0) {
@@ -86,7 +87,7 @@ export function writeZeroes(
   checkArea(offset, length, 'write zeroes');
   const unaligned = ((offset | length) & (node.limits.requestAlignment - 1)) !== 0;
   if ((flags & NO_FALLBACK) !== 0 && unaligned) throw notSupported(offset);
-  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
+  if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
   if (length === 0) return undefined;
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (unaligned) return zeroUnaligned(node, offset, length, flags);
@@ -108,7 +109,7 @@ export async function writeZeroesAlone(
   length: number,
 ): Promise<void> {
   checkArea(offset, length, 'write zeroes');
-  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
+  if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
   const { requests } = node;
   if (requests.overlaps(offset, offset + length)) {
     throw new IoError(errno.EBUSY, { syscall: 'write zeroes', offset });

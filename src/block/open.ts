@@ -49,6 +49,7 @@ export interface Inherited {
   readonly readOnly: boolean;
   readonly autoReadOnly: boolean;
   readonly forceShare: boolean;
+  readonly active: boolean;
   readonly cacheDirect: boolean;
   readonly cacheNoFlush: boolean;
   readonly unmap: boolean;
@@ -64,6 +65,7 @@ export const rootDefaults: Inherited = {
   readOnly: false,
   autoReadOnly: false,
   forceShare: false,
+  active: true,
   cacheDirect: false,
   cacheNoFlush: false,
   unmap: false,
@@ -117,6 +119,7 @@ export function settingsOf(options: BlockdevOptions, inherited: Inherited): Inhe
     readOnly: options['read-only'] ?? inherited.readOnly,
     autoReadOnly: options['auto-read-only'] ?? inherited.autoReadOnly,
     forceShare: options['force-share'] ?? inherited.forceShare,
+    active: options.active ?? inherited.active,
     cacheDirect: options.cache?.direct ?? inherited.cacheDirect,
     cacheNoFlush: options.cache?.['no-flush'] ?? inherited.cacheNoFlush,
     unmap: options.discard === undefined ? inherited.unmap : options.discard === 'unmap',

@@ -61,8 +61,13 @@ export function childPermissions(
   role: ChildRole,
   users: PermissionPair,
 ): PermissionPair {
-  const { perm, shared } =
+  let { perm, shared } =
     node.driver.childPermissions?.(node, role, users) ?? defaultChildPermissions(node, role, users);
+  if (!node.active) {
+    // It only looks, and others may change what it looks at.
+    perm &= PERM_CONSISTENT_READ;
+    shared |= PERM_WRITE | PERM_RESIZE;
+  }
   return { perm, shared: child.forceShare ? PERM_ALL : shared };
 }
 
@@ -126,6 +131,7 @@ export function refreshPermissions(
   const commit: (() => void)[] = [];
   try {
     for (const node of topDown(roots)) {
+      checkActive(node);
       checkConflicts(node);
       const users = cumulativePermissions(node);
       checkWritable(node, users.perm, wereReadOnly?.get(node) ?? true);
@@ -168,6 +174,17 @@ function topDown(roots: readonly BlockNode[]): BlockNode[] {
   return bottomUp.reverse();
 }
 
+/** An active node can only stand on active ones. */
+function checkActive(node: BlockNode): void {
+  if (node.active) return;
+  const user = node.parents.find(({ parent }) => parent.parentNode?.active === true);
+  if (user === undefined) return;
+  throw new QmpError(
+    `Inactive '${node.nodeName}' can't be a ${user.name} child of active ` +
+      `'${user.parent.parentNode?.nodeName}'`,
+  );
+}
+
 function checkConflicts(node: BlockNode): void {
   const all = cumulativePermissions(node);
   // Nobody needs what anybody withholds: no need to look at the pairs.
@@ -195,6 +212,10 @@ function conflict(
 }
 
 function checkWritable(node: BlockNode, perm: Permissions, wasReadOnly: boolean): void {
+  const unavailable = node.active ? 0 : perm & ~PERM_CONSISTENT_READ;
+  if (unavailable !== 0) {
+    throw new QmpError(`Permission '${permissionNames(unavailable)}' unavailable on inactive node`);
+  }
   if ((perm & WRITES) === 0) return;
   if (node.readOnly) {
     throw new QmpError(

@@ -26,6 +26,7 @@ export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): Bl
     drv: node.driver.name,
     ...(backing === undefined ? {} : { backing_file: filenameOf(backing) }),
     backing_file_depth: chain.length - 1,
+    ...(node.active ? {} : { active: false }),
     encrypted: false,
     detect_zeroes: node.detectZeroes,
     ...noThrottling,

@@ -10,7 +10,7 @@ import type { BlockChild } from './block-child.ts';
 import type { BlockDriver, ChildRole, ReopenStep } from './block-driver.ts';
 import { CHILD_COW } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
-import { drainBegin } from './drain.ts';
+import { drainSubtree } from './drain.ts';
 import { type FlatOptions, flatten, takeBelow, unflatten } from './flat-options.ts';
 import { flush } from './io-flush.ts';
 import { refreshLimits } from './limits.ts';
@@ -44,6 +44,7 @@ const commonOptions = [
   'read-only',
   'auto-read-only',
   'detect-zeroes',
+  'active',
 ] as const;
 
 /** Throws QmpError with the reference's text; everything is as before then. */
@@ -59,7 +60,7 @@ export async function reopen(
   try {
     for (const options of list) {
       const node = namedBy(environment, options);
-      ends.push(...(await drainAll(node)));
+      ends.push(await drainSubtree(node));
       enqueue(queue, node, { options: flatten(options), keepOld: false });
     }
     await flushAll(queue);
@@ -77,13 +78,13 @@ export async function setReadOnly(
   readOnly: boolean,
 ): Promise<void> {
   const queue = new Map<BlockNode, Entry>();
-  const ends = await drainAll(node);
+  const end = await drainSubtree(node);
   try {
     enqueue(queue, node, { options: { 'read-only': readOnly }, keepOld: true });
     await flushAll(queue);
     await new Change(environment).carryOut([...queue.values()]);
   } finally {
-    for (const end of ends) end();
+    end();
   }
 }
 
@@ -93,13 +94,6 @@ function namedBy(environment: ReopenEnvironment, options: BlockdevOptions): Bloc
   const node = environment.lookUp(name);
   if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
   return node;
-}
-
-/** Nobody uses the node or one below it until the answers are called. */
-async function drainAll(node: BlockNode): Promise<(() => void)[]> {
-  const ends = [await drainBegin(node)];
-  for (const child of node.children) ends.push(...(await drainAll(child.node)));
-  return ends;
 }
 
 interface Wish {
@@ -219,6 +213,8 @@ class Change {
   async #prepare(entry: Entry): Promise<void> {
     const { node, settings } = entry;
     const { driver } = node;
+    if (!node.active) throw new QmpError(`Cannot reopen inactive node '${node.nodeName}'`);
+    if (!settings.active) throw new QmpError("Cannot change the option 'active'");
     const left: FlatOptions = { ...entry.options };
     for (const name of commonOptions) delete left[name];
     // The reference has it as text from here on, so that it differs from what it was, whatever it is.
@@ -268,7 +264,7 @@ class Change {
     const { readOnly, autoReadOnly, cacheDirect, cacheNoFlush, unmap, detectZeroes } = node;
     const old = { readOnly, autoReadOnly, cacheDirect, cacheNoFlush, unmap, detectZeroes };
     this.#undo.push(() => void Object.assign(node, old));
-    const { forceShare: _, ...changed } = settings;
+    const { forceShare: _, active: __, ...changed } = settings;
     Object.assign(node, changed, { detectZeroes: options['detect-zeroes'] ?? 'off' });
   }
 }

@@ -59,6 +59,7 @@ class ExternalSnapshotAction implements TransactionAction {
   #overlay: BlockNode | undefined = undefined;
   #drained: (() => void) | undefined = undefined;
   #takeBack: (() => void) | undefined = undefined;
+  #madeInactive = false;
 
   constructor(graph: GraphAccess, source: Source) {
     this.#graph = graph;
@@ -75,6 +76,11 @@ class ExternalSnapshotAction implements TransactionAction {
     this.#base = base;
     this.#overlay = overlay;
     checkMayBeOverlay(overlay);
+    // Whoever makes a snapshot of what is inactive wants it to stay so.
+    if (!base.active && overlay.active) {
+      await this.#graph.setActive(overlay, false);
+      this.#madeInactive = true;
+    }
     this.#takeBack = insertOverlay(overlay, base);
   }
 
@@ -88,8 +94,16 @@ class ExternalSnapshotAction implements TransactionAction {
     }
   }
 
-  abort(): void {
+  async abort(): Promise<void> {
     this.#takeBack?.();
+    if (!this.#madeInactive || this.#overlay === undefined) return;
+    try {
+      await this.#graph.setActive(this.#overlay, true);
+    } catch (error) {
+      if (!(error instanceof QmpError)) throw error;
+      const { nodeName } = this.#overlay;
+      this.#graph.log.error(`Failed to make node '${nodeName}' active again: ${error.desc}`);
+    }
   }
 
   async clean(): Promise<void> {

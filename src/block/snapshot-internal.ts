@@ -139,6 +139,9 @@ export async function deleteInternalSnapshot(
   }
   const owner = snapshotOwner(node);
   if (owner === undefined) throw new Error('Its snapshots were listed');
+  for (const { active, nodeName } of [node, owner]) {
+    if (!active) throw new QmpError(`Node '${nodeName}' is inactive`);
+  }
   await whileDrained(owner, async () => owner.driver.internalSnapshots?.delete(owner, selector));
   return snapshotInfo(found);
 }
@@ -164,7 +167,7 @@ function snapshotOwner(node: BlockNode): BlockNode | undefined {
 
 /** The node and those through which its image is reached. */
 function isWritable(node: BlockNode): boolean {
-  if (node.readOnly) return false;
+  if (!node.writable) return false;
   if (node.driver.internalSnapshots !== undefined) return true;
   const below = node.children.find((child) => (child.role & CHILD_PRIMARY) !== 0)?.node;
   return below === undefined || isWritable(below);

@@ -36,6 +36,7 @@ const RWF_NOWAIT = 8;
 const SYS_cachestat = 451;
 /** Of the page cache: larger pages only make the count of needed ones too large, and the answer no. */
 const PAGE_SIZE = 4096;
+const POSIX_FADV_DONTNEED = 4;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -287,6 +288,15 @@ export function fallocateLater(
   length: number,
 ): Promise<number> {
   return callLater((done) => libc.fallocate.async(fd, mode, offset, length, done));
+}
+
+/** Has the kernel forget what it has cached of the file, as far as that is on disk. Rejects IoError. */
+export async function dropCacheLater(fd: number): Promise<void> {
+  const failed = await callLater((done) =>
+    libc.posix_fadvise.async(fd, 0, 0, POSIX_FADV_DONTNEED, done),
+  );
+  // The one function that answers an errno as it is.
+  if (failed !== 0) throw new IoError(failed, { syscall: 'posix_fadvise' });
 }
 
 /** Where the next data at or after `offset` start, or a negative errno: -ENXIO when only a hole follows. */

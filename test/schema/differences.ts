@@ -11,7 +11,12 @@ export interface DifferenceRow {
 /** Added by QEMU versions after the one that is mirrored. */
 export const laterQemu: readonly DifferenceRow[] = [
   { at: 'nbd-server-start', what: 'member', names: ['handshake-max-seconds'] },
+  { at: 'blockdev-add', what: 'member', names: ['active'] },
+  { at: 'query-block()[].inserted', what: 'member', names: ['active'] },
 ];
+
+/** Commands and events that QEMU versions after the one that is mirrored added. */
+export const laterQemuEntries: readonly string[] = ['blockdev-set-active'];
 
 /** Ours: what the reference's schema has nothing for. */
 export const additions: readonly DifferenceRow[] = [

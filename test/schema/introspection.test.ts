@@ -8,7 +8,16 @@ import { eventNames } from '../../src/qapi/generated/events.ts';
 import { introspection } from '../../src/qapi/generated/introspection.ts';
 import type { SchemaInfo } from '../../src/qapi/generated/types.ts';
 import { compareIntrospection } from './compare-introspection.ts';
-import { additions, type DifferenceRow, laterQemu, notYet, ownEntries } from './differences.ts';
+import {
+  additions,
+  type DifferenceRow,
+  laterQemu,
+  laterQemuEntries,
+  notYet,
+  ownEntries,
+} from './differences.ts';
+
+const notInReference = [...laterQemuEntries, ...ownEntries];
 
 const recorded = new URL('../fixtures/query-qmp-schema-7.2.22.json', import.meta.url);
 const reference = JSON.parse(readFileSync(recorded, 'utf8')) as SchemaInfo[];
@@ -47,7 +56,7 @@ describe('query-qmp-schema', () => {
     const intended = [
       ...listed([...laterQemu, ...additions], 'added'),
       ...listed(notYet, 'omitted'),
-      ...ownEntries.map((name) => `${name}: the reference has no such entry`),
+      ...notInReference.map((name) => `${name}: the reference has no such entry`),
     ];
     expect(compareIntrospection(introspection, reference).sort()).toEqual(intended.sort());
   });
@@ -94,7 +103,7 @@ describe('query-qmp-schema', () => {
       entries
         .filter((entry) => entry['meta-type'] === 'command' || entry['meta-type'] === 'event')
         .map((entry) => entry.name);
-    const ours = inOrder(introspection).filter((name) => !ownEntries.includes(name));
+    const ours = inOrder(introspection).filter((name) => !notInReference.includes(name));
     expect(ours).toEqual(inOrder(reference).filter((name) => ours.includes(name)));
   });
 
@@ -110,7 +119,7 @@ describe('query-qmp-schema', () => {
 describe('commandTable', () => {
   it('is in the order of the reference, which lists the last command first', () => {
     const commands = reference.filter((entry) => entry['meta-type'] === 'command').reverse();
-    const ours = Object.keys(commandTable).filter((name) => !ownEntries.includes(name));
+    const ours = Object.keys(commandTable).filter((name) => !notInReference.includes(name));
     expect(ours).toEqual(commands.map(({ name }) => name).filter((name) => ours.includes(name)));
   });
 });

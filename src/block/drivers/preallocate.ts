@@ -74,6 +74,15 @@ export const preallocate: BlockDriver<PreallocateState, BlockdevOptionsPrealloca
     };
   },
 
+  async inactivate(node) {
+    const { books, busy } = node.state;
+    await busy;
+    if (books !== undefined) await oneAtATime(node, () => cutOff(node, books));
+  },
+  activate(node) {
+    if (node.state.books !== undefined) node.state.books = newBooks(node);
+  },
+
   length(node) {
     return node.state.books?.dataEnd ?? passThrough.length(node);
   },

@@ -17,6 +17,8 @@ export const blockCoreHandlers = {
   'blockdev-del': async (args, daemon) => {
     await daemon.engine.graph.remove(args['node-name']);
   },
+  'blockdev-set-active': ({ 'node-name': name, active }, { engine }) =>
+    engine.graph.setActive(name, active),
   'blockdev-reopen': ({ options }, { engine }) => engine.graph.reopen(options),
   'blockdev-create': ({ 'job-id': id, options }, { engine }) => {
     const driver = createJob(engine.graph, options);

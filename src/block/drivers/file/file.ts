@@ -6,13 +6,14 @@ import type {
   BlockdevCreateOptionsFile,
   BlockdevOptionsFile,
 } from '../../../qapi/generated/types.ts';
-import { fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
+import { dropCacheLater, fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
 import {
   BLOCK_DATA,
   BLOCK_OFFSET_VALID,
   type BlockDriver,
   MAY_UNMAP,
   NO_FALLBACK,
+  PERM_ALL,
   ZERO_WRITE,
 } from '../../block-driver.ts';
 import type { BlockNode } from '../../block-node.ts';
@@ -54,6 +55,12 @@ function imageDriver(
     },
     close(node) {
       node.state.close();
+    },
+    async activate({ state }) {
+      // Another machine may have written to it: what this one has cached is not what is there.
+      if (state.isDirect) return;
+      await sync(state);
+      await state.inPool(dropCacheLater);
     },
 
     length(node) {
@@ -105,7 +112,8 @@ function imageDriver(
       checkPermissions(node, perm, shared);
     },
     setPermissions(node, perm, shared) {
-      setPermissions(node.state, perm, shared);
+      if (node.active) setPermissions(node.state, perm, shared);
+      else setPermissions(node.state, 0, PERM_ALL);
     },
     abortPermissions(node) {
       abortPermissions(node.state);

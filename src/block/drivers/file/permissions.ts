@@ -19,6 +19,8 @@ export function checkPermissions(
   perm: Permissions,
   shared: Permissions,
 ): void {
+  // What is inactive must not keep others away.
+  if (!node.active) return;
   const image = node.state;
   const openFlags = openFlagsFor({
     write: node.autoReadOnly ? (perm & WRITERS) !== 0 : !node.readOnly,

@@ -26,7 +26,7 @@ export async function loadBitmaps(image: Qcow2Image): Promise<void> {
   if (list.bitmaps.length === 0) return;
   const budget = new LoadBudget();
   const loaded: DirtyBitmap[] = [];
-  const names = new Set<string>();
+  const names = new Set(node.dirtyBitmaps.map(nameOf));
   for (const stored of list.bitmaps) {
     const { name, granularityBits, inUse, auto } = stored;
     if (names.has(name)) throw new QmpError(`Bitmap already exists: ${name}`);

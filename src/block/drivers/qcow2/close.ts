@@ -9,8 +9,14 @@ import { writeCaches } from './refcount.ts';
 /** Stores the bitmaps and lets go of the image. What fails is said. */
 export async function closeImage(image: Qcow2Image): Promise<void> {
   clearInterval(image.cleanTimer);
-  if (image.unusable) return;
+  // What is inactive has been written, and may be somebody else's by now.
+  if (image.unusable || !image.node.active) return;
   await storeAll(image);
+  await writeRest(image);
+}
+
+/** Writes what is only in memory, but for bitmaps, and that the image is complete. Throws IoError. */
+export async function writeRest(image: Qcow2Image): Promise<void> {
   if (image.node.readOnly) return;
   await writeCaches(image);
   await image.lock.run(() => markClean(image));

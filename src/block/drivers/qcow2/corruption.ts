@@ -24,8 +24,7 @@ export interface Access {
  */
 export function corruption(image: Qcow2Image, message: string, access?: Access): IoError {
   const error = new IoError(errno.EIO, { syscall: 'qcow2' });
-  const { readOnly, nodeName } = image.node;
-  const fatal = !readOnly;
+  const { writable: fatal, nodeName } = image.node;
   const marked = (image.incompatible & INCOMPAT_CORRUPT) !== 0n;
   if (image.corruptionReported && (!fatal || marked)) return error;
   image.corruptionReported = true;

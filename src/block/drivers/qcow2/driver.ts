@@ -6,6 +6,7 @@ import type {
   BlockdevOptionsQcow2,
 } from '../../../qapi/generated/types.ts';
 import { type BlockDriver, ZERO_WRITE } from '../../block-driver.ts';
+import { activateImage, inactivateImage } from './activation.ts';
 import { amendImage } from './amend.ts';
 import { checkCanStore, removeStoredBitmap } from './bitmaps.ts';
 import { backingOverridden, changeBackingFile } from './children.ts';
@@ -44,6 +45,12 @@ export const qcow2: BlockDriver<
     return reopenImage(node.state, options);
   },
   mutableOptions,
+  inactivate(node) {
+    return inactivateImage(node.state);
+  },
+  activate(node) {
+    return activateImage(node);
+  },
   close(node) {
     return closeImage(node.state);
   },

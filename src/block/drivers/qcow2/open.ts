@@ -1,7 +1,7 @@
 // Opening an image: header, tables, caches, then the nodes that it names. The checks come in the reference's order.
 
 import { IoError } from '../../../base/errors.ts';
-import type { IoBuffer } from '../../../base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
 import { Mutex } from '../../../base/mutex.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
@@ -59,6 +59,67 @@ export async function openImage(
   context: OpenContext,
 ): Promise<Qcow2Image> {
   const file = await context.openChild('file', options.file, CHILD_IMAGE);
+  const { image, cleanInterval } = await readImage({
+    node,
+    options,
+    context,
+    file,
+    dataFileOf: (header, name) =>
+      openDataFile({ node, file, option: options['data-file'], context, header, name }),
+  });
+  await openBacking(image, options.backing, context);
+  cleanEvery(image, cleanInterval);
+  return image;
+}
+
+/**
+ * The image of a node that is open, as it is now: others may have changed all of it. The nodes it stands on stay. Throws QmpError;
+ * nothing has changed then.
+ */
+export async function reopenedImage(node: Qcow2Node): Promise<Qcow2Image> {
+  const old = node.state;
+  const { file, dataFile, automaticBacking } = old;
+  const before = [...node.dirtyBitmaps];
+  try {
+    const { image, cleanInterval } = await readImage({
+      node,
+      options: node.options as unknown as BlockdevOptionsQcow2,
+      context: old,
+      file,
+      dataFileOf(header) {
+        const external = (header.incompatible & INCOMPAT_DATA_FILE) !== 0n;
+        if (external === (dataFile !== file)) return dataFile;
+        throw new QmpError('Image has another kind of data file than before');
+      },
+    });
+    // The backing file in use is another matter than what the header says by now.
+    if (image.backingFilename === old.backingFilename) image.automaticBacking = automaticBacking;
+    clearInterval(old.cleanTimer);
+    cleanEvery(image, cleanInterval);
+    return image;
+  } catch (error) {
+    node.dirtyBitmaps.splice(0, node.dirtyBitmaps.length, ...before);
+    throw error;
+  }
+}
+
+interface ImageSource {
+  readonly node: Qcow2Node;
+  readonly options: BlockdevOptionsQcow2;
+  readonly context: Pick<OpenContext, 'allocate' | 'log' | 'events'>;
+  readonly file: BlockChild;
+  /** The child that has the data; the name is the header's. */
+  readonly dataFileOf: (header: Header, name: string | undefined) => MaybePromise<BlockChild>;
+}
+
+/** Reads what the header says and makes it ready for use, but for the backing file. Throws QmpError. */
+async function readImage({
+  node,
+  options,
+  context,
+  file,
+  dataFileOf,
+}: ImageSource): Promise<{ readonly image: Qcow2Image; readonly cleanInterval: number }> {
   const start = context.allocate(HEADER_LENGTH);
   await readAt(file, { offset: 0, length: HEADER_LENGTH, into: start, what: 'qcow2 header' });
   const header = decodeHeader(start.view);
@@ -84,14 +145,7 @@ export async function openImage(
     what: 'refcount table',
   });
   const extensions = extensionsOf(header, firstCluster);
-  const dataFile = await openDataFile({
-    node,
-    file,
-    option: options['data-file'],
-    context,
-    header,
-    name: extensions.dataFile,
-  });
+  const dataFile = await dataFileOf(header, extensions.dataFile);
   const backingFilename = backingName(header, firstCluster);
   const { snapshots, length: snapshotsLength } = await readSnapshots(
     file,
@@ -157,14 +211,14 @@ export async function openImage(
     scratchNext: emptyEntry(),
     scratchMapping: emptyMapping(),
   };
-  if (header.version >= 3) node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
+  node.supportedZeroFlags = header.version >= 3 ? MAY_UNMAP | NO_FALLBACK : 0;
   if (extensions.hasStaleBitmaps) warnOfStaleBitmaps(image);
   await loadInactiveTables(image);
-  await loadBitmaps(image);
-  await prepareToWrite(image, extensions);
-  await openBacking(image, options.backing, context);
-  cleanEvery(image, sizes.cleanInterval);
-  return image;
+  if (node.active) {
+    await loadBitmaps(image);
+    await prepareToWrite(image, extensions);
+  }
+  return { image, cleanInterval: sizes.cleanInterval };
 }
 
 /** Throws QmpError when the compression type is unknown, or not what the features say. */
@@ -303,7 +357,7 @@ function backingName(header: Header, firstCluster: Buffer): string | undefined {
 async function readFirstCluster(
   file: BlockChild,
   header: Header,
-  context: OpenContext,
+  context: Pick<OpenContext, 'allocate'>,
 ): Promise<Buffer> {
   const length = 2 ** header.clusterBits;
   const into = context.allocate(length);
@@ -313,7 +367,7 @@ async function readFirstCluster(
 
 async function readTable(
   file: BlockChild,
-  context: OpenContext,
+  context: Pick<OpenContext, 'allocate'>,
   place: { offset: number; length: number; what: string },
 ): Promise<IoBuffer> {
   const into = context.allocate(place.length);

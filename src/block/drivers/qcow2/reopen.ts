@@ -11,13 +11,14 @@ import { explained } from './bitmap-content.ts';
 import { bitmapsToReadOnly, bitmapsToReadWrite } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
+import { writeRest } from './close.ts';
 import { markClean } from './dirty.ts';
 import { AUTOCLEAR_KNOWN, INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from './features.ts';
 import { writeAutoclear } from './header-update.ts';
 import type { Qcow2Image } from './image.ts';
 import { loadInactiveTables } from './inactive-tables.ts';
 import { imageSettings } from './options.ts';
-import { settle, writeCaches } from './refcount.ts';
+import { settle } from './refcount.ts';
 
 /** Options that take effect, or may be left out, in a reopening. */
 export const mutableOptions = [
@@ -103,11 +104,8 @@ function refuseUnsound({ incompatible }: Qcow2Image): void {
 /** All that is only in memory goes to the image. */
 async function becomeReadOnly(image: Qcow2Image): Promise<void> {
   await bitmapsToReadOnly(image);
-  if (image.node.readOnly) return;
   try {
-    await writeCaches(image);
-    await image.lock.run(() => markClean(image));
-    await image.file.flush();
+    await writeRest(image);
   } catch (error) {
     if (!(error instanceof IoError)) throw error;
     const name = filenameOf(image.node);
@@ -116,7 +114,7 @@ async function becomeReadOnly(image: Qcow2Image): Promise<void> {
 }
 
 /** It is too late to refuse: bitmaps that cannot follow stay as they are, and so nothing can be written. */
-async function becomeWritable(image: Qcow2Image): Promise<void> {
+export async function becomeWritable(image: Qcow2Image): Promise<void> {
   const { node, log } = image;
   try {
     await bitmapsToReadWrite(image);

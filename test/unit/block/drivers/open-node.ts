@@ -50,6 +50,7 @@ export async function openNode<State, Options>(
     readOnly: false,
     autoReadOnly: false,
     forceShare: false,
+    active: true,
     cacheDirect: false,
     cacheNoFlush: false,
     unmap: true,
