@@ -42,6 +42,8 @@ export interface RunningExport {
 }
 
 export interface ExportDriver<Type extends BlockExportType = BlockExportType> {
+  /** It knows what may not be done to an inactive node; other types have it made active. */
+  readonly supportsInactive?: true;
   /** Starts an export. Throws or rejects QmpError. */
   create(
     common: BlockExport,

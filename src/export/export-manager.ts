@@ -10,7 +10,6 @@ import {
   type Permissions,
 } from '../block/block-driver.ts';
 import type { BlockGraph } from '../block/block-graph.ts';
-import type { BlockNode } from '../block/block-node.ts';
 import { lookUpDirtyBitmap } from '../block/dirty-bitmap-commands.ts';
 import { flattenAddress, type SocketAddress } from '../net/socket-address.ts';
 import { tlsCredentials } from '../object/tls-creds.ts';
@@ -141,7 +140,7 @@ export class ExportManager {
     if (node.readOnly && writable) {
       throw new QmpError('Cannot export read-only node as writable');
     }
-    const adding = this.#create(options, node, { id, type, writable, fdsByNumber });
+    const adding = this.#create(options, { id, type, writable, fdsByNumber });
     this.#adding.set(id, adding);
     try {
       this.#exports.unshift(await adding);
@@ -242,7 +241,6 @@ export class ExportManager {
 
   async #create(
     options: BlockExportOptions,
-    node: BlockNode,
     parts: {
       readonly id: string;
       readonly type: BlockExportType;
@@ -250,16 +248,26 @@ export class ExportManager {
       readonly fdsByNumber: boolean;
     },
   ): Promise<BlockExport> {
+    // The row of this type: what the compiler cannot see from a union.
+    const driver = exportDrivers[options.type] as ExportDriver;
+    const allowsInactive = options['allow-inactive'] ?? false;
+    if (allowsInactive && driver.supportsInactive !== true) {
+      throw new QmpError('Export type does not support inactive exports');
+    }
+    const { graph } = this.#options;
+    let node = graph.find(undefined, options['node-name']);
+    if (!allowsInactive && !node.active) {
+      await graph.setActive(node.nodeName, true);
+      node = graph.find(undefined, options['node-name']);
+    }
     const perm: Permissions = PERM_CONSISTENT_READ | (parts.writable ? PERM_WRITE : 0);
-    const backend = this.#options.graph.backend(node, { perm, shared: PERM_ALL });
+    const backend = graph.backend(node, { perm, shared: PERM_ALL });
     backend.writethrough = options.writethrough ?? false;
     const created = new BlockExport({
       ...parts,
       backend,
       onDeleted: (deleted) => this.#deleted(deleted),
     });
-    // The row of this type: what the compiler cannot see from a union.
-    const driver = exportDrivers[options.type] as ExportDriver;
     try {
       const { log, trace, poller } = this.#options;
       const context = {

@@ -13,6 +13,7 @@ export const laterQemu: readonly DifferenceRow[] = [
   { at: 'nbd-server-start', what: 'member', names: ['handshake-max-seconds'] },
   { at: 'blockdev-add', what: 'member', names: ['active'] },
   { at: 'query-block()[].inserted', what: 'member', names: ['active'] },
+  { at: 'block-export-add', what: 'member', names: ['allow-inactive'] },
 ];
 
 /** Commands and events that QEMU versions after the one that is mirrored added. */

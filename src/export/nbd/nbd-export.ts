@@ -153,6 +153,8 @@ export class NbdExport implements RunningExport {
 }
 
 export const nbd: ExportDriver<'nbd'> = {
+  supportsInactive: true,
+
   create(common, options, context) {
     const { nbdServer } = context;
     if (nbdServer === undefined) throw new QmpError('NBD server not running');

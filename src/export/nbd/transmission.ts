@@ -13,7 +13,7 @@ import {
   socketFailures,
   WOULD_BLOCK,
 } from '../../net/byte-channel.ts';
-import { NBD_EINVAL, NBD_ESHUTDOWN } from '../../net/nbd/protocol.ts';
+import { NBD_CMD_READ, NBD_EINVAL, NBD_EPERM, NBD_ESHUTDOWN } from '../../net/nbd/protocol.ts';
 import type { NbdRequest } from '../../net/nbd/wire.ts';
 import { AdaptivePoll } from '../adaptive-poll.ts';
 import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
@@ -45,6 +45,9 @@ const SEND_FROM = 128 * 1024;
 
 /** What is answered once the export goes; ours, as the reference knows no such state. */
 const RETIRED = 'Export is being removed';
+
+/** What anything but a read is answered while the node is inactive. */
+const INACTIVE = 'export is inactive';
 
 const UNFINISHED = 'Request handling failed in intermediate state';
 
@@ -338,6 +341,11 @@ export class Transmission implements Session {
     const text = this.#refusing ? RETIRED : refusal(row, request, this);
     if (text !== undefined || row === undefined) {
       this.#refuse(request, text ?? '', this.#refusing ? NBD_ESHUTDOWN : NBD_EINVAL);
+      this.#reader.done();
+      return;
+    }
+    if (request.type !== NBD_CMD_READ && !this.backend.node.active) {
+      this.#refuse(request, INACTIVE, NBD_EPERM);
       this.#reader.done();
       return;
     }
