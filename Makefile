@@ -1,4 +1,6 @@
 # Each target is one thing. `make help` lists them.
+# Node's start is 70 ms shorter without these; npm may need them.
+CERTIFICATES := $(NODE_EXTRA_CA_CERTS)
 export NODE_EXTRA_CA_CERTS =
 BIN := node_modules/.bin
 .DEFAULT_GOAL := build
@@ -7,7 +9,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 node_modules: package.json package-lock.json
-	npm ci --no-audit --no-fund
+	NODE_EXTRA_CA_CERTS='$(CERTIFICATES)' npm ci --no-audit --no-fund
 	@touch node_modules
 
 SCHEMA := $(wildcard qapi/*.json)
