@@ -228,6 +228,18 @@ export interface SnapshotOfNode<State = unknown> {
   discard(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
 }
 
+/** What a driver says to children that come and go. */
+export interface ChildChanges<State = unknown> {
+  /** What one more child is called. Throws QmpError when there must be none. */
+  nextName(node: BlockNode<State>): string;
+  /** The node is drained, its children are the new ones. Must not fail. */
+  added(node: BlockNode<State>): void;
+  /** Throws QmpError unless one child may go. */
+  checkRemovable(node: BlockNode<State>): void;
+  /** As `added`; `name` is what the child was called. */
+  removed(node: BlockNode<State>, name: string): void;
+}
+
 export interface ImageState {
   readonly clusterSize: number;
   readonly isDirty: boolean;
@@ -380,6 +392,9 @@ export interface BlockDriver<
     wantZero: boolean,
   ): MaybePromise<BlockStatus>;
   truncate?(node: BlockNode<State>, length: number, options: TruncateOptions): MaybePromise<void>;
+
+  /** Without it the children stay as they are. */
+  readonly childChanges?: ChildChanges<State>;
 
   readonly internalSnapshots?: InternalSnapshots<State>;
 

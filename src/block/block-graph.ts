@@ -78,6 +78,8 @@ export interface GraphAccess {
   open(options: BlockdevOptions, like: BlockNode): Promise<BlockNode>;
   /** Makes an image, as blockdev-create does. Throws QmpError, or IoError for its text alone. */
   make(options: BlockdevCreateOptions): Promise<void>;
+  /** Puts a child under a node. Throws QmpError, everything as before. */
+  attach(parent: BlockNode, child: BlockNode, name: string, role: ChildRole): BlockChild;
   /** Closes a node that nobody uses. */
   closeUnused(node: BlockNode): Promise<void>;
   /** Throws QmpError, everything as before. */
@@ -313,6 +315,7 @@ export class BlockGraph {
           cacheNoFlush,
           unmap,
         }),
+      attach: (parent, child, name, role) => this.#attach(parent, child, name, role),
       make: async (options) => this.#imageMaker(options, (work) => work())(),
       closeUnused: (node) => this.#closeUnused(node),
       setReadOnly: (node, readOnly) => setReadOnly(this.#reopening(), node, readOnly),

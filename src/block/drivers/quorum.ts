@@ -36,6 +36,8 @@ export interface QuorumState {
   readonly rewrites: boolean;
   /** Only one is read, the next when that fails. */
   readonly isFifo: boolean;
+  /** What is behind `children.` in the name of one more child. */
+  nextChild: number;
 }
 
 type QuorumNode = BlockNode<QuorumState>;
@@ -57,16 +59,12 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
     const { events, log } = context;
     const settings = settingsFrom(options);
     // Its own permissions are asked while the children are attached.
-    node.state = { ...settings, events, log };
+    node.state = { ...settings, events, log, nextChild: options.children.length };
     for (const [index, reference] of options.children.entries()) {
       await context.openChild(`children.${index}`, reference, CHILD_DATA);
     }
     node.supportedWriteFlags = WRITE_UNCHANGED;
-    node.supportedZeroFlags = node.children.reduce(
-      (flags, child) => flags & child.node.supportedZeroFlags,
-      FUA | MAY_UNMAP | NO_FALLBACK,
-    );
-    node.supportedZeroFlags |= WRITE_UNCHANGED;
+    refreshZeroFlags(node);
     return node.state;
   },
 
@@ -111,6 +109,28 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
     return data > 0 ? { status: BLOCK_DATA, length: data } : { status: BLOCK_ZERO, length: zero };
   },
 
+  childChanges: {
+    nextName({ state: { isBlkverify, nextChild } }) {
+      if (isBlkverify) throw new QmpError('Cannot add a child to a quorum in blkverify mode');
+      return `children.${nextChild}`;
+    },
+    added(node) {
+      node.state.nextChild++;
+      refreshZeroFlags(node);
+    },
+    checkRemovable({ state: { threshold }, children }) {
+      if (children.length > threshold) return;
+      throw new QmpError(
+        `The number of children cannot be lower than the vote threshold ${threshold}`,
+      );
+    },
+    removed(node, name) {
+      // Only the name of the youngest is used again.
+      if (name === `children.${node.state.nextChild - 1}`) node.state.nextChild--;
+      refreshZeroFlags(node);
+    },
+  },
+
   childPermissions(node, _role, { perm, shared }) {
     return {
       perm: node.state.rewrites ? perm | PERM_WRITE : perm,
@@ -119,6 +139,15 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
     };
   },
 };
+
+/** What all children understand. */
+function refreshZeroFlags(node: QuorumNode): void {
+  const common = node.children.reduce(
+    (flags, child) => flags & child.node.supportedZeroFlags,
+    FUA | MAY_UNMAP | NO_FALLBACK,
+  );
+  node.supportedZeroFlags = common | WRITE_UNCHANGED;
+}
 
 async function readOne(node: QuorumNode, area: Area, into: IoBuffer, at: number): Promise<void> {
   let last: unknown;
@@ -250,7 +279,9 @@ async function statusOf(
 }
 
 /** Throws QmpError. */
-function settingsFrom(options: BlockdevOptionsQuorum): Omit<QuorumState, 'events' | 'log'> {
+function settingsFrom(
+  options: BlockdevOptionsQuorum,
+): Omit<QuorumState, 'events' | 'log' | 'nextChild'> {
   const { children, 'vote-threshold': threshold } = options;
   if (children.length < 1) throw new QmpError('Number of provided children must be 1 or more');
   if (threshold < 1) throw new QmpError("Parameter 'vote-threshold' expects a value >= 1");

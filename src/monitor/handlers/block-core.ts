@@ -1,6 +1,7 @@
 // block-core.json: adding, deleting, resizing and describing nodes.
 
 import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
+import { changeChild } from '../../block/change-child.ts';
 import { whileDrained } from '../../block/drain.ts';
 import { overlayOf } from '../../block/op-blockers.ts';
 import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
@@ -20,6 +21,8 @@ export const blockCoreHandlers = {
   'blockdev-set-active': ({ 'node-name': name, active }, { engine }) =>
     engine.graph.setActive(name, active),
   'blockdev-reopen': ({ options }, { engine }) => engine.graph.reopen(options),
+  'x-blockdev-change': (args, { engine }) =>
+    engine.graph.change((graph) => changeChild(graph, args)),
   'blockdev-create': ({ 'job-id': id, options }, { engine }) => {
     const driver = createJob(engine.graph, options);
     engine.jobs.start({ id, driver, autoFinalize: true, autoDismiss: false });

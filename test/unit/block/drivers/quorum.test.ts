@@ -12,14 +12,16 @@ import {
   PERM_WRITE,
 } from '../../../../src/block/block-driver.ts';
 import { BlockGraph } from '../../../../src/block/block-graph.ts';
+import { changeChild } from '../../../../src/block/change-child.ts';
 import { blockDrivers } from '../../../../src/block/drivers/index.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
-import { ioError, type MemoryDisk, memoryDisk } from '../memory-driver.ts';
+import { ioError, later, type MemoryDisk, memoryDisk } from '../memory-driver.ts';
 
 const SIZE = 65_536;
 
 interface Voting {
   readonly disks: readonly [MemoryDisk, MemoryDisk, MemoryDisk];
+  readonly graph: BlockGraph;
   readonly backend: BlockBackend;
   /** As `REPORT_BAD c0 read`, emptied by looking. */
   readonly events: () => string[];
@@ -65,7 +67,7 @@ async function voting(options: object = {}): Promise<Voting> {
   });
   const perm = PERM_CONSISTENT_READ | PERM_WRITE;
   const backend = graph.backend(node, { perm, shared: PERM_ALL });
-  return { disks, backend, events: () => events.splice(0) };
+  return { disks, graph, backend, events: () => events.splice(0) };
 }
 
 function data(byte: number) {
@@ -160,5 +162,34 @@ describe('quorum', () => {
     disks[2].bytes.fill(1, 0, 8192);
     const { status, length } = await backend.blockStatus(0, SIZE);
     expect([status & (BLOCK_DATA | BLOCK_ZERO), length]).toEqual([BLOCK_DATA, 8192]);
+  });
+
+  it('loses and gets children between requests', async () => {
+    const { disks, graph, backend, events } = await voting({ children: ['c0', 'c1'] });
+    const [, second, third] = disks;
+    for (const disk of disks) disk.behave = () => later(3);
+    const change = async (args: object) =>
+      graph.change((access) => changeChild(access, { parent: 'q', ...args }));
+    const write = async (byte: number) => {
+      await backend.write(byte * 4096, 4096, data(byte), 0);
+    };
+    const writes = [write(1), write(2)];
+    const adds = change({ node: 'c2' });
+    await Promise.all([...writes, adds]);
+    // What was under way was not made of the new child.
+    expect(third.calls).toEqual([]);
+    const removes = change({ child: 'children.1' });
+    await Promise.all([write(3), removes]);
+    await write(4);
+    const written = (disk: MemoryDisk) =>
+      [1, 2, 3, 4].filter((byte) => disk.bytes[byte * 4096] === byte);
+    expect([written(second), written(third)].map((list) => list.includes(4))).toEqual([
+      false,
+      true,
+    ]);
+    // Each write went to one set of children as a whole.
+    expect(written(second).includes(3) || written(third).includes(3)).toBe(true);
+    expect(events()).toEqual([]);
+    await graph.remove('c1');
   });
 });
