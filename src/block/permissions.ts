@@ -174,15 +174,19 @@ function topDown(roots: readonly BlockNode[]): BlockNode[] {
   return bottomUp.reverse();
 }
 
-/** An active node can only stand on active ones. */
+/** An active node can only stand on active ones, and an inactive one can only be read. Comes before conflicts. */
 function checkActive(node: BlockNode): void {
   if (node.active) return;
   const user = node.parents.find(({ parent }) => parent.parentNode?.active === true);
-  if (user === undefined) return;
-  throw new QmpError(
-    `Inactive '${node.nodeName}' can't be a ${user.name} child of active ` +
-      `'${user.parent.parentNode?.nodeName}'`,
-  );
+  if (user !== undefined) {
+    throw new QmpError(
+      `Inactive '${node.nodeName}' can't be a ${user.name} child of active ` +
+        `'${user.parent.parentNode?.nodeName}'`,
+    );
+  }
+  const unavailable = cumulativePermissions(node).perm & ~PERM_CONSISTENT_READ;
+  if (unavailable === 0) return;
+  throw new QmpError(`Permission '${permissionNames(unavailable)}' unavailable on inactive node`);
 }
 
 function checkConflicts(node: BlockNode): void {
@@ -212,10 +216,6 @@ function conflict(
 }
 
 function checkWritable(node: BlockNode, perm: Permissions, wasReadOnly: boolean): void {
-  const unavailable = node.active ? 0 : perm & ~PERM_CONSISTENT_READ;
-  if (unavailable !== 0) {
-    throw new QmpError(`Permission '${permissionNames(unavailable)}' unavailable on inactive node`);
-  }
   if ((perm & WRITES) === 0) return;
   if (node.readOnly) {
     throw new QmpError(

@@ -100,6 +100,8 @@ describe('an inactive node', () => {
     expect(() => graph.backend(node, writes)).toThrow(
       "Permission 'write' unavailable on inactive node",
     );
+    // Not a conflict with somebody who would not have it resized.
+    graph.backend(node, { perm: PERM_CONSISTENT_READ, shared: PERM_ALL & ~PERM_RESIZE });
     expect(() => graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL })).toThrow(
       "Permission 'resize' unavailable on inactive node",
     );
@@ -219,6 +221,32 @@ describe('making nodes inactive', () => {
     );
     expect(happened).toEqual(['inactivate', 'activate']);
     expect(inactiveOf(graph)).toEqual([]);
+  });
+
+  it('keeps a bitmap that cannot be stored, and the node that it is of', async () => {
+    const graph = newGraph();
+    const node = await graph.add({
+      driver: 'qcow2',
+      'node-name': 'n',
+      file: {
+        driver: 'blkdebug',
+        'node-name': 'd',
+        image: { driver: 'file', 'node-name': 'f', filename: join(folder, 'image') },
+        'inject-error': [{ event: 'none', iotype: 'write', errno: errno.ENOSPC, once: true }],
+      },
+    });
+    await graph.change(async (access) =>
+      addDirtyBitmap(access, { node: 'n', name: 'b', persistent: true }),
+    );
+    await expect(graph.setActive('n', false)).rejects.toThrow('Failed to inactivate node: ');
+    expect(inactiveOf(graph)).toEqual([]);
+    expect(node.dirtyBitmaps[0]).toMatchObject({ name: 'b', readOnly: false });
+    const backend = graph.backend(node, writes);
+    await backend.write(0, 512, bufferOf(Buffer.alloc(512, 1)), 0);
+    await backend.release();
+    await graph.setActive('n', false);
+    await graph.setActive('n', true);
+    expect(node.dirtyBitmaps[0]?.dirtyBytes).toBeGreaterThan(0);
   });
 
   it('waits for requests in flight, and writes what they wrote', async () => {
