@@ -276,6 +276,8 @@ export interface BlockDriver<
   readonly needsFilename?: boolean;
   /** May have a `backing` child; what it has not allocated reads from there. */
   readonly supportsBacking?: boolean;
+  /** Why no directory can be told in which its images are; names in images are relative to that. */
+  readonly noDirectory?: string;
   /**
    * A filename that alone opens the same node; undefined when it takes `json:`. Without it: the `filename` option of a
    * protocol, and for a format without strong options its file's exact filename.

@@ -3,10 +3,16 @@
 import { statSync } from 'node:fs';
 import { QmpError } from '../qapi/errors.ts';
 import type { BlockdevOptionsFile } from '../qapi/generated/types.ts';
+import { isNbdFilename, type NbdFileOptions, nbdFileOptions } from './nbd-filename.ts';
 
 export type FileOptions = { readonly driver: 'file' | 'host_device' } & BlockdevOptionsFile;
 
-/** Options of the protocol node for a file name. Throws QmpError when nobody here knows its protocol. */
+/** Options of the protocol node for a file name. Throws QmpError when nobody here knows its protocol, or what follows it. */
+export function protocolOptions(filename: string): FileOptions | NbdFileOptions {
+  return isNbdFilename(filename) ? nbdFileOptions(filename) : fileOptions(filename);
+}
+
+/** The same for names that have to be of local files. */
 export function fileOptions(filename: string): FileOptions {
   const path = localPath(filename);
   const isDevice = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === true;

@@ -16,6 +16,7 @@ import { graphCommands } from './graph-commands.ts';
 import { jobs } from './jobs.ts';
 import { nbdClient } from './nbd-client.ts';
 import { nbdCommands } from './nbd-commands.ts';
+import { nbdNames } from './nbd-names.ts';
 import { nbdOptions } from './nbd-options.ts';
 import { objects } from './objects.ts';
 import { parser } from './parser.ts';
@@ -49,6 +50,7 @@ export const areas: readonly Area[] = [
   nbdOptions,
   nbdCommands,
   nbdClient,
+  nbdNames,
   directIo,
   dirtyBitmaps,
   bitmapExports,

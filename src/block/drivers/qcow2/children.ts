@@ -18,7 +18,7 @@ import {
   type OpenContext,
 } from '../../block-driver.ts';
 import { filenameOf } from '../../filename.ts';
-import { fileOptions, hasProtocol } from '../../open-filename.ts';
+import { hasProtocol, protocolOptions } from '../../open-filename.ts';
 import { refreshPermissions } from '../../permissions.ts';
 import { AUTOCLEAR_DATA_FILE_RAW, INCOMPAT_DATA_FILE } from './features.ts';
 import { type Header, MAX_BACKING_NAME } from './header.ts';
@@ -39,7 +39,7 @@ export async function openDataFile(options: {
   const { node, file, option, context, header, name } = options;
   const external = (header.incompatible & INCOMPAT_DATA_FILE) !== 0n;
   const named: BlockdevRef | undefined =
-    external && name !== undefined ? fileOptions(name) : undefined;
+    external && name !== undefined ? protocolOptions(name) : undefined;
   const reference = option ?? named;
   const dataFile =
     reference === undefined
@@ -74,10 +74,11 @@ export async function openBacking(
   }
   if (given === null || given === '') return;
   if (given === undefined && image.backingFilename === undefined) return;
+  const filename = given === undefined ? fullBackingFilename(image) : undefined;
   const failing = 'Could not open backing file';
   let reference: BlockdevRef;
   try {
-    reference = given ?? backingOptions(image, context);
+    reference = given ?? backingOptions(image, filename, context);
   } catch (error) {
     if (!(error instanceof QmpError)) throw error;
     throw new QmpError(`${failing}: ${error.message}`, { cause: error });
@@ -93,6 +94,7 @@ export function fullBackingFilename(image: Qcow2Image): string | undefined {
   if (backingFilename.startsWith('/') || hasProtocol(backingFilename)) return backingFilename;
   let below = image.file.node;
   while (below.file !== undefined) below = below.file.node;
+  if (below.driver.noDirectory !== undefined) throw new QmpError(below.driver.noDirectory);
   const own = filenameOf(below);
   if (own.startsWith('json:')) {
     throw new QmpError(`Cannot generate a base directory with the extended filename: ${own}`);
@@ -106,14 +108,21 @@ export function backingOverridden(image: Qcow2Image): boolean {
   return (backing === undefined ? undefined : filenameOf(backing.node)) !== image.automaticBacking;
 }
 
-function backingOptions(image: Qcow2Image, context: OpenContext): BlockdevOptions {
-  const filename = fullBackingFilename(image);
+function backingOptions(
+  image: Qcow2Image,
+  filename: string | undefined,
+  context: OpenContext,
+): BlockdevOptions {
   if (filename === undefined) throw new Error('No backing file');
-  const protocol = fileOptions(filename);
+  const protocol = protocolOptions(filename);
   const format = image.backingFormat;
   if (format === protocol.driver) return protocol;
   if (format !== undefined && format !== '') {
     return { driver: format as BlockdevDriver, file: protocol } as BlockdevOptions;
+  }
+  if (protocol.driver === 'nbd') {
+    // Taken for raw, a format would be read as if it were data; an export cannot be looked at from here.
+    throw new QmpError(`The format of '${filename}' is not known: the image does not name it`);
   }
   return { driver: readProbe(protocol.filename, context), file: protocol };
 }
