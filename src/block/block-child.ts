@@ -14,7 +14,7 @@ import {
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { blockStatus } from './block-status.ts';
-import { cachedRange, discard, read, write, writeZeroes } from './io.ts';
+import { cachedRange, discard, prefetch, read, write, writeZeroes } from './io.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 
@@ -71,6 +71,10 @@ export class BlockChild {
     flags: RequestFlags = 0,
   ): MaybePromise<void> {
     return read(this.node, offset, length, into, at, flags);
+  }
+
+  prefetch(offset: number, length: number): MaybePromise<void> {
+    return prefetch(this.node, offset, length);
   }
 
   write(

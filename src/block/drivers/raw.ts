@@ -80,6 +80,10 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     const { state } = node;
     return state.file.cachedRange(offset + state.offset, length);
   },
+  prefetch(node, offset, length) {
+    if (isOutside(node, offset, length)) return undefined;
+    return node.state.file.prefetch(offset + node.state.offset, length);
+  },
   write(node, offset, length, from, at, flags) {
     refuseOutside(node, offset, length);
     const { state } = node;

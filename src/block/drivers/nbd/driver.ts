@@ -5,6 +5,7 @@ import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_CACHE,
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
@@ -15,6 +16,7 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
   NBD_FLAG_READ_ONLY,
+  NBD_FLAG_SEND_CACHE,
   NBD_FLAG_SEND_FLUSH,
   NBD_FLAG_SEND_TRIM,
   NBD_FLAG_SEND_WRITE_ZEROES,
@@ -58,6 +60,7 @@ export const nbd: BlockDriver<NbdState, NodeOptions> = {
   name: 'nbd',
   kind: 'protocol',
   strongOptions: ['export', 'tls-creds', 'tls-hostname', 'server.'],
+  noDirectory: 'Cannot generate a base directory for NBD nodes',
   exactFilename: (node) => exactFilename(node.options as BlockdevOptionsNbd),
 
   async open(node, options, context) {
@@ -109,6 +112,11 @@ export const nbd: BlockDriver<NbdState, NodeOptions> = {
       at,
     });
   },
+  prefetch(node, offset, length) {
+    const there = Math.min(length, node.state.size - offset);
+    if (there <= 0 || !offers(node, NBD_FLAG_SEND_CACHE)) return undefined;
+    return prefetchParts(node, offset, there);
+  },
   writeZeroes(node, offset, length, flags) {
     if (!offers(node, NBD_FLAG_SEND_WRITE_ZEROES)) {
       throw new IoError(errno.ENOTSUP, { syscall: 'NBD write zeroes', offset });
@@ -149,6 +157,16 @@ export const nbd: BlockDriver<NbdState, NodeOptions> = {
 
 function request(node: NbdNode, terms: RequestTerms): Promise<void> {
   return node.state.session.submit(new ClientRequest(terms));
+}
+
+/** The server may refuse more at once than what it takes of data; its alignment holds here, too. */
+async function prefetchParts(node: NbdNode, offset: number, length: number): Promise<void> {
+  const { requestAlignment: alignment, maxTransfer } = node.limits;
+  const end = Math.min(node.state.size, Math.ceil((offset + length) / alignment) * alignment);
+  for (let at = offset - (offset % alignment); at < end; at += maxTransfer) {
+    const part = Math.min(maxTransfer, end - at);
+    await request(node, { type: NBD_CMD_CACHE, flags: 0, offset: at, length: part });
+  }
 }
 
 async function askStatus(node: NbdNode, offset: number, length: number): Promise<BlockStatus> {

@@ -30,6 +30,7 @@ export const WRITE = 1;
 export const DISC = 2;
 export const FLUSH = 3;
 export const TRIM = 4;
+export const CACHE = 5;
 export const WRITE_ZEROES = 6;
 export const BLOCK_STATUS = 7;
 

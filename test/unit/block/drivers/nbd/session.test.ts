@@ -3,11 +3,12 @@
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../../src/base/errno.ts';
 import { FUA, MAY_UNMAP, NO_FALLBACK } from '../../../../../src/block/block-driver.ts';
-import { discard, read, write, writeZeroes } from '../../../../../src/block/io.ts';
+import { discard, prefetch, read, write, writeZeroes } from '../../../../../src/block/io.ts';
 import { flush } from '../../../../../src/block/io-flush.ts';
 import { allocate } from '../../../../../src/sys/memory.ts';
 import {
   ALL_FLAGS,
+  CACHE,
   clientOf,
   DISC,
   FLUSH,
@@ -93,6 +94,73 @@ describe('requests', () => {
       [TRIM, 0],
       [FLUSH, 0],
     ]);
+  });
+
+  it('for a cache are cut, too, and go only where there is one', async () => {
+    const { graph, node, server } = await clientOf({
+      ...obliging,
+      blockSizes: [512, 4096, 8192],
+    });
+    await prefetch(node, 1000, 10_000);
+    const over = { driver: 'raw', 'node-name': 'r', file: 'n', offset: 4096 } as const;
+    await prefetch(await graph.add(over), 512, 512);
+    const { node: without, server: other } = await clientOf({ ...obliging, flags: 1 });
+    await prefetch(without, 0, 512);
+    expect(server.requests.map(({ type, offset, length }) => [type, offset, length])).toEqual([
+      [CACHE, 512, 8192],
+      [CACHE, 8704, 2560],
+      [CACHE, 4608, 512],
+    ]);
+    expect(other.requests).toEqual([]);
+  });
+
+  it('that a flush separates keep their order, whatever is answered when and lost meanwhile', async () => {
+    const blocks = 24;
+    const disk = new Uint8Array(blocks);
+    const stale: number[] = [];
+    const flushed: number[] = [];
+    let seen = 0;
+    let replies: (() => void)[] = [];
+    const { node, server } = await clientOf(
+      {
+        answer: (request, to) => {
+          if (request.type === DISC) return;
+          seen++;
+          // Lost before or after it counted: nobody can tell which.
+          if (seen % 80 === 40) return to.hangUp();
+          if (request.type === WRITE) {
+            const block = request.offset / 512;
+            const [round = 0] = request.data;
+            if (round < (disk[block] ?? 0)) stale.push(round);
+            disk[block] = round;
+          } else {
+            flushed.push(Math.min(...disk));
+          }
+          if (seen % 80 === 0) return to.hangUp();
+          replies.push(() => to.send(right(request)));
+          if (replies.length > 1) return undefined;
+          setImmediate(() => {
+            const late = replies.reverse();
+            replies = [];
+            for (const reply of late) reply();
+          });
+          return undefined;
+        },
+      },
+      { 'reconnect-delay': 60 },
+    );
+    const data = allocate(512);
+    for (let round = 1; round <= 20; round++) {
+      data.bytes.fill(round);
+      await Promise.all(
+        Array.from({ length: blocks }, async (_, block) => write(node, block * 512, 512, data, 0)),
+      );
+      await flush(node);
+      // What was written before it was there when it came, even if it had to come again.
+      expect(flushed.at(-1)).toBe(round);
+    }
+    expect(stale).toEqual([]);
+    expect(server.connections).toBeGreaterThan(5);
   });
 
   it('do without what the server does not offer', async () => {
