@@ -43,6 +43,9 @@ const MAX_BYTES_IN_FLIGHT = LARGEST_SIZE;
 /** Bytes of replies that are sent before the next request is carried out. */
 const SEND_FROM = 128 * 1024;
 
+/** So often in a row a peer must have sent one request alone before its next one is waited for without sleep. */
+const SINGLES = 4;
+
 /** What is answered once the export goes; ours, as the reference knows no such state. */
 const RETIRED = 'Export is being removed';
 
@@ -111,6 +114,8 @@ export class Transmission implements Session {
   readonly #waitingForRoom: (() => void)[] = [];
   /** Requests taken since the last time that nothing was received. */
   #taken = 0;
+  /** How often in a row that was one. */
+  #singles = 0;
   readonly #poll = new AdaptivePoll();
   readonly #attempt = (): number => this.#reader.receive();
 
@@ -315,10 +320,10 @@ export class Transmission implements Session {
   /** A peer that has sent one request alone waits for its answer before it sends another; and data come without a break. */
   #mayPoll(): boolean {
     const { turns } = this.#options;
-    const single = this.#taken === 1;
+    if (this.#taken > 0) this.#singles = this.#taken === 1 ? this.#singles + 1 : 0;
     this.#taken = 0;
     if (this.#inFlight > 0) return false;
-    return (single || this.#reader.inData) && turns.alone && this.#channel.unbuffered === true;
+    return (this.#singles >= SINGLES || this.#reader.inData) && turns.alone && this.#channel.unbuffered === true;
   }
 
   #endOfStream(): void {
