@@ -323,7 +323,11 @@ export class Transmission implements Session {
     if (this.#taken > 0) this.#singles = this.#taken === 1 ? this.#singles + 1 : 0;
     this.#taken = 0;
     if (this.#inFlight > 0) return false;
-    return (this.#singles >= SINGLES || this.#reader.inData) && turns.alone && this.#channel.unbuffered === true;
+    return (
+      (this.#singles >= SINGLES || this.#reader.inData) &&
+      turns.alone &&
+      this.#channel.unbuffered === true
+    );
   }
 
   #endOfStream(): void {
