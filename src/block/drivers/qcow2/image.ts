@@ -104,8 +104,11 @@ export interface Qcow2Image {
   freeIndex: number;
   /** Where the next compressed cluster may begin, bytes: behind the last one, in its cluster. 0 for in a new one. */
   compressedEnd: number;
-  /** Host clusters that were freed while the L2 tables on disk may still use them: not to be given to others. */
-  readonly unsettled: Set<number>;
+  /**
+   * Host clusters that were freed while the L2 tables on disk may still use them: not to be given to others, and to be discarded
+   * in the file (`true`) only when the tables are written.
+   */
+  readonly unsettled: Map<number, boolean>;
   /** L2 tables of snapshots, where they are guarded. */
   inactiveTables: readonly number[];
   /** Where the metadata lie; made when something is first written. */

@@ -200,7 +200,7 @@ async function readImage({
     inPlaceWrites: [],
     freeIndex: 0,
     compressedEnd: 0,
-    unsettled: new Set(),
+    unsettled: new Map(),
     inactiveTables: [],
     metadata: undefined,
     settings,

@@ -15,7 +15,8 @@ import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcou
 const MOST_UNSETTLED = 16 * 1024 * 1024;
 
 /**
- * Gives clusters up: their refcounts go down by one. What becomes free for some causes is discarded in the file, too.
+ * Gives clusters up: their refcounts go down by one. What becomes free for some causes is discarded in the file, too, once
+ * the L2 tables on disk no longer use it: compressed data full of zeroes could not be read any more.
  */
 export async function freeClusters(
   image: Qcow2Image,
@@ -45,14 +46,8 @@ export async function freeClusters(
     image.refcountCache.markDirty(block);
     for (const one of freed) {
       if (one === Math.floor(image.compressedEnd / clusterSize)) image.compressedEnd = 0;
-      image.unsettled.add(one);
+      image.unsettled.set(one, image.settings.discards[cause]);
       image.l2Cache.forget(one * clusterSize, clusterSize);
-    }
-    // Before anybody else can have them.
-    if (image.settings.discards[cause]) {
-      for (const run of runsOf(freed)) {
-        await image.file.discard(run.first * clusterSize, run.count * clusterSize);
-      }
     }
   }
   if (image.unsettled.size * clusterSize > MOST_UNSETTLED) await settle(image);
@@ -92,20 +87,37 @@ export function writeCaches(image: Qcow2Image): MaybePromise<void> {
   });
 }
 
-/** Writes the L2 tables, so that clusters that were freed may be used again. */
+/** Writes the L2 tables, so that clusters that were freed may be discarded, and used again. The lock is held. */
 export async function settle(image: Qcow2Image): Promise<void> {
-  if (image.unsettled.size === 0) return;
+  const { unsettled } = image;
+  if (unsettled.size === 0) return;
   await image.l2Cache.flush();
-  for (const cluster of image.unsettled) {
+  const discarded: number[] = [];
+  for (const [cluster, discards] of unsettled) {
+    if (discards) discarded.push(cluster);
     if (cluster < image.freeIndex) image.freeIndex = cluster;
   }
-  image.unsettled.clear();
+  await discardClusters(image, discarded);
+  unsettled.clear();
 }
 
-/** Clusters that are in a row together; `clusters` rise. */
+/** Gives the space of clusters that nobody uses back to the file system, where it takes it. */
+async function discardClusters(image: Qcow2Image, clusters: readonly number[]): Promise<void> {
+  const { clusterSize } = image.geometry;
+  for (const { first, count } of runsOf(clusters)) {
+    try {
+      await image.file.discard(first * clusterSize, count * clusterSize);
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      image.log.debug(`Clusters could not be discarded: ${error.message}`);
+    }
+  }
+}
+
+/** Clusters that are in a row together. */
 function runsOf(clusters: readonly number[]): ClusterRun[] {
   const runs: { first: number; count: number }[] = [];
-  for (const cluster of clusters) {
+  for (const cluster of clusters.toSorted((a, b) => a - b)) {
     const last = runs.at(-1);
     if (last !== undefined && last.first + last.count === cluster) last.count++;
     else runs.push({ first: cluster, count: 1 });
