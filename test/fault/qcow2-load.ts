@@ -4,13 +4,14 @@
 import { IoError } from '../../src/base/errors.ts';
 import type { BlockBackend } from '../../src/block/block-backend.ts';
 import { MAY_UNMAP, WRITE_COMPRESSED, ZERO_WRITE } from '../../src/block/block-driver.ts';
+import { markOf, noisyWords } from '../helpers/marked-words.ts';
 import { bufferOf } from '../helpers/qcow2-disk.ts';
 import type { TrailState, WriteTrail } from '../helpers/write-trail.ts';
 import { SECTOR, sectorsOf } from './qcow2-operations.ts';
 
 const PARALLEL = 4;
 
-type Kind = 'write' | 'zero' | 'unmap' | 'discard' | 'compressed' | 'flush' | 'resize';
+type Kind = 'write' | 'zero' | 'unmap' | 'discard' | 'compressed' | 'flush' | 'resize' | 'snapshot';
 /** How often each is chosen, of all. */
 export type Weights = Readonly<Partial<Record<Kind, number>>>;
 
@@ -20,6 +21,12 @@ interface Done {
   readonly end: number;
   readonly value: number;
   readonly begun: number;
+}
+
+/** Takes and deletes internal snapshots. */
+export interface SnapshotCommands {
+  take(name: string): Promise<unknown>;
+  drop(name: string): Promise<unknown>;
 }
 
 export interface LoadOptions {
@@ -35,6 +42,7 @@ export interface LoadOptions {
   readonly initial: Uint32Array;
   /** What shines through where nothing is. */
   readonly backing: Uint32Array;
+  readonly snapshots: SnapshotCommands;
 }
 
 export class Load {
@@ -43,6 +51,10 @@ export class Load {
   /** When flushes were over, with how much was done when they began. */
   readonly #flushes: { readonly clock: number; readonly count: number }[] = [];
   readonly #sizes: { readonly clock: number; readonly size: number }[];
+  /** What snapshots hold, by their names. */
+  readonly #kept = new Map<string, Uint32Array>();
+  /** Of those that were not deleted, oldest first. */
+  readonly #names: string[] = [];
 
   constructor(options: LoadOptions) {
     this.#options = options;
@@ -70,6 +82,11 @@ export class Load {
       if (kind === 'resize') {
         await settle();
         await this.#resize(Math.ceil(next() * (this.#options.longest / SECTOR)) * SECTOR);
+        continue;
+      }
+      if (kind === 'snapshot') {
+        await settle();
+        await this.#snapshot();
         continue;
       }
       const [first, end] = this.#place(kind);
@@ -111,10 +128,23 @@ export class Load {
     const words = new Uint32Array(disk.buffer, disk.byteOffset, disk.length / 4);
     for (let at = 0; at < words.length; at++) {
       const sector = Math.floor((at * 4) / SECTOR);
-      if (words[at] === expected[sector]) continue;
+      const mark = markOf(words[at] ?? 0, at);
+      if (mark === expected[sector]) continue;
       const values = later.get(sector);
-      if (values !== undefined && (lossy || values.has(words[at] ?? 0))) continue;
-      yield `sector ${sector}: ${words[at]}, not ${expected[sector]}`;
+      if (values !== undefined && (lossy || values.has(mark))) continue;
+      yield `sector ${sector}: ${mark}, not ${expected[sector]}`;
+    }
+  }
+
+  /** What is wrong with what a snapshot shows, at any time. */
+  *wrongSnapshot(name: string, disk: Buffer): Generator<string> {
+    const expected = this.#kept.get(name);
+    if (expected === undefined) return;
+    const words = new Uint32Array(disk.buffer, disk.byteOffset, disk.length / 4);
+    for (const [at, word] of words.entries()) {
+      const mark = markOf(word, at);
+      const sector = Math.floor((at * 4) / SECTOR);
+      if (mark !== expected[sector]) yield `${name}, ${sector}: ${mark}, not ${expected[sector]}`;
     }
   }
 
@@ -157,7 +187,7 @@ export class Load {
   /** Where something is left that cannot be given up, it is written as it is. */
   async #compressed(offset: number, length: number, value: number): Promise<void> {
     const { backend } = this.#options;
-    const data = bufferOf(sectorsOf(length, value));
+    const data = bufferOf(noisyWords(offset, length, value));
     await backend.writeZeroes(offset, length, MAY_UNMAP);
     try {
       await backend.write(offset, length, data, 0, WRITE_COMPRESSED);
@@ -165,6 +195,23 @@ export class Load {
       if (!(error instanceof IoError)) throw error;
       await backend.write(offset, length, data, 0);
     }
+  }
+
+  /** There are two of them at most. */
+  async #snapshot(): Promise<void> {
+    const { snapshots, next, initial, trail } = this.#options;
+    const [oldest] = this.#names;
+    if (oldest !== undefined && (this.#names.length === 2 || next() < 0.3)) {
+      this.#names.shift();
+      await snapshots.drop(oldest);
+      return;
+    }
+    const name = `snapshot ${trail.tick()}`;
+    const content = initial.slice();
+    for (const { first, end, value } of this.#done) content.fill(value, first, end);
+    this.#kept.set(name, content);
+    this.#names.push(name);
+    await snapshots.take(name);
   }
 
   async #resize(size: number): Promise<void> {

@@ -9,6 +9,11 @@ import {
   PERM_RESIZE,
   PERM_WRITE,
 } from '../../src/block/block-driver.ts';
+import {
+  deleteInternalSnapshot,
+  InternalSnapshotAction,
+} from '../../src/block/snapshot-internal.ts';
+import { runTransaction } from '../../src/block/transaction.ts';
 import { bufferOf, type Opened, random } from '../helpers/qcow2-disk.ts';
 import { examine } from '../helpers/qcow2-examine.ts';
 import {
@@ -21,8 +26,8 @@ import {
   rawFile,
   scratch,
 } from '../helpers/qcow2-images.ts';
-import { type TrailState, WriteTrail } from '../helpers/write-trail.ts';
-import { Load, type Weights } from './qcow2-load.ts';
+import { DATA_NODE, type TrailState, WriteTrail } from '../helpers/write-trail.ts';
+import { Load, type SnapshotCommands, type Weights } from './qcow2-load.ts';
 import { SECTOR, sectorsOf } from './qcow2-operations.ts';
 
 const KIB = 1024;
@@ -39,6 +44,7 @@ interface Scenario {
   readonly count?: number;
   readonly longest?: number;
   readonly hasBacking?: boolean;
+  readonly hasDataFile?: boolean;
   /** The disk is full of data, and a snapshot has them, too. */
   readonly hasSnapshot?: boolean;
   /** So many bytes are written, and recorded by nobody, before. */
@@ -103,6 +109,32 @@ const scenarios: readonly Scenario[] = [
     hasSnapshot: true,
   },
   {
+    name: 'an external data file over a backing file',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 128 * KIB,
+    weights: mixed,
+    hasBacking: true,
+    hasDataFile: true,
+  },
+  {
+    name: 'snapshots that come and go',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 96 * KIB,
+    weights: { ...mixed, discard: 0, snapshot: 8 },
+    open: small,
+  },
+  {
+    name: 'snapshots with compressed clusters',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 96 * KIB,
+    weights: { compressed: 30, write: 15, unmap: 10, flush: 4, snapshot: 8 },
+    open: passing,
+    count: 100,
+  },
+  {
     name: 'discards that reach the file',
     options: 'cluster_size=4096',
     clusterSize: 4096,
@@ -115,14 +147,14 @@ const scenarios: readonly Scenario[] = [
     options: 'cluster_size=4096',
     clusterSize: 4096,
     size: 128 * KIB,
-    weights: { compressed: 40, write: 15, unmap: 10, flush: 8 },
+    weights: { compressed: 40, write: 15, unmap: 10, discard: 10, flush: 8 },
   },
   {
     name: 'compressed clusters with lazy refcounts',
     options: 'cluster_size=4096,lazy_refcounts=on',
     clusterSize: 4096,
     size: 128 * KIB,
-    weights: { compressed: 40, write: 15, unmap: 10, flush: 8 },
+    weights: { compressed: 40, write: 15, unmap: 10, discard: 10, flush: 8 },
     count: 100,
   },
   {
@@ -167,6 +199,8 @@ interface Recorded {
   readonly load: Load;
   readonly before: Buffer;
   readonly backing: Buffer | undefined;
+  /** The external data file as it was. */
+  readonly data: Buffer | undefined;
   readonly dir: string;
 }
 
@@ -175,14 +209,18 @@ describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 imag
     'is sound: $name, seed $seed',
     async ({ seed, ...scenario }) => {
       const recorded = await record(scenario, seed);
-      const { trail, load, before, backing, dir } = recorded;
+      const { trail, load, before, backing, data, dir } = recorded;
       const every = Math.ceil(trail.length / SAMPLE);
       let count = 0;
-      for (const state of trail.states(before, random(seed + 1000))) {
-        const { faults, disk } = examine(state.bytes, backing);
+      for (const state of trail.states(before, random(seed + 1000), data)) {
+        const besides = { backing, data: state.data };
+        const { faults, disk, snapshots } = examine(state.bytes, besides);
         const where = `state ${count} at ${state.clock}${state.lossy ? ', power lost' : ''}`;
         expect([where, ...faults.slice(0, 5)]).toEqual([where]);
         expect([where, ...firstOf(load.wrong(disk, state), 5)]).toEqual([where]);
+        for (const [name, content] of snapshots) {
+          expect([where, ...firstOf(load.wrongSnapshot(name, content), 5)]).toEqual([where]);
+        }
         if (count++ % every === 0) expectSameByQemu(state, disk, dir);
       }
       expect(count).toBeGreaterThan(50);
@@ -209,7 +247,7 @@ describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 imag
 });
 
 async function record(scenario: Scenario, seed: number): Promise<Recorded> {
-  const { options, clusterSize, size, weights, filled = 0 } = scenario;
+  const { clusterSize, size, weights, filled = 0 } = scenario;
   const { count = 160, longest = size, open } = scenario;
   const dir = scratch();
   const path = `${dir}/image`;
@@ -219,19 +257,24 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
   if (scenario.hasBacking === true) {
     backing = full;
     initial = full;
-    const over = `backing_file=${rawFile(`${dir}/base`, full)},backing_fmt=raw,${options}`;
-    createImage({ path, size, options: over });
+    const over = `backing_file=${rawFile(`${dir}/base`, full)},backing_fmt=raw,${scenario.options}`;
+    const more = scenario.hasDataFile === true ? `,data_file=${dir}/data` : '';
+    createImage({ path, size, options: over + more });
   } else if (scenario.hasSnapshot === true) {
     initial = full;
     const raw = rawFile(`${dir}/raw`, full);
-    qemuImg('convert', '-f', 'raw', '-O', 'qcow2', '-o', options, raw, path);
+    qemuImg('convert', '-f', 'raw', '-O', 'qcow2', '-o', scenario.options, raw, path);
     qemuImg('snapshot', '-c', 'before', path);
   } else {
-    createImage({ path, size, options });
+    createImage({ path, size, options: scenario.options });
   }
   const trail = new WriteTrail();
   const file = { driver: 'file', filename: path, discard: 'unmap' } as const;
-  const opened = await openImage(path, { file, ...open }, trail.drivers);
+  const dataFile = {
+    'data-file': { driver: 'file', filename: `${dir}/data`, 'node-name': DATA_NODE },
+  } as const;
+  const options = { file, ...open, ...(scenario.hasDataFile === true && dataFile) };
+  const opened = await openImage(path, options, trail.drivers);
   const backend = resizable(opened);
   if (filled > 0) {
     await backend.write(0, filled, bufferOf(full.subarray(0, filled)), 0);
@@ -239,6 +282,7 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
   }
   await backend.flush();
   const before = readFileSync(path);
+  const data = scenario.hasDataFile === true ? readFileSync(`${dir}/data`) : undefined;
   trail.begin();
   const load = new Load({
     backend,
@@ -250,11 +294,23 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
     longest,
     initial: valuesOf(initial),
     backing: valuesOf(backing ?? Buffer.alloc(0)),
+    snapshots: snapshotsOf(opened),
   });
   await load.run();
   await backend.release();
   await opened.close();
-  return { trail, load, before, backing, dir };
+  return { trail, load, before, backing, data, dir };
+}
+
+function snapshotsOf({ graph }: Opened): SnapshotCommands {
+  return {
+    take: (name) =>
+      graph.change((access) =>
+        runTransaction([new InternalSnapshotAction(access, { device: 'image', name })]),
+      ),
+    drop: (name) =>
+      graph.change((access) => deleteInternalSnapshot(access, { device: 'image', name })),
+  };
 }
 
 function resizable({ graph }: Opened): ReturnType<Opened['graph']['backend']> {
@@ -265,9 +321,11 @@ function resizable({ graph }: Opened): ReturnType<Opened['graph']['backend']> {
 }
 
 /** qemu-img agrees with our own examination. */
-function expectSameByQemu({ bytes }: TrailState, disk: Buffer, dir: string): void {
+function expectSameByQemu({ bytes, data }: TrailState, disk: Buffer, dir: string): void {
   const path = `${dir}/state`;
   writeFileSync(path, bytes);
+  // The image names it.
+  if (data !== undefined) writeFileSync(`${dir}/data`, data);
   const isDirty = bytes.readUInt32BE(4) >= 3 && (bytes.readBigUInt64BE(72) & 1n) !== 0n;
   if (!isDirty) {
     const check = checkImage(path);

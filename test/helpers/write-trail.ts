@@ -3,13 +3,22 @@
 
 import type { MaybePromise } from '../../src/base/io-buffer.ts';
 import type { BlockDrivers } from '../../src/block/block-graph.ts';
+import type { BlockNode } from '../../src/block/block-node.ts';
 import { blockDrivers } from '../../src/block/drivers/index.ts';
 
+/** The node whose file is the external data file. */
+export const DATA_NODE = 'data';
+const SECTOR = 512;
+
 interface TrailWrite {
+  /** The name of the node. */
+  readonly node: string;
   readonly begun: number;
   readonly offset: number;
   /** Undefined: the file ends at `offset` from here on. */
   readonly bytes: Buffer | undefined;
+  /** Which of its sectors are there, by their index in the write; all when absent. */
+  readonly isThere?: (sector: number) => boolean;
   done: number;
   /** From when on it is on disk for sure. */
   safe: number;
@@ -18,6 +27,8 @@ interface TrailWrite {
 /** The file at some moment. */
 export interface TrailState {
   readonly bytes: Buffer;
+  /** An external data file, where there is one. */
+  readonly data: Buffer | undefined;
   /** What was over by then happened before; for a loss of power the earliest such time, else the latest. */
   readonly clock: number;
   /** Some of what was not flushed is missing. */
@@ -37,25 +48,29 @@ export class WriteTrail {
     file: {
       ...blockDrivers.file,
       write: (node, offset, length, from, at, flags) =>
-        this.#note(offset, Buffer.from(from.bytes.subarray(at, at + length)), () =>
+        this.#note(node, offset, Buffer.from(from.bytes.subarray(at, at + length)), () =>
           blockDrivers.file.write?.(node, offset, length, from, at, flags),
         ),
       writeZeroes: (node, offset, length, flags) =>
-        this.#note(offset, Buffer.alloc(length), () =>
+        this.#note(node, offset, Buffer.alloc(length), () =>
           blockDrivers.file.writeZeroes?.(node, offset, length, flags),
         ),
       discard: (node, offset, length) =>
-        this.#note(offset, Buffer.alloc(length), () =>
+        this.#note(node, offset, Buffer.alloc(length), () =>
           blockDrivers.file.discard?.(node, offset, length),
         ),
       truncate: (node, length, options) =>
-        this.#note(length, undefined, () => blockDrivers.file.truncate?.(node, length, options)),
+        this.#note(node, length, undefined, () =>
+          blockDrivers.file.truncate?.(node, length, options),
+        ),
       flush: async (node) => {
         const before = this.tick();
         await blockDrivers.file.flush?.(node);
         const after = this.tick();
         for (const write of this.#writes) {
-          if (write.done < before && write.safe > after) write.safe = after;
+          if (write.node === node.nodeName && write.done < before && write.safe > after) {
+            write.safe = after;
+          }
         }
       },
     },
@@ -70,32 +85,40 @@ export class WriteTrail {
     return ++this.#clock;
   }
 
-  /** The file after every prefix of what was written; and, as after a loss of power, with only some of what was not flushed. */
-  *states(before: Buffer, next: () => number): Generator<TrailState> {
+  /**
+   * The file after every prefix of what was written; and, as after a loss of power, with only some of what was not flushed, or
+   * only some of its sectors. `data`: what the node that DATA_NODE names held before.
+   */
+  *states(before: Buffer, next: () => number, data?: Buffer): Generator<TrailState> {
+    const state = (writes: readonly TrailWrite[]): Pick<TrailState, 'bytes' | 'data'> => ({
+      bytes: replayed(before, writes, (node) => data === undefined || node !== DATA_NODE),
+      data: data && replayed(data, writes, (node) => node === DATA_NODE),
+    });
     for (let count = 0; count <= this.#writes.length; count++) {
       const all = this.#writes.slice(0, count);
       const clock = (this.#writes[count]?.begun ?? Number.POSITIVE_INFINITY) - 1;
-      yield { bytes: replayed(before, all), clock, lossy: false };
+      yield { ...state(all), clock, lossy: false };
       const now = all.at(-1)?.begun ?? 0;
-      const isSafe = ({ safe }: TrailWrite): boolean => safe < now;
       // The most that may be missing is missing just before a flush.
       const beforeFlush = all.some((one) => one.safe > now && one.safe < clock);
       const times = beforeFlush ? 4 : Number(count % 4 === 0);
       for (let time = 0; time < times; time++) {
-        const some = all.map((one) => isSafe(one) || next() < 0.5);
-        yield { bytes: replayed(before, all, some), clock: now, lossy: true };
+        const some = all.map((one) => (one.safe < now ? one : partOf(one, next)));
+        yield { ...state(some), clock: now, lossy: true };
       }
     }
   }
 
   #note(
+    { nodeName: node }: BlockNode,
     offset: number,
     bytes: Buffer | undefined,
     write: () => MaybePromise<void>,
   ): MaybePromise<void> {
     if (!this.#running) return write();
     const never = Number.POSITIVE_INFINITY;
-    const noted: TrailWrite = { begun: this.tick(), offset, bytes, done: never, safe: never };
+    const begun = this.tick();
+    const noted: TrailWrite = { node, begun, offset, bytes, done: never, safe: never };
     this.#writes.push(noted);
     const finish = (): void => {
       noted.done = this.tick();
@@ -106,24 +129,49 @@ export class WriteTrail {
   }
 }
 
+/** What a loss of power leaves of a write: all, nothing, or any of its sectors. */
+function partOf(write: TrailWrite, next: () => number): TrailWrite {
+  if (write.bytes === undefined) return write;
+  const chance = next();
+  if (chance < 0.4) return write;
+  if (chance < 0.8) return { ...write, isThere: () => false };
+  const sectors = Array.from({ length: Math.ceil(write.bytes.length / SECTOR) + 1 }, next);
+  return { ...write, isThere: (sector) => (sectors[sector] ?? 0) < 0.5 };
+}
+
 /** A write that is missing has made the file longer all the same: its length is the file system's own affair. */
 function replayed(
   before: Buffer,
-  writes: readonly TrailWrite[],
-  isThere: readonly boolean[] = [],
+  all: readonly TrailWrite[],
+  isIn: (node: string) => boolean,
 ): Buffer {
+  const writes = all.filter(({ node }) => isIn(node));
   const ends = writes.map(({ offset, bytes }) => offset + (bytes?.length ?? 0));
   const file = Buffer.alloc(ends.reduce((longest, end) => Math.max(longest, end), before.length));
   before.copy(file);
   let { length } = before;
-  for (const [index, { offset, bytes }] of writes.entries()) {
+  for (const { offset, bytes, isThere } of writes) {
     if (bytes === undefined) {
       file.fill(0, offset, length);
       length = offset;
       continue;
     }
     length = Math.max(length, offset + bytes.length);
-    if (isThere[index] !== false) bytes.copy(file, offset);
+    if (isThere === undefined) bytes.copy(file, offset);
+    else copySectors(bytes, file, offset, isThere);
   }
   return file.subarray(0, length);
+}
+
+function copySectors(
+  bytes: Buffer,
+  file: Buffer,
+  offset: number,
+  isThere: (sector: number) => boolean,
+): void {
+  for (let at = 0; at < bytes.length; ) {
+    const end = Math.min(bytes.length, at + SECTOR - ((offset + at) % SECTOR));
+    if (isThere(Math.floor(at / SECTOR))) bytes.copy(file, offset + at, at, end);
+    at = end;
+  }
 }
