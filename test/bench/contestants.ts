@@ -1,7 +1,16 @@
 // The servers that are measured side by side, each with a copy of the same image on a unix socket of its own.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { DaemonProcess, environment, waitUntil } from '../conformance/daemon-process.ts';
 import type { QmpLink } from '../conformance/qmp-link.ts';
@@ -105,11 +114,36 @@ function uriOf(socket: string): string {
   return `nbd+unix:///?socket=${socket}`;
 }
 
-/** A copy of the image beside it; made when first asked for. */
+/** Bytes that are written at once to a copy. */
+const PIECE = 256 * 1024;
+
+/**
+ * A copy of the image beside it; made when first asked for. Written in pieces as large as the requests of the rows, so that the
+ * page cache holds it as it does what a guest has written: single pages, which a copy inside the kernel leaves, and pieces much
+ * larger than a request make every write dearer, whoever serves it.
+ */
 export function copyOf(image: string, suffix: string): string {
   const copy = `${image}.${suffix}`;
-  if (!existsSync(copy)) copyFileSync(image, copy);
+  if (existsSync(copy)) return copy;
+  const from = openSync(image, 'r');
+  const to = openSync(copy, 'wx');
+  const piece = Buffer.alloc(PIECE);
+  for (let length = readSync(from, piece); length > 0; length = readSync(from, piece)) {
+    writeSync(to, piece, 0, length);
+  }
+  closeSync(from);
+  closeSync(to);
   return copy;
+}
+
+/** Waits until everything in the directory is on disk: what one has written must not be written out while another is measured. */
+export function settle(directory: string): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const fd = openSync(join(directory, entry.name), 'r');
+    fsyncSync(fd);
+    closeSync(fd);
+  }
 }
 
 const TICKS_PER_SECOND = 100;

@@ -190,9 +190,10 @@ function nbdcopyRow(
     ],
     takesPart: isServer,
     measure: async (contestant, plan) => {
-      const start = performance.now();
-      await output('nbdcopy', args(contestant, plan));
-      return plan.imageBytes / 2 ** 20 / ((performance.now() - start) / 1000);
+      const rate = await perSecond(plan, async () => {
+        await output('nbdcopy', args(contestant, plan));
+      });
+      return rate * (plan.imageBytes / 2 ** 20);
     },
   };
 }
