@@ -6,9 +6,9 @@
 import { Socket } from 'node:net';
 import { connect, createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsCredentials, TlsMaterial } from '../base/tls-credentials.ts';
-import { close } from '../sys/socket.ts';
 import { ChunkPool } from './chunk-pool.ts';
 import type { SocketChannel } from './socket-channel.ts';
+import { descriptorForNode } from './socket-relay.ts';
 import { TlsChannel } from './tls-channel.ts';
 import { contextOptions } from './tls-context.ts';
 import { TlsError } from './tls-failure.ts';
@@ -152,15 +152,7 @@ function identityOf(material: Psk): { psk: Buffer; identity: string } | null {
 
 /** The connection as node's socket. */
 function socketOf(plain: SocketChannel, received: Uint8Array | undefined): Socket {
-  const fd = plain.detach();
-  let socket: Socket;
-  try {
-    socket = new Socket({ fd, readable: true, writable: true });
-  } catch (error) {
-    // node knows TCP and unix sockets.
-    close(fd);
-    throw new TlsError('TLS is not possible on this kind of socket', { cause: error });
-  }
+  const socket = new Socket({ fd: descriptorForNode(plain), readable: true, writable: true });
   if (received !== undefined && received.length > 0) socket.unshift(received);
   return socket;
 }

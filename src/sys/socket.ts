@@ -9,7 +9,7 @@ import { decodeSockaddr, type SocketName } from './sockaddr.ts';
 /** No data, no room or no connection at the moment. */
 export const WOULD_BLOCK = -1;
 
-const SOCK_STREAM = 1;
+export const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;

@@ -13,6 +13,7 @@ import { derOf } from '../../../src/object/tls-creds-files.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 import { Poller } from '../../../src/sys/poller.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
+import { received, sent } from '../../helpers/byte-channel.ts';
 import { fixture, OTHER_PSK, PSK } from '../../helpers/tls-files.ts';
 
 const ca = fixture('ca-cert.pem');
@@ -92,51 +93,6 @@ async function meet(
     (error: Error) => error.message,
   );
   return { channel, peer, said };
-}
-
-/** All that the channel has to receive, up to `length` bytes. */
-async function received(channel: TlsChannel, length: number): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  let missing = length;
-  await new Promise<void>((resolve) => {
-    channel.onReadable = () => {
-      for (;;) {
-        const count = missing === 0 ? 0 : channel.receive(memory, 0, Math.min(missing, 4096));
-        if (count === WOULD_BLOCK) return;
-        if (count === 0) {
-          channel.wantReadable(false);
-          resolve();
-          return;
-        }
-        parts.push(Buffer.from(memory.bytes.subarray(0, count)));
-        missing -= count;
-      }
-    };
-    channel.wantReadable(true);
-  });
-  return Buffer.concat(parts);
-}
-
-/** Sends as the owner of a channel does: until it would block, then when it is told. */
-async function sent(channel: TlsChannel, bytes: Buffer): Promise<void> {
-  let at = 0;
-  await new Promise<void>((resolve) => {
-    const go = () => {
-      while (at < bytes.length) {
-        const length = bytes.copy(memory.bytes, 0, at, at + 50_000);
-        const taken = channel.send(memory, 0, length);
-        if (taken === WOULD_BLOCK) {
-          channel.wantWritable(true);
-          return;
-        }
-        at += taken;
-      }
-      channel.wantWritable(false);
-      resolve();
-    };
-    channel.onWritable = go;
-    go();
-  });
 }
 
 async function collected(peer: Socket): Promise<Buffer> {
