@@ -91,13 +91,13 @@ export async function link(image: Qcow2Image, allocation: Allocation): Promise<v
       const old = emptyEntry();
       readEntry(image, slice, guest, old);
       const written = subclustersBetween(image, guest, allocation);
-      const keeps = !(allocation.isNew && (old.compressed || old.allocated));
       putL2(slice.view, entryAt(image, guest), geometry, {
         hostOffset: allocation.hostOffset + guest - allocation.start,
-        data: keeps ? old.data | written : written,
-        zero: keeps ? old.zero & ~written : 0,
+        data: old.data | written,
+        zero: old.zero & ~written,
       });
-      if (!keeps && !geometry.hasDataFile) replaced.push(old);
+      const moved = allocation.isNew && (old.compressed || old.allocated);
+      if (moved && !geometry.hasDataFile) replaced.push(old);
     }
     image.l2Cache.markDirty(slice);
     for (const old of replaced) await freeEntry(image, old);

@@ -190,7 +190,7 @@ async function takeNew(
   most: number,
   entries: readonly L2Entry[],
 ): Promise<Step> {
-  const { clusterSize, subclusterSize, hasDataFile } = image.geometry;
+  const { clusterSize, subclusterSize, subclusters, hasDataFile } = image.geometry;
   const start = offset - (offset % clusterSize);
   let count = entries.length;
   let hostOffset = start;
@@ -201,13 +201,17 @@ async function takeNew(
   }
   const end = start + count * clusterSize;
   const length = Math.min(most, end - offset);
-  // What was elsewhere is copied whole; where nothing was, subclusters that are not touched stay as they are.
-  const movesWhole = (entry: L2Entry | undefined): boolean =>
-    entry !== undefined && (entry.allocated || entry.compressed);
-  const dataStart = movesWhole(entries[0]) ? start : offset - (offset % subclusterSize);
-  const dataEnd = movesWhole(entries[count - 1])
-    ? end
-    : Math.ceil((offset + length) / subclusterSize) * subclusterSize;
+  // What was elsewhere moves, too; subclusters before and behind it all that have no data stay as they are.
+  const [firstBit] = dataBits(entries[0], subclusters);
+  const [, lastBit] = dataBits(entries[count - 1], subclusters);
+  const dataStart = Math.min(
+    offset - (offset % subclusterSize),
+    start + (firstBit ?? Number.POSITIVE_INFINITY) * subclusterSize,
+  );
+  const dataEnd = Math.max(
+    Math.ceil((offset + length) / subclusterSize) * subclusterSize,
+    end - clusterSize + ((lastBit ?? -1) + 1) * subclusterSize,
+  );
   const allocation = beginAllocation(image, {
     start,
     end,
@@ -220,6 +224,16 @@ async function takeNew(
     isFresh: hostOffset >= image.dataFile.node.length,
   });
   return { kind: 'allocated', length, allocation };
+}
+
+/** The first and the last subcluster with data, where there are any. A compressed cluster has them everywhere. */
+function dataBits(
+  entry: L2Entry | undefined,
+  subclusters: number,
+): readonly [first?: number, last?: number] {
+  if (entry?.compressed === true) return [0, subclusters - 1];
+  if (entry?.allocated !== true || entry.data === 0) return [];
+  return [31 - Math.clz32(entry.data & -entry.data), 31 - Math.clz32(entry.data)];
 }
 
 /** Writes data and what is around them to their new place, and shows it. */
