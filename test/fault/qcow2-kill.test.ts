@@ -1,11 +1,27 @@
-// A writer that is killed at any moment leaves a sound image with everything that was flushed. QCOW2_KILL_ROUNDS: how often.
+// A writer that is killed at any moment leaves a sound image with everything that was flushed, for the next one to go on with and
+// be killed. QCOW2_KILLS: how often for each layout.
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_RESIZE,
+  PERM_WRITE,
+  ZERO_WRITE,
+} from '../../src/block/block-driver.ts';
+import { addDirtyBitmap, removeDirtyBitmap } from '../../src/block/dirty-bitmap-commands.ts';
+import { startDaemon, type TestDaemon } from '../helpers/daemon.ts';
+import { marksOf, plainWords } from '../helpers/marked-words.ts';
 import { openDisk, random } from '../helpers/qcow2-disk.ts';
+import { type Examined, examine } from '../helpers/qcow2-examine.ts';
 import {
   checkImage,
   contentsByQemu,
@@ -15,79 +31,294 @@ import {
   rawFile,
   scratch,
 } from '../helpers/qcow2-images.ts';
-import { operations, sectorsOf, wrongSectors } from './qcow2-operations.ts';
+import { NbdWriter } from './qcow2-nbd-writer.ts';
+import { carryOut, type Kind, operations, type Plan } from './qcow2-operations.ts';
+import { type Survivor, survivorOf, wrongIn } from './qcow2-survivor.ts';
 
-const ROUNDS = Number(process.env['QCOW2_KILL_ROUNDS'] ?? 20);
-const SIZE = 8 * 2 ** 20;
-const writer = fileURLToPath(new URL('qcow2-writer.ts', import.meta.url));
+const KILLS = Number(process.env['QCOW2_KILLS'] ?? 19);
+const SIZE = 2 * 2 ** 20;
+/** Every so many kills qemu-img has a look, too. */
+const QEMU_EVERY = 5;
+const MOST_FLUSHES = 5;
+const MOST_MILLISECONDS = 12;
+const root = fileURLToPath(new URL('../..', import.meta.url));
 
-const layouts = [
-  'cluster_size=65536',
-  'cluster_size=512,refcount_bits=64',
-  'compat=0.10,cluster_size=4096',
-  'extended_l2=on,cluster_size=16384',
-  'cluster_size=4096,refcount_bits=2',
-  'lazy_refcounts=on,cluster_size=4096',
+interface Layout {
+  readonly options: string;
+  readonly without?: readonly Kind[];
+  readonly hasBacking?: boolean;
+  readonly hasDataFile?: boolean;
+  /** Full of compressed clusters that a snapshot has, too; all of them zeroes to the test. */
+  readonly isCompressed?: boolean;
+}
+
+const noSnapshots = ['compressed', 'take', 'drop'] as const;
+const layouts: readonly Layout[] = [
+  { options: 'cluster_size=65536' },
+  { options: 'cluster_size=512,refcount_bits=64' },
+  { options: 'compat=0.10,cluster_size=4096', without: ['shrink'] },
+  { options: 'extended_l2=on,cluster_size=16384', hasBacking: true },
+  { options: 'cluster_size=4096,refcount_bits=2' },
+  { options: 'cluster_size=16384', isCompressed: true },
+  { options: 'lazy_refcounts=on,cluster_size=4096' },
+  { options: 'cluster_size=4096', hasDataFile: true, without: noSnapshots },
+];
+const served: readonly Layout[] = [
+  { options: 'cluster_size=65536', hasBacking: true },
+  { options: 'cluster_size=512', isCompressed: true },
+  { options: 'extended_l2=on,lazy_refcounts=on,cluster_size=16384' },
 ];
 
 describe.skipIf(noQemuImg !== undefined)('SIGKILL of a writer to qcow2', () => {
-  it.each(Array.from({ length: ROUNDS }, (_, round) => round))(
-    'leaves a sound image, round %i',
-    async (round) => {
-      const next = random(round + 1);
-      const path = prepared(round);
-      const flushed = await killedAfter(path, round, Math.floor(next() * 60), next() * 20);
-      // Refcounts that were late are repaired by whoever opens the image to write to it.
-      if (isDirty(path)) await (await openDisk(path)).close();
-      const check = checkImage(path);
-      expect([0, 3], check.text).toContain(check.status);
-      const all = operations(round, SIZE);
-      expect(wrongSectors(contentsByQemu(path), all, flushed).slice(0, 5)).toEqual([]);
+  const directory = mkdtempSync(join(tmpdir(), 'qcow2-writer-'));
+  const bundle = join(directory, 'writer.cjs');
+  beforeAll(() => bundleWriter(bundle));
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  it.each(layouts.map((layout, seed) => ({ ...layout, seed })))(
+    'leaves a sound image, time after time, with $options',
+    async ({ seed, ...layout }) => {
+      const image = new Image(seed, layout);
+      let ready = WriterProcess.start(bundle);
+      for (let life = 1; life <= KILLS; life++) {
+        const writer = await ready;
+        // The next one gets ready meanwhile.
+        ready = WriterProcess.start(bundle);
+        const plan = image.plan(life);
+        await image.examined(plan, await writer.killedDuring(plan));
+      }
+      (await ready).end();
     },
-    60_000,
+    240_000,
+  );
+
+  it.each(served.map((layout, index) => ({ ...layout, seed: 100 + index })))(
+    'that is the daemon leaves a sound image, time after time, with $options',
+    async ({ seed, ...layout }) => {
+      const image = new Image(seed, { ...layout, without: ['compressed', 'shrink'] });
+      const start = (): Promise<TestDaemon> =>
+        startDaemon({ args: ['--nbd-server', 'addr.type=unix,addr.path=nbd.sock'] });
+      let ready = start();
+      for (let life = 1; life <= KILLS; life++) {
+        const daemon = await ready;
+        ready = start();
+        const plan = image.plan(life);
+        await image.examined(plan, await daemonKilledDuring(daemon, plan));
+      }
+      await ready;
+    },
+    240_000,
   );
 });
 
-function isDirty(path: string): boolean {
-  const { 'dirty-flag': dirty } = JSON.parse(qemuImg('info', '--output=json', path)) as Record<
-    string,
-    unknown
-  >;
-  return dirty === true;
+/** When a writer is killed: so long after so many flushes. */
+function momentOf({ seed, life }: Plan): { readonly flushes: number; readonly wait: number } {
+  const next = random(seed * 7919 + life);
+  return { flushes: Math.floor(next() * MOST_FLUSHES), wait: next() * MOST_MILLISECONDS };
 }
 
-/** Every third image is full of compressed clusters that a snapshot has, too; all of them zeroes to the test. */
-function prepared(round: number): string {
-  const dir = scratch();
-  const options = layouts[round % layouts.length];
-  const path = `${dir}/image`;
-  if (round % 3 !== 0) return createImage({ path, size: SIZE, ...(options && { options }) });
-  const raw = rawFile(`${dir}/raw`, sectorsOf(SIZE, 0));
-  qemuImg('convert', '-S', '0', '-O', 'qcow2', '-o', options ?? '', raw, path);
-  qemuImg('snapshot', '-c', 'before', path);
-  return path;
-}
-
-/** Kills the writer a little after its `flushes`th flush; answers how many requests it said were durable. */
-async function killedAfter(
-  path: string,
-  seed: number,
-  flushes: number,
-  milliseconds: number,
-): Promise<number> {
-  const child = spawn(process.execPath, ['--import', 'tsx', writer, path, String(seed)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+/** The writer as one file, which starts much faster than its sources do. */
+async function bundleWriter(outfile: string): Promise<void> {
+  await build({
+    entryPoints: [`${root}test/fault/qcow2-writer.ts`],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    external: ['koffi', 'pino'],
+    logLevel: 'error',
   });
-  const ended = once(child, 'exit');
-  let durable = 0;
-  let seen = 0;
-  for await (const line of createInterface({ input: child.stdout })) {
-    const [word, index] = line.split(' ');
-    if (word === 'flushed') durable = Number(index);
-    if (word === 'done') durable = Number.MAX_SAFE_INTEGER;
-    if (++seen === flushes + 1) setTimeout(() => child.kill('SIGKILL'), milliseconds);
+}
+
+class WriterProcess {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(bundle: string) {
+    const child = spawn(process.execPath, [bundle], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, NODE_PATH: `${root}node_modules`, NODE_EXTRA_CA_CERTS: '' },
+    });
+    onTestFinished(() => {
+      child.kill('SIGKILL');
+    });
+    this.#child = child;
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
-  // A writer that could not start would prove nothing.
-  expect(await ended).toEqual(durable === Number.MAX_SAFE_INTEGER ? [0, null] : [null, 'SIGKILL']);
-  return durable;
+
+  /** One that waits for its plan. */
+  static async start(bundle: string): Promise<WriterProcess> {
+    const writer = new WriterProcess(bundle);
+    expect(await writer.#lines.next()).toMatchObject({ value: 'ready' });
+    return writer;
+  }
+
+  /** Answers the index of the last flush that was over, or -1. */
+  async killedDuring(plan: Plan): Promise<number> {
+    const { flushes, wait } = momentOf(plan);
+    const child = this.#child;
+    const ended = once(child, 'exit');
+    const kill = (): void => {
+      setTimeout(() => child.kill('SIGKILL'), wait);
+    };
+    let flushed = -1;
+    let seen = 0;
+    child.stdin?.write(`${JSON.stringify(plan)}\n`);
+    for (;;) {
+      const { value, done } = await this.#lines.next();
+      if (done === true) break;
+      if (value === 'opened' && flushes === 0) kill();
+      if (value === 'opened') continue;
+      flushed = Number(value.split(' ')[1]);
+      if (++seen === flushes) kill();
+    }
+    // A writer that could not go on would prove nothing.
+    expect(await ended).toEqual([null, 'SIGKILL']);
+    return flushed;
+  }
+
+  end(): void {
+    this.#child.stdin?.end();
+  }
+}
+
+/** As WriterProcess.killedDuring(). */
+async function daemonKilledDuring(daemon: TestDaemon, plan: Plan): Promise<number> {
+  const { flushes, wait } = momentOf(plan);
+  const { qmp, child } = daemon;
+  await qmp.execute('blockdev-add', {
+    driver: 'qcow2',
+    'node-name': 'n',
+    discard: 'unmap',
+    file: { driver: 'file', filename: plan.path, discard: 'unmap' },
+  });
+  await qmp.execute('block-export-add', {
+    type: 'nbd',
+    id: 'e',
+    'node-name': 'n',
+    writable: true,
+  });
+  const target = await NbdWriter.connect(qmp, daemon.path('nbd.sock'));
+  let isKilled = false;
+  const kill = (): void => {
+    setTimeout(() => {
+      isKilled = true;
+      child.kill('SIGKILL');
+    }, wait);
+  };
+  let flushed = -1;
+  let seen = 0;
+  if (flushes === 0) kill();
+  await carryOut(operations(plan), target, (index) => {
+    flushed = index;
+    if (++seen === flushes) kill();
+  }).catch((error: unknown) => {
+    if (!isKilled) throw error;
+  });
+  target.close();
+  expect(await daemon.outcome).toMatchObject({ signal: 'SIGKILL' });
+  return flushed;
+}
+
+/** An image that writer after writer is killed over. */
+class Image {
+  readonly #path: string;
+  readonly #dataPath: string | undefined;
+  readonly #seed: number;
+  readonly #without: readonly Kind[];
+  readonly #hasBitmaps: boolean;
+  readonly #backing: Buffer | undefined;
+  #before: Survivor;
+
+  constructor(seed: number, layout: Layout) {
+    const dir = scratch();
+    const path = `${dir}/image`;
+    this.#path = path;
+    this.#seed = seed;
+    this.#without = layout.without ?? [];
+    this.#hasBitmaps = !layout.options.includes('compat=0.10');
+    this.#dataPath = layout.hasDataFile === true ? `${dir}/data` : undefined;
+    this.#backing = layout.hasBacking === true ? plainWords(SIZE, 0x40000000) : undefined;
+    const options = [layout.options];
+    if (this.#dataPath !== undefined) options.push(`data_file=${this.#dataPath}`);
+    if (this.#backing !== undefined) {
+      options.push(`backing_file=${rawFile(`${dir}/base`, this.#backing)},backing_fmt=raw`);
+    }
+    const o = options.join(',');
+    if (layout.isCompressed === true) {
+      const raw = rawFile(`${dir}/raw`, plainWords(SIZE, 0));
+      qemuImg('convert', '-c', '-S', '0', '-O', 'qcow2', '-o', o, raw, path);
+      qemuImg('snapshot', '-c', 'before', path);
+    } else {
+      createImage({ path, size: SIZE, options: o });
+    }
+    if (this.#hasBitmaps) qemuImg('bitmap', '--add', path, 'bits');
+    this.#before = survivorOf(this.#examine());
+  }
+
+  plan(life: number): Plan {
+    const snapshots = [...this.#before.snapshots.keys()];
+    const [seed, path, without] = [this.#seed, this.#path, this.#without];
+    return { path, seed, size: SIZE, life, snapshots, without };
+  }
+
+  /** The image is sound, and has what it must have; makes it what the next writer begins with. */
+  async examined(plan: Plan, flushed: number): Promise<void> {
+    const where = `life ${plan.life}, after flush ${flushed}`;
+    const found = this.#examine();
+    const backing = marksOf(this.#backing ?? Buffer.alloc(0));
+    const survivor = survivorOf(found);
+    const killed = { before: this.#before, all: operations(plan), flushed, backing };
+    expect([where, ...found.faults.slice(0, 5)]).toEqual([where]);
+    expect([where, ...firstOf(wrongIn(survivor, killed), 5)]).toEqual([where]);
+    // Who finds it knows that it is out of date.
+    expect([...found.bitmaps]).toEqual(this.#hasBitmaps ? [['bits', true]] : []);
+    if (plan.life % QEMU_EVERY === 0) this.#expectSameByQemu(found);
+    await this.#mend();
+    const mended = this.#examine();
+    expect([where, ...mended.faults.slice(0, 5)]).toEqual([where]);
+    expect([...mended.bitmaps]).toEqual(this.#hasBitmaps ? [['bits', false]] : []);
+    this.#before = survivorOf(mended);
+  }
+
+  #examine(): Examined {
+    const data = this.#dataPath === undefined ? undefined : readFileSync(this.#dataPath);
+    return examine(readFileSync(this.#path), { backing: this.#backing, data });
+  }
+
+  /** Late refcounts are repaired by who opens it; its disk has its length again, and a bitmap that can be used. */
+  async #mend(): Promise<void> {
+    const opened = await openDisk(this.#path);
+    const { graph } = opened;
+    const node = graph.find(undefined, 'image');
+    const backend = graph.backend(node, {
+      perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+      shared: PERM_ALL,
+    });
+    if (this.#hasBitmaps) await removeDirtyBitmap(graph, { node: 'image', name: 'bits' });
+    if (backend.length < SIZE) {
+      await backend.truncate(SIZE, { exact: true, prealloc: 'off', flags: ZERO_WRITE });
+    }
+    if (this.#hasBitmaps) {
+      addDirtyBitmap(graph, { node: 'image', name: 'bits', persistent: true });
+    }
+    await backend.release();
+    await opened.close();
+  }
+
+  #expectSameByQemu({ disk }: Examined): void {
+    const isDirty = qemuImg('info', '--output=json', this.#path).includes('"dirty-flag": true');
+    if (!isDirty) {
+      const check = checkImage(this.#path);
+      expect([0, 3], check.text).toContain(check.status);
+    }
+    expect(contentsByQemu(this.#path).equals(disk)).toBe(true);
+  }
+}
+
+function firstOf(texts: Iterable<string>, most: number): string[] {
+  const first: string[] = [];
+  for (const text of texts) {
+    if (first.push(text) >= most) break;
+  }
+  return first;
 }

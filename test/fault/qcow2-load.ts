@@ -4,10 +4,9 @@
 import { IoError } from '../../src/base/errors.ts';
 import type { BlockBackend } from '../../src/block/block-backend.ts';
 import { MAY_UNMAP, WRITE_COMPRESSED, ZERO_WRITE } from '../../src/block/block-driver.ts';
-import { markOf, noisyWords } from '../helpers/marked-words.ts';
+import { markOf, noisyWords, plainWords, SECTOR } from '../helpers/marked-words.ts';
 import { bufferOf } from '../helpers/qcow2-disk.ts';
 import type { TrailState, WriteTrail } from '../helpers/write-trail.ts';
-import { SECTOR, sectorsOf } from './qcow2-operations.ts';
 
 const PARALLEL = 4;
 
@@ -178,7 +177,7 @@ export class Load {
     const length = (end - first) * SECTOR;
     if (kind === 'compressed') return this.#compressed(offset, length, value);
     if (kind === 'write') {
-      return backend.write(offset, length, bufferOf(sectorsOf(length, value)), 0);
+      return backend.write(offset, length, bufferOf(plainWords(length, value)), 0);
     }
     if (kind === 'discard') await backend.discard(offset, length);
     await backend.writeZeroes(offset, length, kind === 'unmap' ? MAY_UNMAP : 0);

@@ -1,31 +1,77 @@
-// The requests that qcow2-writer.ts makes, the same for the same seed, and what an image may hold after some of them.
+// What is asked of a disk until its writer is killed: the same for the same seed, for any writer.
 
+import { SECTOR } from '../helpers/marked-words.ts';
 import { random } from '../helpers/qcow2-disk.ts';
 
-export const SECTOR = 512;
-const COUNT = 6000;
+const COUNT = 2000;
 const LONGEST = 400;
 /** Whole clusters in every layout. */
 const COMPRESSED = 65536;
 const PARALLEL = 8;
+const MOST_SNAPSHOTS = 2;
+
+export type Kind =
+  | 'write'
+  | 'zero'
+  | 'unmap'
+  | 'discard'
+  | 'compressed'
+  | 'shrink'
+  | 'take'
+  | 'drop'
+  | 'flush';
 
 export interface Operation {
-  /** `compressed` writes whole clusters after they were given up; `shrink` cuts the disk, and makes it as long as before. */
-  readonly kind: 'write' | 'zero' | 'unmap' | 'discard' | 'compressed' | 'shrink' | 'flush';
+  /**
+   * `compressed` writes whole clusters after they were given up; `shrink` cuts the disk, and makes it as long as before; `take`
+   * and `drop` are of internal snapshots.
+   */
+  readonly kind: Kind;
   readonly offset: number;
   readonly length: number;
-  /** What is in the first bytes of every sector that is written. */
-  readonly value: number;
+  /** What every word that is written says; 0 for zeroes. */
+  readonly mark: number;
+  /** Of a snapshot. */
+  readonly name: string;
   /** It overlaps one of those just before it. */
   readonly waits: boolean;
 }
 
-export function operations(seed: number, size: number): Operation[] {
-  const next = random(seed);
+export interface Plan {
+  readonly path: string;
+  readonly seed: number;
+  readonly size: number;
+  /** How many writers were killed before. */
+  readonly life: number;
+  /** Snapshots that are there. */
+  readonly snapshots: readonly string[];
+  /** Written instead. */
+  readonly without: readonly Kind[];
+}
+
+/** Who carries operations out. What is refused for a good reason counts as done. */
+export interface Target {
+  /** Several at the same time. */
+  request(operation: Operation): Promise<void>;
+  flush(): Promise<void>;
+  /** Makes the disk `length` bytes long, and as long as before. */
+  shrink(length: number): Promise<void>;
+  take(snapshot: string): Promise<void>;
+  drop(snapshot: string): Promise<void>;
+}
+
+export function operations({ seed, size, life, snapshots, without }: Plan): Operation[] {
+  const next = random(seed * 1000 + life);
   const sectors = Math.floor(size / SECTOR);
+  const names = [...snapshots];
   const all: Operation[] = [];
   for (let index = 0; index < COUNT; index++) {
-    const kind = kindOf(next());
+    let kind = kindOf(next());
+    if (kind === 'take' && names.length >= MOST_SNAPSHOTS) kind = 'drop';
+    if (without.includes(kind)) kind = 'write';
+    let name = '';
+    if (kind === 'take') names.push((name = `${life}-${index}`));
+    if (kind === 'drop') name = names.shift() ?? '';
     let length = (1 + Math.floor(next() ** 4 * LONGEST)) * SECTOR;
     let offset = Math.floor(next() * Math.max(1, sectors - length / SECTOR)) * SECTOR;
     if (kind === 'compressed') {
@@ -37,68 +83,49 @@ export function operations(seed: number, size: number): Operation[] {
       offset = size - length;
     }
     const recent = all.slice(-PARALLEL);
-    all.push({
-      kind,
-      offset,
-      length,
-      value: index + 1,
-      waits: recent.some((one) => one.offset < offset + length && offset < one.offset + one.length),
-    });
+    const mark = kind === 'write' || kind === 'compressed' ? life * COUNT + index + 1 : 0;
+    const waits = recent.some(
+      (one) => one.offset < offset + length && offset < one.offset + one.length,
+    );
+    all.push({ kind, offset, length, mark, name, waits });
   }
   return all;
 }
 
-function kindOf(chance: number): Operation['kind'] {
-  if (chance < 0.6) return 'write';
-  if (chance < 0.69) return 'compressed';
-  if (chance < 0.7) return 'shrink';
+function kindOf(chance: number): Kind {
+  if (chance < 0.58) return 'write';
+  if (chance < 0.67) return 'compressed';
+  if (chance < 0.68) return 'shrink';
+  if (chance < 0.7) return 'take';
   if (chance < 0.78) return 'zero';
   if (chance < 0.86) return 'unmap';
-  return chance < 0.94 ? 'discard' : 'flush';
+  return chance < 0.93 ? 'discard' : 'flush';
 }
 
-export function sectorsOf(length: number, value: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  for (let at = 0; at < length; at += 4) bytes.writeUInt32LE(value, at);
-  return bytes;
-}
-
-/** What is wrong with a disk on which all before `flushed` is durable, and anything after it may have been done. */
-export function wrongSectors(
-  found: Buffer,
+/** Has a target carry them out; tells the index of each flush once all before it is durable. */
+export async function carryOut(
   all: readonly Operation[],
-  flushed: number,
-): readonly string[] {
-  // It may have been shorter for a moment.
-  const size = all.reduce((most, { offset, length }) => Math.max(most, offset + length), 0);
-  const disk = Buffer.concat([found, Buffer.alloc(Math.max(0, size - found.length))]);
-  const durable = new Uint32Array(disk.length / SECTOR);
-  const later = new Map<number, Set<number>>();
-  for (const [index, { kind, offset, length, value }] of all.entries()) {
-    if (kind === 'flush') continue;
-    const content = kind === 'write' || kind === 'compressed' ? value : 0;
-    for (let sector = offset / SECTOR; sector < (offset + length) / SECTOR; sector++) {
-      if (index < flushed) {
-        durable[sector] = content;
-        continue;
-      }
-      const values = later.get(sector);
-      if (values === undefined) later.set(sector, new Set([content]));
-      else values.add(content);
-      if (kind === 'compressed') later.get(sector)?.add(0);
+  target: Target,
+  flushed: (index: number) => void,
+): Promise<void> {
+  let running: Promise<void>[] = [];
+  const settle = async (): Promise<void> => {
+    await Promise.all(running);
+    running = [];
+  };
+  for (const [index, operation] of all.entries()) {
+    const { kind, offset, name, waits } = operation;
+    const alone = kind === 'flush' || kind === 'shrink' || kind === 'take' || kind === 'drop';
+    // Requests at the same time must not overlap: which one wins would be anybody's guess.
+    if (alone || waits || running.length >= PARALLEL) await settle();
+    if (kind === 'shrink') await target.shrink(offset);
+    else if (kind === 'take') await target.take(name);
+    else if (kind === 'drop') await target.drop(name);
+    else if (kind !== 'flush') running.push(target.request(operation));
+    else {
+      await target.flush();
+      flushed(index);
     }
   }
-  const wrong: string[] = [];
-  for (const [sector, expected] of durable.entries()) {
-    const values = new Set<number>();
-    for (let at = sector * SECTOR; at < (sector + 1) * SECTOR; at += 4) {
-      values.add(disk.readUInt32LE(at));
-    }
-    for (const value of values) {
-      if (value !== expected && later.get(sector)?.has(value) !== true) {
-        wrong.push(`sector ${sector}: ${value}, not ${expected}`);
-      }
-    }
-  }
-  return wrong;
+  await settle();
 }

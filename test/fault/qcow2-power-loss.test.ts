@@ -14,6 +14,7 @@ import {
   InternalSnapshotAction,
 } from '../../src/block/snapshot-internal.ts';
 import { runTransaction } from '../../src/block/transaction.ts';
+import { plainWords, SECTOR } from '../helpers/marked-words.ts';
 import { bufferOf, type Opened, random } from '../helpers/qcow2-disk.ts';
 import { examine } from '../helpers/qcow2-examine.ts';
 import {
@@ -28,7 +29,6 @@ import {
 } from '../helpers/qcow2-images.ts';
 import { DATA_NODE, type TrailState, WriteTrail } from '../helpers/write-trail.ts';
 import { Load, type SnapshotCommands, type Weights } from './qcow2-load.ts';
-import { SECTOR, sectorsOf } from './qcow2-operations.ts';
 
 const KIB = 1024;
 /** Only so many states of a load are looked at by qemu-img, too. */
@@ -337,7 +337,7 @@ function expectSameByQemu({ bytes, data }: TrailState, disk: Buffer, dir: string
 /** Every sector has a number of its own. */
 function numbered(first: number, length: number): Buffer {
   const sectors = Array.from({ length: length / SECTOR }, (_, index) =>
-    sectorsOf(SECTOR, first + index),
+    plainWords(SECTOR, first + index),
   );
   return Buffer.concat(sectors);
 }

@@ -1,6 +1,7 @@
-// Writes to a qcow2 image at random until it is killed, from a seed: `qcow2-writer.ts IMAGE SEED`. Says `flushed N` when all
-// requests before the Nth are durable.
+// Writes to a qcow2 image until it is killed. Says `ready`; waits for a plan, a line of JSON; says `opened` once it has the image,
+// and `flushed N` when all before the operation with that index is durable.
 
+import { createInterface } from 'node:readline';
 import { IoError } from '../../src/base/errors.ts';
 import {
   MAY_UNMAP,
@@ -11,66 +12,86 @@ import {
   WRITE_COMPRESSED,
   ZERO_WRITE,
 } from '../../src/block/block-driver.ts';
+import {
+  deleteInternalSnapshot,
+  InternalSnapshotAction,
+} from '../../src/block/snapshot-internal.ts';
+import { runTransaction } from '../../src/block/transaction.ts';
+import { QmpError } from '../../src/qapi/errors.ts';
+import { noisyWords, plainWords } from '../helpers/marked-words.ts';
 import { bufferOf, openDisk } from '../helpers/qcow2-disk.ts';
-import { type Operation, operations, sectorsOf } from './qcow2-operations.ts';
-
-const PARALLEL = 8;
-const [path = '', seed = '1'] = process.argv.slice(2);
+import { carryOut, operations, type Plan, type Target } from './qcow2-operations.ts';
 
 // With small caches tables are written at any time, not only by flushes.
 const small = { 'l2-cache-size': 1024, 'refcount-cache-size': 4096, 'l2-cache-entry-size': 512 };
-const { graph } = await openDisk(path, Number(seed) % 2 === 0 ? {} : small);
-const backend = graph.backend(graph.find(undefined, 'image'), {
-  perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
-  shared: PERM_ALL,
+
+process.stdout.write('ready\n');
+createInterface({ input: process.stdin }).once('line', (line) => {
+  write(JSON.parse(line) as Plan).catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });
 });
-const all = operations(Number(seed), backend.length);
-let running: Promise<void>[] = [];
 
-for (const [index, operation] of all.entries()) {
-  if (operation.kind === 'flush') {
-    await Promise.all(running);
-    running = [];
-    await backend.flush();
-    process.stdout.write(`flushed ${index}\n`);
-    continue;
-  }
-  if (operation.kind === 'shrink') {
-    await Promise.all(running);
-    running = [];
-    const { length } = backend;
-    const exact = { exact: true, prealloc: 'off' } as const;
-    await backend.truncate(operation.offset, { ...exact, flags: 0 });
-    await backend.truncate(length, { ...exact, flags: ZERO_WRITE });
-    continue;
-  }
-  // Requests at the same time must not overlap: which one wins would be anybody's guess.
-  if (operation.waits || running.length >= PARALLEL) {
-    await Promise.all(running);
-    running = [];
-  }
-  running.push(carryOut(operation));
-}
-await Promise.all(running);
-process.stdout.write('done\n');
-
-async function carryOut({ kind, offset, length, value }: Operation): Promise<void> {
-  if (kind === 'write') await backend.write(offset, length, bufferOf(sectorsOf(length, value)), 0);
-  else if (kind === 'compressed') await compressed(offset, length, value);
-  else if (kind === 'discard') {
-    await backend.discard(offset, length);
-    await backend.writeZeroes(offset, length);
-  } else await backend.writeZeroes(offset, length, kind === 'unmap' ? MAY_UNMAP : 0);
+async function write(plan: Plan): Promise<void> {
+  const target = await openTarget(plan);
+  process.stdout.write('opened\n');
+  await carryOut(operations(plan), target, (index) => process.stdout.write(`flushed ${index}\n`));
 }
 
-/** Where something is left that cannot be given up, it is written as it is. */
-async function compressed(offset: number, length: number, value: number): Promise<void> {
-  const data = bufferOf(sectorsOf(length, value));
-  await backend.writeZeroes(offset, length, MAY_UNMAP);
+async function openTarget({ path, life }: Plan): Promise<Target> {
+  const { graph } = await openDisk(path, life % 2 === 0 ? {} : small);
+  const backend = graph.backend(graph.find(undefined, 'image'), {
+    perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+    shared: PERM_ALL,
+  });
+  const compressed = async (offset: number, length: number, mark: number): Promise<void> => {
+    const data = bufferOf(noisyWords(offset, length, mark));
+    await backend.writeZeroes(offset, length, MAY_UNMAP);
+    try {
+      await backend.write(offset, length, data, 0, WRITE_COMPRESSED);
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      // Where something is left that cannot be given up, it is written as it is.
+      await backend.write(offset, length, data, 0);
+    }
+  };
+  return {
+    async request({ kind, offset, length, mark }) {
+      if (kind === 'compressed') return compressed(offset, length, mark);
+      if (kind === 'write') {
+        return backend.write(offset, length, bufferOf(plainWords(length, mark)), 0);
+      }
+      if (kind === 'discard') await backend.discard(offset, length);
+      await backend.writeZeroes(offset, length, kind === 'unmap' ? MAY_UNMAP : 0);
+    },
+    async flush() {
+      await backend.flush();
+    },
+    async shrink(length) {
+      const { length: before } = backend;
+      const exact = { exact: true, prealloc: 'off' } as const;
+      await backend.truncate(length, { ...exact, flags: 0 });
+      await backend.truncate(before, { ...exact, flags: ZERO_WRITE });
+    },
+    take: (name) =>
+      unlessRefused(
+        graph.change((access) =>
+          runTransaction([new InternalSnapshotAction(access, { device: 'image', name })]),
+        ),
+      ),
+    drop: (name) =>
+      unlessRefused(
+        graph.change((access) => deleteInternalSnapshot(access, { device: 'image', name })),
+      ),
+  };
+}
+
+/** Narrow refcounts cannot count every snapshot. */
+async function unlessRefused(done: Promise<unknown>): Promise<void> {
   try {
-    await backend.write(offset, length, data, 0, WRITE_COMPRESSED);
+    await done;
   } catch (error) {
-    if (!(error instanceof IoError)) throw error;
-    await backend.write(offset, length, data, 0);
+    if (!(error instanceof QmpError)) throw error;
   }
 }
