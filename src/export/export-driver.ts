@@ -10,6 +10,7 @@ import type {
   BlockExportType,
   XBlockExportRemoveMode,
 } from '../qapi/generated/types.ts';
+import type { EventSignaller } from '../sys/event-signal.ts';
 import type { Poller } from '../sys/poller.ts';
 import type { BlockExport } from './block-export.ts';
 import type { TransferBuffers } from './fuse/buffers.ts';
@@ -24,6 +25,7 @@ export interface ExportContext {
   /** The NBD server, while there is one. */
   readonly nbdServer: NbdServer | undefined;
   readonly poller: Poller;
+  readonly signals: EventSignaller;
   readonly log: Logger;
   /** Whether an `fd` address is a descriptor number (command line) or a monitor's name for one. */
   readonly fdsByNumber: boolean;

@@ -28,6 +28,7 @@ import type {
   XBlockExportRemoveMode,
   XNbdClientInfo,
 } from '../qapi/generated/types.ts';
+import { EventSignaller } from '../sys/event-signal.ts';
 import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
 import type { ExportDriver } from './export-driver.ts';
@@ -50,6 +51,7 @@ export interface ExportManagerOptions {
 export class ExportManager {
   readonly #options: ExportManagerOptions;
   readonly #inventory: ClientInventory;
+  readonly #signals = new EventSignaller();
   readonly #fuse = { mountpoints: new Mountpoints(), buffers: new TransferBuffers() };
   /** Newest first. */
   readonly #exports: BlockExport[] = [];
@@ -233,6 +235,7 @@ export class ExportManager {
     await this.#closeExports(() => true);
     await server?.close({ unlink: false });
     this.#nbdServer = undefined;
+    await this.#signals.close();
   }
 
   #find(id: string): BlockExport | undefined {
@@ -274,6 +277,7 @@ export class ExportManager {
         log,
         trace,
         poller,
+        signals: this.#signals,
         fuse: this.#fuse,
         nbdServer: this.#nbdServer,
         fdsByNumber: parts.fdsByNumber,

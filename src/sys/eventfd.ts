@@ -1,12 +1,12 @@
-// Event counters (eventfd(2)) that another process may hold as well: neither adding nor taking may ever wait, whatever that
-// process has made of the descriptor.
+// Event counters (eventfd(2)) that another process may hold as well: to take from one may never wait, whatever that process has
+// made of the descriptor. Adding to them is event-signal.ts's.
 
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { setStatusFlags, statusFlags } from './descriptor.ts';
 import { O_NONBLOCK } from './file.ts';
 import { addressOf, errnoNow, libc } from './libc.ts';
-import { WOULD_BLOCK } from './socket.ts';
+import { close, WOULD_BLOCK } from './socket.ts';
 
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
@@ -28,29 +28,22 @@ export function makeNonBlocking(fd: number): void {
   setStatusFlags(fd, statusFlags(fd) | O_NONBLOCK);
 }
 
-/** Adds to counters and takes from them, with the memory that this needs. */
+/** Takes from counters, with the memory that this needs. */
 export class EventCounter {
-  // [0] the counter to add [8] the counter taken [16] an iovec of the latter; above 64 bytes it is not on the V8 heap.
+  // [0] the counter taken [8] an iovec of it; above 64 bytes it is not on the V8 heap.
   readonly #bytes = Buffer.alloc(128);
   readonly #address = addressOf(this.#bytes);
   #canReadNow = true;
 
   constructor() {
-    this.#bytes.writeBigUInt64LE(1n, 0);
-    this.#bytes.writeBigUInt64LE(BigInt(this.#address + 8), 16);
-    this.#bytes.writeBigUInt64LE(BigInt(COUNTER), 24);
+    this.#bytes.writeBigUInt64LE(BigInt(this.#address), 8);
+    this.#bytes.writeBigUInt64LE(BigInt(COUNTER), 16);
   }
 
-  /** Adds one. A counter at its limit stays there: whoever waits for it is awake. Throws IoError. */
-  add(fd: number): void {
-    while (libc.write(fd, this.#address, COUNTER) < 0) {
-      const code = errnoNow();
-      if (code === errno.EAGAIN) return;
-      if (code !== errno.EINTR) throw new IoError(code, { syscall: 'write' });
-    }
-  }
-
-  /** Sets the counter to zero: true if it was more. Throws IoError, EPIPE for the end of what is no counter. */
+  /**
+   * Sets the counter to zero: true if it was more. Throws IoError, EPIPE for the end of what is no counter, EINVAL for what is
+   * none and could wait.
+   */
   take(fd: number): boolean {
     const count = this.#read(fd);
     if (count === 0) throw new IoError(errno.EPIPE, { syscall: 'read' });
@@ -61,13 +54,23 @@ export class EventCounter {
     for (;;) {
       // Another holder may empty the counter first and have made the descriptor one that waits.
       const count = this.#canReadNow
-        ? libc.preadv2(fd, this.#address + 16, 1, HERE, RWF_NOWAIT)
-        : libc.read(fd, this.#address + 8, COUNTER);
+        ? libc.preadv2(fd, this.#address + 8, 1, HERE, RWF_NOWAIT)
+        : libc.read(fd, this.#address, COUNTER);
       if (count >= 0) return count;
       const code = errnoNow();
       if (code === errno.EAGAIN) return WOULD_BLOCK;
-      if (code === errno.ENOTSUP && this.#canReadNow) this.#canReadNow = false;
+      if (code === errno.ENOTSUP && this.#canReadNow) this.#readOtherwise();
       else if (code !== errno.EINTR) throw new IoError(code, { syscall: 'read' });
     }
+  }
+
+  /** An old kernel, or no counter? Throws IoError. */
+  #readOtherwise(): void {
+    const own = createEventFd();
+    libc.preadv2(own, this.#address + 8, 1, HERE, RWF_NOWAIT);
+    const code = errnoNow();
+    close(own);
+    if (code !== errno.ENOTSUP) throw new IoError(errno.EINVAL, { syscall: 'read' });
+    this.#canReadNow = false;
   }
 }

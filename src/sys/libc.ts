@@ -28,6 +28,7 @@ const prototypes = {
   preadv2: 'int64_t preadv2(int, uintptr_t, int, int64_t, int)',
   pread: 'int64_t pread(int, uintptr_t, size_t, int64_t)',
   pwritev: 'int64_t pwritev(int, uintptr_t, int, int64_t)',
+  pwritev2: 'int64_t pwritev2(int, uintptr_t, int, int64_t, int)',
   pwrite: 'int64_t pwrite(int, uintptr_t, size_t, int64_t)',
   read: 'int64_t read(int, uintptr_t, size_t)',
   write: 'int64_t write(int, uintptr_t, size_t)',
@@ -35,6 +36,7 @@ const prototypes = {
   fallocate: 'int fallocate(int, int, int64_t, int64_t)',
   posix_fadvise: 'int posix_fadvise(int, int64_t, int64_t, int)',
   eventfd: 'int eventfd(uint, int)',
+  poll: 'int poll(uintptr_t, uint64_t, int)',
   // mounts
   mount: 'int mount(str, str, str, uint64_t, str)',
   umount2: 'int umount2(str, int)',
@@ -65,6 +67,7 @@ const prototypes = {
   setsid: 'int setsid()',
   kill: 'int kill(int, int)',
   syscall: 'int64_t syscall(int64_t, int64_t, int64_t, void*, size_t)',
+  syscallOfNumbers: 'int64_t syscall(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t)',
   // terminals
   posix_openpt: 'int posix_openpt(int)',
   grantpt: 'int grantpt(int)',

@@ -5,6 +5,7 @@ import type { Logger } from '../../base/log.ts';
 import { type Listener, listenLocal } from '../../net/listener.ts';
 import type { LocalAddress } from '../../net/socket-address.ts';
 import type { SocketChannel } from '../../net/socket-channel.ts';
+import type { EventSignaller } from '../../sys/event-signal.ts';
 import type { Poller } from '../../sys/poller.ts';
 import type { VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { Connection } from './connection.ts';
@@ -20,6 +21,7 @@ export interface VhostUserServerOptions {
   readonly fdsByNumber: boolean;
   readonly device: VirtioBlkDevice;
   readonly poller: Poller;
+  readonly signals: EventSignaller;
   readonly log: Logger;
   /** What log messages begin with. */
   readonly name: string;
@@ -75,9 +77,10 @@ export class VhostUserServer {
 
   #accept(channel: SocketChannel): void {
     this.#listener.accept(false);
-    const { poller, device } = this.#options;
+    const { poller, signals, device } = this.#options;
     const session = new Session({
       poller,
+      signals,
       device,
       onFailure: (error) => connection.close(error),
     });

@@ -3,7 +3,8 @@
 
 import { ProtocolError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
-import { EventCounter, makeNonBlocking } from '../../sys/eventfd.ts';
+import type { EventSignaller } from '../../sys/event-signal.ts';
+import { makeNonBlocking } from '../../sys/eventfd.ts';
 import { FdPassing } from '../../sys/fd-passing.ts';
 import { allocate } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
@@ -69,6 +70,7 @@ const RING_FEATURES: readonly number[] = [
 
 export interface SessionOptions {
   readonly poller: Poller;
+  readonly signals: EventSignaller;
   readonly device: VirtioBlkDevice;
   /** A ring cannot go on, and with it the session. */
   readonly onFailure: (error: unknown) => void;
@@ -81,6 +83,7 @@ interface InflightState {
 
 export class Session implements VringOwner {
   readonly poller: Poller;
+  readonly signals: EventSignaller;
   readonly device: VirtioBlkDevice;
   readonly memory = new GuestMemory();
   readonly poll = new AdaptivePoll();
@@ -94,7 +97,6 @@ export class Session implements VringOwner {
   /** The frontend wants writes to be logged. */
   #logging = false;
   #logCallFd = -1;
-  readonly #counter = new EventCounter();
   #backendFd = -1;
   /** Memory is about to change. */
   #changing = false;
@@ -106,6 +108,7 @@ export class Session implements VringOwner {
 
   constructor(options: SessionOptions) {
     this.poller = options.poller;
+    this.signals = options.signals;
     this.device = options.device;
     this.#onFailure = options.onFailure;
   }
@@ -253,7 +256,7 @@ export class Session implements VringOwner {
   }
 
   logged(): void {
-    if (this.#logCallFd >= 0) this.#counter.add(this.#logCallFd);
+    if (this.#logCallFd >= 0) this.signals.signal(this.#logCallFd);
   }
 
   /** Takes over the socket by which the frontend wants to hear from us. */

@@ -86,8 +86,9 @@ export const vhostUserBlk: ExportDriver<'vhost-user-blk'> = {
       serial: SERIAL,
       allocate,
     });
-    const { poller, log, fdsByNumber } = context;
-    return new VhostUserBlkExport(common, device, { address: addr, poller, log, fdsByNumber });
+    const { poller, signals, log, fdsByNumber } = context;
+    const server = { address: addr, poller, signals, log, fdsByNumber };
+    return new VhostUserBlkExport(common, device, server);
   },
 };
 

@@ -1,6 +1,7 @@
 // One ring of a session: what the frontend has told about it, its three event counters, and the loop that serves its requests.
 
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import type { EventSignaller } from '../../sys/event-signal.ts';
 import { EventCounter, makeNonBlocking } from '../../sys/eventfd.ts';
 import { allocate } from '../../sys/memory.ts';
 import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
@@ -36,6 +37,7 @@ const REQUESTS_PER_CALL = 16;
 /** What a ring needs of its session. */
 export interface VringOwner {
   readonly poller: Poller;
+  readonly signals: EventSignaller;
   readonly memory: GuestMemory;
   readonly device: VirtioBlkDevice;
   readonly features: RingFeatures;
@@ -129,9 +131,15 @@ export class Vring {
     if (this.#callFd >= 0) close(this.#callFd);
     this.#callFd = fd;
     if (fd < 0) return;
-    makeNonBlocking(fd);
-    // Requests may have been done while nobody could be told.
-    this.#counter.add(fd);
+    try {
+      makeNonBlocking(fd);
+      // Requests may have been done while nobody could be told.
+      this.#owner.signals.signal(fd);
+    } catch (error) {
+      close(fd);
+      this.#callFd = -1;
+      throw error;
+    }
   }
 
   /** Throws IoError. */
@@ -202,7 +210,7 @@ export class Vring {
   signalError(): void {
     if (this.#errFd < 0) return;
     try {
-      this.#counter.add(this.#errFd);
+      this.#owner.signals.signal(this.#errFd);
     } catch {
       // It will notice by the end of the connection.
     }
@@ -317,7 +325,7 @@ export class Vring {
   }
 
   #call(queue: Virtqueue): void {
-    if (queue.wantsCall() && this.#callFd >= 0) this.#counter.add(this.#callFd);
+    if (queue.wantsCall() && this.#callFd >= 0) this.#owner.signals.signal(this.#callFd);
   }
 
   #idle(): Promise<void> {
