@@ -31,7 +31,16 @@ export function fioOnFile(file: string, plan: FioPlan, job: FioJob): Promise<Fio
 }
 
 async function fioWith(target: readonly string[], plan: FioPlan, job: FioJob): Promise<FioResult> {
-  const text = await output('fio', [
+  return fioResult(await output('fio', fioArguments(target, plan, job)), job);
+}
+
+/** What fio is started with for a job. */
+export function fioArguments(
+  target: readonly string[],
+  plan: FioPlan,
+  job: FioJob,
+): readonly string[] {
+  return [
     '--name=bench',
     ...target,
     `--rw=${job.rw}`,
@@ -43,13 +52,18 @@ async function fioWith(target: readonly string[], plan: FioPlan, job: FioJob): P
     '--randrepeat=1',
     '--norandommap=1',
     '--output-format=json',
-  ]);
-  const report = JSON.parse(text.slice(text.indexOf('{'))) as {
+  ];
+}
+
+/** Of what fio has printed. Throws when the job has failed. */
+export function fioResult(text: string, job: FioJob): FioResult {
+  const start = text.indexOf('{');
+  if (start < 0) throw new Error(`fio failed: ${text}`);
+  const report = JSON.parse(text.slice(start)) as {
     jobs: { error: number; read: FioSide; write: FioSide }[];
   };
   const [result] = report.jobs;
-  if (result === undefined || result.error !== 0)
-    throw new Error(`fio with ${target.join(' ')} failed`);
+  if (result === undefined || result.error !== 0) throw new Error(`fio failed: ${text}`);
   const side = job.rw.endsWith('read') ? result.read : result.write;
   return { requests: side.total_ios, bytes: side.io_bytes, seconds: side.runtime / 1000 };
 }

@@ -13,6 +13,7 @@ import {
   residentMebibytes,
 } from './contestants.ts';
 import { fuseRows } from './fuse-rows.ts';
+import { guestRows } from './guest-rows.ts';
 import { type FioJob, fio, output } from './programs.ts';
 import { qcow2Rows } from './qcow2-rows.ts';
 import { startTlsDaemon } from './tls-daemon.ts';
@@ -82,6 +83,7 @@ export const rows: readonly Row[] = [
   tlsRow('nbdcopy to the server over TLS', (uri, plan) => [plan.image, uri]),
   ...qcow2Rows,
   ...vhostUserRows,
+  ...guestRows,
   ...fuseRows,
   {
     name: 'QMP round trips',

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import type { Contestant } from './contestants.ts';
 import type { Plan, Row } from './rows.ts';
-import { type VirtioJob, virtioLoad } from './virtio-load.ts';
+import { virtioLoad } from './virtio-load.ts';
 
 const jobs = [
   { rw: 'randread', depth: 1 },
@@ -20,11 +20,18 @@ export const vhostUserRows: readonly Row[] = jobs.map(({ rw, depth }) => ({
   better: 'more',
   targets: [{ against: 'reference', ratio: 1 }],
   takesPart: (contestant) => contestant.qmp !== undefined,
-  measure: async (contestant, plan) =>
-    measure(contestant, plan, { rw, depth, seconds: plan.seconds }),
+  measure: (contestant, plan) =>
+    withVhostUser(contestant, plan, (socket) =>
+      virtioLoad(socket, { rw, depth, seconds: plan.seconds }),
+    ),
 }));
 
-async function measure(contestant: Contestant, plan: Plan, job: VirtioJob): Promise<number> {
+/** Exports the contestant's disk for as long as `work` has the socket. */
+export async function withVhostUser<T>(
+  contestant: Contestant,
+  plan: Plan,
+  work: (socket: string) => Promise<T>,
+): Promise<T> {
   const socket = `${plan.image}.${contestant.name}.vhost`;
   const options = {
     type: 'vhost-user-blk',
@@ -36,7 +43,7 @@ async function measure(contestant: Contestant, plan: Plan, job: VirtioJob): Prom
   await command(contestant, 'block-export-add', options);
   if (!existsSync(socket)) throw new Error(`${contestant.name} has not made ${socket}`);
   try {
-    return await virtioLoad(socket, job);
+    return await work(socket);
   } finally {
     await command(contestant, 'block-export-del', { id: 'v', mode: 'hard' });
   }

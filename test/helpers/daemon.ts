@@ -18,6 +18,8 @@ export interface DaemonOptions {
   /** Where it runs. Default: a directory of its own. */
   readonly directory?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Descriptors of ours that it is to have, as 3 and so on. */
+  readonly inherited?: readonly number[];
 }
 
 export interface Outcome {
@@ -87,7 +89,7 @@ export function runProgram(options: DaemonOptions & { readonly directory: string
   const child = spawn(program, [...before, ...(options.args ?? [])], {
     cwd: options.directory,
     env: { ...process.env, NODE_EXTRA_CA_CERTS: '', ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', ...(options.inherited ?? [])],
   });
   onTestFinished(async () => {
     child.kill('SIGKILL');
@@ -95,8 +97,8 @@ export function runProgram(options: DaemonOptions & { readonly directory: string
   });
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const outcome: Promise<Outcome> = once(child, 'close').then(([code, signal]) => ({
     code,
     signal,

@@ -16,10 +16,10 @@ export class UserOfFile {
     this.#answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
   }
 
-  static async open(file: string): Promise<UserOfFile> {
+  static async open(file: string, flags = 'O_RDWR'): Promise<UserOfFile> {
     const user = new UserOfFile(file);
     onTestFinished(() => void user.#child.kill('SIGKILL'));
-    await user.call('open', 'O_RDWR');
+    await user.call('open', flags);
     return user;
   }
 

@@ -11,7 +11,8 @@ import { findProgram, missing } from '../helpers/reference.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { startDevice } from '../protocol/vhost-user/device.ts';
 import { numbered, ourSide, type Side, sides } from '../protocol/vhost-user/serve.ts';
-import { Guest } from './guest/guest.ts';
+import { bootGuest } from './guest/boot.ts';
+import type { Guest } from './guest/guest.ts';
 import { guestParts } from './guest/kernel.ts';
 
 const MIB = 1024 * 1024;
@@ -57,7 +58,7 @@ describe.skipIf(reason !== undefined).each(tested)(
       if (typeof parts === 'string') throw new Error(parts);
       const daemon = await serveDisks(side);
       const before = await descriptorsInUse(daemon);
-      const guest = await Guest.boot({
+      const guest = await bootGuest({
         parts,
         directory: daemon.directory,
         disks: disks.map(({ name }) => ({

@@ -1,10 +1,10 @@
 // A Linux guest under emulation, with vhost-user-blk disks: takes shell commands, may be reset, and may be killed at any moment.
+// Knows nothing of tests, so that the benchmark can have one, too: tests boot theirs with boot.ts.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { onTestFinished } from 'vitest';
 import { findProgram } from '../../helpers/reference.ts';
 import { initramfs } from './initramfs.ts';
 import type { GuestParts } from './kernel.ts';
@@ -25,9 +25,11 @@ export interface GuestOptions {
   readonly sealedMemory?: boolean;
   /** They become /dev/vda, /dev/vdb, ... */
   readonly disks: readonly GuestDisk[];
-  /** Whether the backends can rely on the length of its memory. Default: yes, as is QEMU's. */
-  readonly sealed?: boolean;
+  /** Its memory, in MiB. */
+  readonly memory?: number;
 }
+
+const MEMORY = 192;
 
 export interface CommandResult {
   readonly status: number;
@@ -35,41 +37,39 @@ export interface CommandResult {
 }
 
 export class Guest {
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcessWithoutNullStreams;
   readonly #console: string;
   readonly #exit: Promise<unknown>;
   #output = '';
   #wanted: { pattern: RegExp; resolve: (match: RegExpExecArray) => void } | undefined;
   #over = false;
 
-  private constructor(child: ChildProcess, console: string) {
+  private constructor(child: ChildProcessWithoutNullStreams, console: string) {
     this.#child = child;
     this.#console = console;
     this.#exit = once(child, 'exit').then(() => {
       this.#over = true;
     });
-    child.stdout?.setEncoding('latin1').on('data', (text: string) => {
+    child.stdout.setEncoding('latin1').on('data', (text: string) => {
       this.#output += text;
       this.#look();
     });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#output += text));
   }
 
-  /** Boots; resolves once the guest takes commands. */
-  static async boot(options: GuestOptions): Promise<Guest> {
+  /** Switches it on; ready() tells when it takes commands. Whoever starts it has to kill it. */
+  static start(options: GuestOptions): Guest {
     const { directory, parts } = options;
     const initrd = path.join(directory, 'initramfs');
     writeFileSync(initrd, initramfs(parts));
     const consoleFile = path.join(directory, 'console');
-    const child = spawn(
-      findProgram('qemu-system-x86_64') ?? '',
-      commandLine(options, initrd, consoleFile),
-      { stdio: ['pipe', 'pipe', 'pipe'] },
-    );
-    const guest = new Guest(child, consoleFile);
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (guest.#output += text));
-    onTestFinished(() => guest.kill());
-    await guest.#expect(/--ready--\r?\n/);
-    return guest;
+    const program = findProgram('qemu-system-x86_64') ?? '';
+    return new Guest(spawn(program, commandLine(options, initrd, consoleFile)), consoleFile);
+  }
+
+  /** Resolves once it has booted. */
+  async ready(): Promise<void> {
+    await this.#expect(/--ready--\r?\n/);
   }
 
   /** Runs a line of shell; its exit status and what it printed. */
@@ -89,13 +89,13 @@ export class Guest {
 
   /** Starts a line of shell and does not wait for it. */
   start(line: string): void {
-    this.#child.stdin?.write(`${line}\n`);
+    this.#child.stdin.write(`${line}\n`);
   }
 
   /** Resets the machine, as a crash of the guest would; resolves once it takes commands again. */
   async reboot(): Promise<void> {
     this.start('reboot -f');
-    await this.#expect(/--ready--\r?\n/);
+    await this.ready();
   }
 
   async powerOff(): Promise<void> {
@@ -132,19 +132,17 @@ export class Guest {
 }
 
 function commandLine(options: GuestOptions, initrd: string, consoleFile: string): string[] {
+  const size = `${options.memory ?? MEMORY}M`;
   // What QEMU would share with nobody is not guest memory that a backend can map.
   const memory =
     options.sealedMemory === false
-      ? 'memory-backend-file,id=memory,size=192M,share=on,mem-path=/dev/shm'
-      : 'memory-backend-memfd,id=memory,size=192M,share=on';
+      ? `memory-backend-file,id=memory,size=${size},share=on,mem-path=/dev/shm`
+      : `memory-backend-memfd,id=memory,size=${size},share=on`;
   const machine =
-    '-nodefaults -no-user-config -display none -machine q35,accel=tcg,memory-backend=memory -smp 2 -m 192M ' +
+    `-nodefaults -no-user-config -display none -machine q35,accel=tcg,memory-backend=memory -smp 2 -m ${size} ` +
     `-object ${memory} -serial file:CONSOLE -serial stdio`;
   return [
-    ...machine
-      .replace('SEAL', (options.sealed ?? true) ? 'on' : 'off')
-      .split(' ')
-      .map((word) => word.replace('CONSOLE', consoleFile)),
+    ...machine.split(' ').map((word) => word.replace('CONSOLE', consoleFile)),
     '-kernel',
     options.parts.kernel,
     '-initrd',

@@ -3,7 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { findProgram, missing } from '../../helpers/reference.ts';
+import { findProgram, missing, type ProgramName } from '../../helpers/reference.ts';
 
 export interface GuestParts {
   readonly kernel: string;
@@ -30,10 +30,11 @@ const moduleFiles = [
 
 const programs = ['blkdiscard', 'mkfs.ext4'] as const;
 
-/** The parts, or why there can be no guest here. */
-export function guestParts(): GuestParts | string {
+/** The parts, with further programs of this machine, or why there can be no such guest here. */
+export function guestParts(...more: readonly ProgramName[]): GuestParts | string {
   if (process.arch !== 'x64') return 'guests of the tests need an x86-64 machine';
-  const reason = missing('qemu-system-x86_64', 'busybox', ...programs);
+  const wanted = [...programs, ...more];
+  const reason = missing('qemu-system-x86_64', 'busybox', ...wanted);
   if (reason !== undefined) return reason;
   for (const root of [unpacked, '/']) {
     const found = kernelIn(root);
@@ -41,7 +42,7 @@ export function guestParts(): GuestParts | string {
       return {
         ...found,
         busybox: findProgram('busybox') ?? '',
-        programs: programs.map((name) => findProgram(name) ?? ''),
+        programs: wanted.map((name) => findProgram(name) ?? ''),
       };
     }
   }
