@@ -26,7 +26,7 @@ export function makeCaches(
   };
   const events = {
     'active L2 table': { load: 'l2_load', update: 'l2_update' },
-    'refcount block': { load: 'refblock_load', update: 'refblock_update_part' },
+    'refcount block': { update: 'refblock_update_part' },
   } as const;
   const cache = (tableSize: number, capacity: number, kind: 'active L2 table' | 'refcount block') =>
     new TableCache({

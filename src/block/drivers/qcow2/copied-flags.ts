@@ -4,7 +4,7 @@
 import type { Findings } from './findings.ts';
 import type { Qcow2Image } from './image.ts';
 import { decodeL2, emptyEntry, isCopied, putCopied, tableOffset } from './l1-l2.ts';
-import { getRefcount } from './refcount-block.ts';
+import { getRefcount, loadBlock } from './refcount-block.ts';
 import { blockPlace } from './references.ts';
 
 /** Puts the flags right, on disk. Throws IoError. */
@@ -57,7 +57,7 @@ async function repairTable(image: Qcow2Image, table: number, findings: Findings)
 /** 0 where nothing is counted. */
 async function loadedRefcount(image: Qcow2Image, cluster: number, place: number): Promise<number> {
   const { refcountsPerBlock, refcountOrder } = image.geometry;
-  const block = await image.refcountCache.get(place);
+  const block = await loadBlock(image, place);
   return getRefcount(block.view, cluster % refcountsPerBlock, refcountOrder);
 }
 

@@ -3,22 +3,35 @@
 import { corruption } from './corruption.ts';
 import type { Qcow2Image } from './image.ts';
 import { checkOverlap } from './overlap.ts';
-import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcount-block.ts';
+import {
+  blockOffset,
+  type ClusterRun,
+  getRefcount,
+  loadBlock,
+  setRefcount,
+} from './refcount-block.ts';
 import { appendClusters, createBlock } from './refcount-growth.ts';
 
 /** Refcounts beyond the end of the file are not looked at for longer than this many clusters. */
 const BEYOND_FILE = 2 ** 16;
 
-/**
- * Takes up to `wanted` free clusters in a row, at least `minimum`. Their refcounts become 1.
- */
-export async function allocateClusters(
+/** Takes up to `wanted` free clusters in a row, at least `minimum`. Their refcounts become 1. */
+export function allocateClusters(
+  image: Qcow2Image,
+  wanted: number,
+  minimum = 1,
+): Promise<ClusterRun> {
+  image.file.debugEvent('cluster_alloc');
+  return takeClusters(image, wanted, minimum);
+}
+
+/** The same, for parts of clusters. */
+export async function takeClusters(
   image: Qcow2Image,
   wanted: number,
   minimum = 1,
 ): Promise<ClusterRun> {
   const { refcountsPerBlock, clusterSize } = image.geometry;
-  image.file.debugEvent('cluster_alloc');
   // The first cluster of a block's area may hold the block itself.
   if (minimum >= refcountsPerBlock) return appendClusters(image, minimum);
   const limit =
@@ -33,7 +46,7 @@ export async function allocateClusters(
       await createBlock(image, index);
       continue;
     }
-    const block = await image.refcountCache.get(place);
+    const block = await loadBlock(image, place);
     const end = (index + 1) * refcountsPerBlock;
     const run = freeRun(image, block.view, { from, end, wanted, minimum });
     if (run === undefined) {
@@ -42,6 +55,7 @@ export async function allocateClusters(
       continue;
     }
     checkOverlap(image, run.first * clusterSize, run.count * clusterSize);
+    image.file.debugEvent('refblock_alloc');
     const { refcountOrder } = image.geometry;
     for (let each = 0; each < run.count; each++) {
       setRefcount(block.view, (run.first + each) % refcountsPerBlock, refcountOrder, 1);

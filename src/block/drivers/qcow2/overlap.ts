@@ -90,6 +90,11 @@ export class MetadataMap {
     this.#added.add(this.#key(offset, kind));
   }
 
+  /** A table that was noted is not to be after all. */
+  remove(offset: number, kind: ClusterKind): void {
+    this.#added.delete(this.#key(offset, kind));
+  }
+
   /** The large tables have moved. */
   tablesMoved(image: Qcow2Image): void {
     this.#ranges = rangesOf(image);

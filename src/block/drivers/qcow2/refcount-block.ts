@@ -2,9 +2,11 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
+import type { MaybePromise } from '../../../base/io-buffer.ts';
 import { corruption, hex } from './corruption.ts';
 import type { Qcow2Image } from './image.ts';
 import { tableOffset } from './l1-l2.ts';
+import type { CachedTable } from './table-cache.ts';
 
 /** Clusters in a row, by index. */
 export interface ClusterRun {
@@ -68,4 +70,10 @@ export function blockOffset(image: Qcow2Image, cluster: number): number {
   }
   if (offset > Number.MAX_SAFE_INTEGER) throw new IoError(errno.EIO, { syscall: 'refcount' });
   return offset;
+}
+
+/** The block at `place`, from the cache or the file. */
+export function loadBlock(image: Qcow2Image, place: number): MaybePromise<CachedTable> {
+  image.file.debugEvent('refblock_load');
+  return image.refcountCache.get(place);
 }

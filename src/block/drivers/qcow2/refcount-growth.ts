@@ -3,6 +3,7 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
+import type { BlkdebugEvent } from '../../../qapi/generated/types.ts';
 import { AT_REFCOUNT_TABLE, MAX_REFCOUNT_TABLE } from './header.ts';
 import type { Qcow2Image } from './image.ts';
 import { putU64, tableOffset } from './l1-l2.ts';
@@ -12,6 +13,7 @@ import { type ClusterRun, setRefcount } from './refcount-block.ts';
 
 /** Makes the block with that index in the table, which has none. */
 export async function createBlock(image: Qcow2Image, index: number): Promise<void> {
+  image.file.debugEvent('refblock_alloc');
   if (index >= image.refcountTableEntries) {
     await growTable(image, index);
     return;
@@ -57,25 +59,52 @@ async function placeBlocks(
   area: { index: number; blocks: number; clusters: number },
 ): Promise<void> {
   const { clusterSize } = image.geometry;
-  const first = await writeBlocks(image, area);
-  const length = area.blocks * 8;
-  const entries = image.allocate(length);
-  for (let each = 0; each < area.blocks; each++) {
-    putU64(entries.view, each * 8, (first + each) * clusterSize);
-  }
-  image.file.debugEvent('refblock_alloc_hookup');
-  await image.file.write(image.refcountTableOffset + area.index * 8, length, entries, 0);
-  entries.bytes.copy(image.refcountTable.bytes, area.index * 8, 0, length);
+  await writeBlocks(image, area, 'refblock_alloc_write', async (first) => {
+    const length = area.blocks * 8;
+    const entries = image.allocate(length);
+    for (let each = 0; each < area.blocks; each++) {
+      putU64(entries.view, each * 8, (first + each) * clusterSize);
+    }
+    image.file.debugEvent('refblock_alloc_hookup');
+    await image.file.write(image.refcountTableOffset + area.index * 8, length, entries, 0);
+    entries.bytes.copy(image.refcountTable.bytes, area.index * 8, 0, length);
+  });
 }
 
-/** Writes new blocks, without anything pointing at them; answers the cluster of the first. */
+/**
+ * Writes new blocks, then has `attach` point something at them; answers the cluster of the first. Where that fails nobody
+ * knows of them, so that they can be made again.
+ */
 async function writeBlocks(
   image: Qcow2Image,
-  { index, blocks, clusters }: { index: number; blocks: number; clusters: number },
-): Promise<number> {
-  const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
-  const first = index * refcountsPerBlock;
+  area: { index: number; blocks: number; clusters: number },
+  event: BlkdebugEvent,
+  attach: (first: number) => Promise<void>,
+): Promise<void> {
+  const { refcountsPerBlock, clusterSize } = image.geometry;
+  const { blocks, clusters } = area;
+  const first = area.index * refcountsPerBlock;
   checkOverlap(image, first * clusterSize, (blocks + clusters) * clusterSize);
+  try {
+    await fillBlocks(image, first, area);
+    image.file.debugEvent(event);
+    await image.refcountCache.flush();
+    await attach(first);
+  } catch (error) {
+    image.refcountCache.forget(first * clusterSize, blocks * clusterSize);
+    for (let each = 0; each < blocks; each++) {
+      metadataOf(image).remove((first + each) * clusterSize, 'refcount block');
+    }
+    throw error;
+  }
+}
+
+async function fillBlocks(
+  image: Qcow2Image,
+  first: number,
+  { blocks, clusters }: { readonly blocks: number; readonly clusters: number },
+): Promise<void> {
+  const { refcountsPerBlock, refcountOrder, clusterSize } = image.geometry;
   for (let each = 0; each < blocks; each++) {
     const offset = (first + each) * clusterSize;
     const block = await image.refcountCache.create(offset);
@@ -83,9 +112,6 @@ async function writeBlocks(
     for (let one = 0; one < used; one++) setRefcount(block.view, one, refcountOrder, 1);
     metadataOf(image).add(offset, 'refcount block');
   }
-  image.file.debugEvent('refblock_alloc_write');
-  await image.refcountCache.flush();
-  return first;
 }
 
 /** Moves the table to a larger place, in the area of the block `index` that the old one has no entry for. */
@@ -104,7 +130,25 @@ async function growTable(image: Qcow2Image, index: number, more = 1): Promise<vo
   }
   const length = tableClusters * clusterSize;
   if (length > MAX_REFCOUNT_TABLE) throw new IoError(errno.EFBIG, { syscall: 'refcount table' });
-  const first = await writeBlocks(image, { index, blocks, clusters: tableClusters });
+  const area = { index, blocks, clusters: tableClusters };
+  const old = {
+    first: image.refcountTableOffset / clusterSize,
+    count: Math.ceil((image.refcountTableEntries * 8) / clusterSize),
+  };
+  await writeBlocks(image, area, 'refblock_alloc_write_blocks', (first) =>
+    switchTable(image, length, { index, blocks, first }),
+  );
+  metadataOf(image).tablesMoved(image);
+  await freeClusters(image, old, 'other');
+}
+
+/** Writes the table behind the new blocks, with them in it, and goes over to it. */
+async function switchTable(
+  image: Qcow2Image,
+  length: number,
+  { index, blocks, first }: { index: number; blocks: number; first: number },
+): Promise<void> {
+  const { clusterSize } = image.geometry;
   const table = image.allocate(length);
   image.refcountTable.bytes.copy(table.bytes, 0, 0, image.refcountTableEntries * 8);
   for (let each = 0; each < blocks; each++) {
@@ -116,17 +160,11 @@ async function growTable(image: Qcow2Image, index: number, more = 1): Promise<vo
   await image.file.flush();
   const place = image.allocate(12);
   putU64(place.view, 0, offset);
-  place.view.setUint32(8, tableClusters);
+  place.view.setUint32(8, length / clusterSize);
   image.file.debugEvent('refblock_alloc_switch_table');
   await image.file.write(AT_REFCOUNT_TABLE, 12, place, 0);
   await image.file.flush();
-  const old = {
-    first: image.refcountTableOffset / clusterSize,
-    count: Math.ceil((image.refcountTableEntries * 8) / clusterSize),
-  };
   image.refcountTable = table;
   image.refcountTableEntries = length / 8;
   image.refcountTableOffset = offset;
-  metadataOf(image).tablesMoved(image);
-  await freeClusters(image, old, 'other');
 }

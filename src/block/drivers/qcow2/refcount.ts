@@ -9,7 +9,13 @@ import { isDirty } from './dirty.ts';
 import type { Qcow2Image } from './image.ts';
 import type { FreeCause } from './options.ts';
 import { metadataOf } from './overlap.ts';
-import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcount-block.ts';
+import {
+  blockOffset,
+  type ClusterRun,
+  getRefcount,
+  loadBlock,
+  setRefcount,
+} from './refcount-block.ts';
 
 /** Freed clusters that may not be used yet, bytes: more, and the L2 tables are written. */
 const MOST_UNSETTLED = 16 * 1024 * 1024;
@@ -34,7 +40,8 @@ export async function freeClusters(
       (Math.floor(cluster / refcountsPerBlock) + 1) * refcountsPerBlock,
     );
     if (place === 0) throw invalidRefcount(image, cluster);
-    const block = await image.refcountCache.get(place);
+    image.file.debugEvent('refblock_alloc');
+    const block = await loadBlock(image, place);
     const freed: number[] = [];
     for (; cluster < blockEnd; cluster++) {
       const index = cluster % refcountsPerBlock;
@@ -66,7 +73,7 @@ export async function freeClaimed(
   const place = blockOffset(image, cluster);
   if (place === 0 || metadataOf(image).find(cluster * clusterSize, clusterSize) !== undefined)
     return;
-  const block = await image.refcountCache.get(place);
+  const block = await loadBlock(image, place);
   if (getRefcount(block.view, cluster % refcountsPerBlock, refcountOrder) === 0) return;
   await freeClusters(image, { first: cluster, count: 1 }, cause);
 }

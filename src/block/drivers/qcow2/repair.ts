@@ -8,7 +8,7 @@ import { writeFeatures } from './corruption.ts';
 import { INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from './features.ts';
 import { Findings } from './findings.ts';
 import type { Qcow2Image } from './image.ts';
-import { getRefcount, setRefcount } from './refcount-block.ts';
+import { getRefcount, loadBlock, setRefcount } from './refcount-block.ts';
 import { Room, rebuildRefcounts } from './refcount-rebuild.ts';
 import { blockPlace, References, type Window } from './references.ts';
 
@@ -101,7 +101,7 @@ async function compareWindow(
     const index = Math.floor((first + start) / refcountsPerBlock);
     const place = index < image.refcountTableEntries ? blockPlace(image, index) : 0;
     const exists = typeof place === 'number' && place !== 0;
-    const block = exists ? await image.refcountCache.get(place) : undefined;
+    const block = exists ? await loadBlock(image, place) : undefined;
     const end = Math.min(counts.length, start + refcountsPerBlock);
     let changed = false;
     for (let at = start; at < end; at++) {

@@ -5,7 +5,7 @@ import { corruption } from './corruption.ts';
 import type { Qcow2Image } from './image.ts';
 import { tableOffset } from './l1-l2.ts';
 import { freeClusters, settle } from './refcount.ts';
-import { blockOffset, getRefcount } from './refcount-block.ts';
+import { blockOffset, getRefcount, loadBlock } from './refcount-block.ts';
 import { saying } from './saying.ts';
 
 /** The L1 table keeps its length, but for `entries` entries it is empty. The lock is held. */
@@ -45,7 +45,7 @@ export async function shrinkRefcounts(image: Qcow2Image): Promise<void> {
     if (offset === 0) continue;
     const cluster = offset / clusterSize;
     const countsItself = Math.floor(cluster / refcountsPerBlock) === index;
-    const block = await refcountCache.get(offset);
+    const block = await loadBlock(image, offset);
     const own = countsItself ? cluster % refcountsPerBlock : undefined;
     if (countsOnly(image, block.view, own)) unused.push({ index, cluster, countsItself });
   }
@@ -91,7 +91,7 @@ export async function lastCluster(image: Qcow2Image): Promise<number> {
     const first = cluster - (cluster % refcountsPerBlock);
     const place = blockOffset(image, cluster);
     if (place !== 0) {
-      const { view } = await image.refcountCache.get(place);
+      const { view } = await loadBlock(image, place);
       for (; cluster >= first; cluster--) {
         if (getRefcount(view, cluster - first, refcountOrder) > 0) return cluster;
       }

@@ -20,7 +20,13 @@ import {
   tableOffset,
 } from './l1-l2.ts';
 import { freeClusters, settle } from './refcount.ts';
-import { blockOffset, type ClusterRun, getRefcount, setRefcount } from './refcount-block.ts';
+import {
+  blockOffset,
+  type ClusterRun,
+  getRefcount,
+  loadBlock,
+  setRefcount,
+} from './refcount-block.ts';
 import { encodeSnapshots, type Snapshot } from './snapshot.ts';
 
 /** From l1_size to snapshots_offset. */
@@ -231,7 +237,7 @@ class NextTables {
     for (let index = 0; index < image.refcountTableEntries; index++) {
       const old = blockOffset(image, index * refcountsPerBlock);
       if (old === 0) continue;
-      (await image.refcountCache.get(old)).buffer.bytes.copy(this.#scratch.bytes);
+      (await loadBlock(image, old)).buffer.bytes.copy(this.#scratch.bytes);
       const next = this.#takeSingle();
       const block = await image.refcountCache.create(next);
       this.#scratch.bytes.copy(block.buffer.bytes, 0, 0, clusterSize);
@@ -367,6 +373,7 @@ class NextTables {
   async #releaseOld(frees: readonly L1Table[]): Promise<void> {
     const image = this.#image;
     const { clusterSize } = image.geometry;
+    image.file.debugEvent('cluster_free');
     const release = (offset: number, bytes: number): Promise<void> =>
       this.#adjust({ first: offset / clusterSize, count: Math.ceil(bytes / clusterSize) }, -1);
     for (const { old } of this.#blocks) await release(old, clusterSize);
@@ -472,7 +479,7 @@ class NextTables {
     for (let cluster = first; cluster < end; ) {
       const place = blockOffset(image, cluster);
       if (place === 0) throw this.#nonsense(cluster);
-      const block = await image.refcountCache.get(place);
+      const block = await loadBlock(image, place);
       const blockEnd = (Math.floor(cluster / refcountsPerBlock) + 1) * refcountsPerBlock;
       for (; cluster < Math.min(end, blockEnd); cluster++) {
         const at = cluster % refcountsPerBlock;
@@ -491,7 +498,7 @@ class NextTables {
     const place = blockOffset(image, cluster);
     if (place === 0) return 0;
     const at = cluster % refcountsPerBlock;
-    const block = image.refcountCache.get(place);
+    const block = loadBlock(image, place);
     return block instanceof Promise
       ? block.then(({ view }) => getRefcount(view, at, refcountOrder))
       : getRefcount(block.view, at, refcountOrder);

@@ -34,9 +34,9 @@ export interface TableCacheOptions {
   /** How many tables at most. */
   readonly capacity: number;
   readonly allocate: (length: number) => IoBuffer;
-  /** Throws when a table must not be written to that place. */
   /** What is told of when a table is read or written. */
-  readonly events: { readonly load: BlkdebugEvent; readonly update: BlkdebugEvent };
+  readonly events: { readonly load?: BlkdebugEvent; readonly update: BlkdebugEvent };
+  /** Throws when a table must not be written to that place. */
   readonly checkPlace: (offset: number, length: number) => void;
 }
 
@@ -152,7 +152,8 @@ export class TableCache {
   async #load(offset: number): Promise<CachedTable> {
     const table = await this.#place();
     try {
-      this.#options.file.debugEvent(this.#options.events.load);
+      const { load } = this.#options.events;
+      if (load !== undefined) this.#options.file.debugEvent(load);
       await this.#options.file.read(offset, this.tableSize, table.buffer, 0);
     } catch (error) {
       this.#free.push(table);

@@ -13,12 +13,12 @@ import {
 } from './allocation.ts';
 import { checkUsable } from './corruption.ts';
 import { isDirty, markDirty } from './dirty.ts';
-import { allocateClusters } from './host-clusters.ts';
+import { takeClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import { compressedOffsetBits, emptyEntry, putCompressed } from './l1-l2.ts';
 import { entryAt, loadSlice, readEntry } from './mapping.ts';
 import { freeClusters } from './refcount.ts';
-import { blockOffset, getRefcount, setRefcount } from './refcount-block.ts';
+import { blockOffset, getRefcount, loadBlock, setRefcount } from './refcount-block.ts';
 import { write } from './write.ts';
 
 /** Clusters compressed at the same time. */
@@ -92,6 +92,7 @@ async function writeCluster(
   try {
     const bounce = image.node.pool.take(place.length);
     bounce.bytes.set(compressed);
+    image.file.debugEvent('write_compressed');
     await image.file.write(place.hostOffset, place.length, bounce, 0);
     image.node.pool.give(bounce);
     await image.lock.run(() => link(image, guest, place));
@@ -129,6 +130,8 @@ async function begin(image: Qcow2Image, guest: number, length: number): Promise<
       }
       const place = await takeBytes(image, length);
       if (place === undefined) return undefined;
+      // What the entry will be is settled; it changes when the data are there.
+      image.file.debugEvent('l2_update_compressed');
       const allocation = beginAllocation(image, {
         start: guest,
         end,
@@ -150,13 +153,14 @@ async function begin(image: Qcow2Image, guest: number, length: number): Promise<
 async function takeBytes(image: Qcow2Image, length: number): Promise<Place | undefined> {
   const { geometry } = image;
   const { clusterSize } = geometry;
+  image.file.debugEvent('cluster_alloc_bytes');
   let hostOffset = image.compressedEnd;
   if (hostOffset !== 0 && !(await mayBeShared(image, Math.floor(hostOffset / clusterSize)))) {
     hostOffset = 0;
   }
   const left = (clusterSize - (hostOffset % clusterSize)) % clusterSize;
   if (left < length) {
-    const { first } = await allocateClusters(image, 1);
+    const { first } = await takeClusters(image, 1);
     // What is left counts only if the new cluster is the next one.
     if (first * clusterSize !== hostOffset + left || hostOffset === 0) {
       hostOffset = first * clusterSize;
@@ -178,14 +182,15 @@ async function mayBeShared(image: Qcow2Image, cluster: number): Promise<boolean>
   const { refcountsPerBlock, refcountOrder, refcountBits } = image.geometry;
   const place = blockOffset(image, cluster);
   if (place === 0) return false;
-  const { view } = await image.refcountCache.get(place);
+  const { view } = await loadBlock(image, place);
   const refcount = getRefcount(view, cluster % refcountsPerBlock, refcountOrder);
   return refcount > 0 && refcount < 2 ** refcountBits - 1;
 }
 
 async function share(image: Qcow2Image, cluster: number): Promise<void> {
   const { refcountsPerBlock, refcountOrder } = image.geometry;
-  const block = await image.refcountCache.get(blockOffset(image, cluster));
+  image.file.debugEvent('refblock_alloc');
+  const block = await loadBlock(image, blockOffset(image, cluster));
   const index = cluster % refcountsPerBlock;
   const refcount = getRefcount(block.view, index, refcountOrder);
   setRefcount(block.view, index, refcountOrder, refcount + 1);

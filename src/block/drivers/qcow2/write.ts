@@ -275,6 +275,8 @@ async function writeWithCopies(
   const reachesOnlyZeroes =
     allocation.isFresh && isZero(image, copyStart, offset) && isZero(image, end, copyEnd);
   if (!copies || reachesOnlyZeroes) {
+    // The place is one of zeroes already.
+    if (copies) image.file.debugEvent('cluster_alloc_space');
     image.file.debugEvent('write_aio');
     await dataFile.write(host + offset, length, from, at);
     return;
@@ -287,7 +289,9 @@ async function writeWithCopies(
     if (copyStart < offset) await read(image, copyStart, offset - copyStart, bounce, 0);
     from.bytes.copy(bounce.bytes, offset - copyStart, at, at + length);
     if (end < copyEnd) await read(image, end, copyEnd - end, bounce, end - copyStart);
+    // Data and copies in one request.
     image.file.debugEvent('write_aio');
+    image.file.debugEvent('cow_write');
     await dataFile.write(host + copyStart, copyEnd - copyStart, bounce, 0);
     image.node.pool.give(bounce);
     return;
