@@ -21,6 +21,9 @@ import { textOfName } from './socket-address.ts';
 /** libuv's UV_DISCONNECT. The poller reports it as no event at all. */
 const HANGUP = 4;
 
+/** Bytes that a socket holds for its peer to take; the kernel may allow less. */
+const SEND_BUFFER = 512 * 1024;
+
 /** Owns the descriptor from construction to close(). */
 export class SocketChannel implements ByteChannel {
   readonly unbuffered = true;
@@ -110,6 +113,20 @@ export class SocketChannel implements ByteChannel {
       setSocketOption(this.fd, 'TCP_NODELAY', 1);
     } catch {
       // As the reference: an optimisation, not a promise.
+    }
+  }
+
+  /**
+   * Lets large data leave in one go; the kernel's default is less than the 256 KiB that are usual. Not for TCP, whose buffers
+   * the kernel sizes better itself.
+   */
+  enlargeSendBuffer(): void {
+    const { family } = this.local;
+    if (family !== 'unix' && family !== 'abstract') return;
+    try {
+      setSocketOption(this.fd, 'SO_SNDBUF', SEND_BUFFER);
+    } catch {
+      // An optimisation, not a promise.
     }
   }
 

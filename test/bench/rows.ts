@@ -14,6 +14,7 @@ import {
 } from './contestants.ts';
 import { fuseRows } from './fuse-rows.ts';
 import { guestRows } from './guest-rows.ts';
+import { nbdRows } from './nbd-rows.ts';
 import { type FioJob, fio, output } from './programs.ts';
 import { qcow2Rows } from './qcow2-rows.ts';
 import { startTlsDaemon } from './tls-daemon.ts';
@@ -30,7 +31,7 @@ export interface Row {
   readonly unit: string;
   readonly better: 'more' | 'less';
   readonly targets: readonly Target[];
-  /** Absolute bound of ours in the row's unit, where there is one. */
+  /** What ours must be at least, or at most where less is better, in the row's unit. */
   readonly bound?: number;
   readonly takesPart: (contestant: Contestant) => boolean;
   /** One measurement; `extra` takes results for other rows. */
@@ -82,6 +83,7 @@ export const rows: readonly Row[] = [
   tlsRow('nbdcopy from the server over TLS', (uri) => [uri, 'null:']),
   tlsRow('nbdcopy to the server over TLS', (uri, plan) => [plan.image, uri]),
   ...qcow2Rows,
+  ...nbdRows,
   ...vhostUserRows,
   ...guestRows,
   ...fuseRows,

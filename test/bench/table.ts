@@ -8,6 +8,7 @@ export type Measurements = Map<string, Map<string, number[]>>;
 export interface Verdict {
   readonly name: string;
   readonly unit: string;
+  readonly better: Row['better'];
   readonly medians: { readonly [contestant: string]: number };
   readonly ratios: readonly {
     readonly against: string;
@@ -35,12 +36,16 @@ export function verdicts(rows: readonly Row[], measurements: Measurements): Verd
         { against, ratio, target, met: row.better === 'more' ? ratio >= target : ratio <= target },
       ];
     });
-    const isBounded = row.bound === undefined || own === undefined || own <= row.bound;
+    const isBounded =
+      row.bound === undefined ||
+      own === undefined ||
+      (row.better === 'more' ? own >= row.bound : own <= row.bound);
     const hasTarget = ratios.length > 0 || row.bound !== undefined;
     return [
       {
         name: row.name,
         unit: row.unit,
+        better: row.better,
         medians,
         ratios,
         ...(row.bound === undefined ? {} : { bound: row.bound }),
@@ -70,7 +75,9 @@ export function formatTable(results: readonly Verdict[]): string {
       ...result.ratios.map(
         ({ against, ratio, target }) => `${ratio.toFixed(2)} ${against} (${target})`,
       ),
-      ...(result.bound === undefined ? [] : [`at most ${result.bound} ${result.unit}`]),
+      ...(result.bound === undefined
+        ? []
+        : [`${result.better === 'more' ? 'at least' : 'at most'} ${result.bound} ${result.unit}`]),
     ].join(', '),
     result.met === undefined ? '' : result.met ? 'met' : 'MISSED',
   ]);

@@ -144,7 +144,7 @@ export class NbdClient implements ExportClient, InventoryClient {
   }
 
   #readable(): void {
-    if (this.#state === 'transmission') this.#transmission?.pump();
+    if (this.#state === 'transmission') this.#transmission?.readable();
     else this.#negotiate();
   }
 

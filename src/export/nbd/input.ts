@@ -23,6 +23,11 @@ export class Input {
     return this.end - this.start;
   }
 
+  /** There is no room behind what was received. */
+  get isFull(): boolean {
+    return this.end === this.buffer?.bytes.length;
+  }
+
   /** Receives once, at most `limit` bytes: how many, 0 at end of stream, or WOULD_BLOCK. Throws IoError. */
   receive(channel: ByteChannel, limit: number): number {
     if (this.start === this.end) this.#rewind();

@@ -18,6 +18,10 @@ export interface Region {
   readonly length: number;
 }
 
+interface QueuedRegion extends Region {
+  length: number;
+}
+
 export class Output {
   /** The bytes from #start to #end of it are ready and unsent; behind #end the next reply is written. */
   #buffer: IoBuffer | undefined;
@@ -26,8 +30,8 @@ export class Output {
   /** Regions in #buffer that are deferred or queued. */
   #held = 0;
   readonly #retired = new Map<IoBuffer, number>();
-  /** Regions to be sent before the bytes from #start to #end. */
-  readonly #queue: Region[] = [];
+  /** Regions to be sent before the bytes from #start to #end. No two in a row are one. */
+  readonly #queue: QueuedRegion[] = [];
   #queueSent = 0;
   #unsent = 0;
   readonly #pool: BufferPool;
@@ -79,8 +83,10 @@ export class Output {
   /** A deferred region is ready. */
   complete(region: Region): void {
     this.#enqueueTail();
-    this.#queue.push(region);
     this.#unsent += region.length;
+    // What it continues keeps the buffer.
+    if (this.#continues(region.buffer, region.at, region.length)) this.#letGo(region.buffer);
+    else this.#queue.push({ ...region });
   }
 
   /** A deferred region is not needed. */
@@ -199,9 +205,19 @@ export class Output {
   #enqueueTail(): void {
     const length = this.#end - this.#start;
     if (length === 0) return;
-    this.#queue.push({ buffer: this.buffer, at: this.#start, length });
-    this.#held++;
+    if (!this.#continues(this.buffer, this.#start, length)) {
+      this.#queue.push({ buffer: this.buffer, at: this.#start, length });
+      this.#held++;
+    }
     this.#start = this.#end;
+  }
+
+  /** Adds bytes to the last region of the queue if they lie behind it: what is one piece leaves with one system call. */
+  #continues(buffer: IoBuffer, at: number, length: number): boolean {
+    const last = this.#queue.at(-1);
+    if (last?.buffer !== buffer || last.at + last.length !== at) return false;
+    last.length += length;
+    return true;
   }
 
   #letGo(buffer: IoBuffer): void {

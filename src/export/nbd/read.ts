@@ -5,6 +5,7 @@ import { strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
+import { whenDone } from '../../block/maybe-promise.ts';
 import {
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
@@ -136,10 +137,13 @@ function readSparse(session: Session, request: NbdRequest): MaybePromise<void> {
 
 /** What lies at `offset`, and how far it goes, be it beyond the request. */
 function statusFrom(session: Session, offset: number): MaybePromise<BlockStatus> {
+  const { dataRange } = session;
+  const askedAt = dataRange.now;
   try {
-    const status = session.backend.blockStatus(offset, session.size - offset);
-    if (!(status instanceof Promise)) session.dataRange.learn(offset, status);
-    return status;
+    return whenDone(session.backend.blockStatus(offset, session.size - offset), (status) => {
+      dataRange.learn(offset, status, askedAt);
+      return status;
+    });
   } catch (error) {
     throw statusError(error);
   }

@@ -67,12 +67,18 @@ export class RequestReader {
   #directLength = 0;
   /** The write before was large: another is likely, so leave its data in the socket. */
   #expectLarge = false;
+  #emptied = false;
 
   constructor(options: RequestReaderOptions) {
     this.#options = options;
     this.#input = options.input;
     this.#headerSize = options.extendedHeaders ? EXTENDED_REQUEST_SIZE : REQUEST_SIZE;
     this.#decodeHeader = options.extendedHeaders ? decodeExtendedRequest : decodeRequest;
+  }
+
+  /** The channel gave less than it was asked for last: all that it had. */
+  get emptied(): boolean {
+    return this.#emptied;
   }
 
   /** In the middle of the data of a write. */
@@ -113,11 +119,14 @@ export class RequestReader {
     const { channel } = this.#options;
     if (this.#direct === undefined) {
       const limit = this.#expectLarge && this.#input.length === 0 ? this.#headerSize : Infinity;
-      return this.#input.receive(channel, limit);
+      const received = this.#input.receive(channel, limit);
+      this.#emptied = received < limit && !this.#input.isFull;
+      return received;
     }
     const missing = this.request.length - this.#directLength;
     const received = channel.receive(this.#direct, this.#directLength, missing);
     if (received > 0) this.#directLength += received;
+    this.#emptied = received < missing;
     return received;
   }
 

@@ -5,10 +5,8 @@ import type { Trace } from '../../base/trace.ts';
 import type { ByteChannel } from '../../net/byte-channel.ts';
 import { type Listener, listen } from '../../net/listener.ts';
 import type { SocketAddress } from '../../net/socket-address.ts';
-import type { SocketChannel } from '../../net/socket-channel.ts';
 import { allocate, release } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
-import { setSocketOption } from '../../sys/socket.ts';
 import { AdaptivePoll } from '../adaptive-poll.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { NbdClient } from './client.ts';
@@ -26,9 +24,6 @@ export const DEFAULT_HANDSHAKE_MAX_SECONDS = 10;
 
 /** As many as the kernel lets wait: the server is there to stay, however few connections it takes at once. */
 const BACKLOG = 4096;
-
-/** Bytes that a socket holds for a client to take; the kernel may allow less. */
-const SEND_BUFFER = 512 * 1024;
 
 export interface NbdServerSettings {
   readonly address: SocketAddress;
@@ -93,7 +88,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
       accepting: false,
       onConnection: (channel) => {
         channel.setNoDelay();
-        enlargeSendBuffer(channel);
+        channel.enlargeSendBuffer();
         server.serve(channel);
       },
     });
@@ -186,19 +181,5 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   #acceptWhileRoom(): void {
     const room = this.maxConnections === 0 || this.#clients.size < this.maxConnections;
     this.#listener?.accept(room);
-  }
-}
-
-/**
- * Lets a whole large reply leave in one go; the kernel's default is less than the 256 KiB that clients like to ask for. Not
- * for TCP, whose buffers the kernel sizes better itself.
- */
-function enlargeSendBuffer(channel: SocketChannel): void {
-  const { family } = channel.local;
-  if (family !== 'unix' && family !== 'abstract') return;
-  try {
-    setSocketOption(channel.fd, 'SO_SNDBUF', SEND_BUFFER);
-  } catch {
-    // An optimisation, not a promise.
   }
 }

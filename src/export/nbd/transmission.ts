@@ -106,6 +106,10 @@ export class Transmission implements Session {
   #drained = false;
   #refusing = false;
   #blocked = false;
+  /** As many requests are under way as may be. */
+  #stalled = false;
+  /** The channel has reported bytes that were not received yet. */
+  #isNews = false;
   /** Whether the channel was told that it is wanted to report bytes; not known at first. */
   #readable: boolean | undefined;
   #awake = false;
@@ -135,6 +139,14 @@ export class Transmission implements Session {
     this.size = options.target.size;
     this.readOnly = options.target.readOnly;
     this.dataRange = options.target.dataRange;
+  }
+
+  /** The channel has bytes, or the end of them. */
+  readable(): void {
+    this.#isNews = true;
+    this.pump();
+    // A peer that keeps to the limit never gets here: to stop listening and begin anew costs it system calls.
+    if (this.#stalled) this.#wantReadable(false);
   }
 
   /** Serves until the peer has nothing more, a limit is reached or its turn is over. */
@@ -168,11 +180,8 @@ export class Transmission implements Session {
         this.#rest();
         return;
       }
-      if (frame === 'waiting' || this.#full()) {
-        this.#wantReadable(false);
-        return;
-      }
-      if (!this.#receive()) return;
+      this.#stalled = frame === 'waiting' || this.#full();
+      if (this.#stalled || !this.#receive()) return;
     }
     this.#windDown();
   }
@@ -297,12 +306,13 @@ export class Transmission implements Session {
   #receive(): boolean {
     let received: number;
     try {
-      received = this.#reader.receive();
+      received = this.#maySkip() ? WOULD_BLOCK : this.#reader.receive();
       if (received === WOULD_BLOCK && this.#mayPoll()) received = this.#poll.again(this.#attempt);
     } catch (error) {
       this.#abort(this.#readFailure(`${this.#failures.read}: ${reasonOf(error)}`));
       return false;
     }
+    this.#isNews = false;
     if (received === 0) {
       this.#endOfStream();
       return true;
@@ -315,6 +325,11 @@ export class Transmission implements Session {
       return false;
     }
     return true;
+  }
+
+  /** All that there was has been received, and for requests under way the event loop has its turn in any case. */
+  #maySkip(): boolean {
+    return this.#inFlight > 0 && this.#reader.emptied && !this.#isNews;
   }
 
   /** A peer that has sent one request alone waits for its answer before it sends another; and data come without a break. */

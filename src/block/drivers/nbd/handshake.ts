@@ -49,6 +49,7 @@ export async function establish(target: ServerTarget, tools: HandshakeTools): Pr
   const { address, fdsByNumber } = target;
   const plain = await connect(address, { poller, signal, fdsByNumber });
   plain.setNoDelay();
+  plain.enlargeSendBuffer();
   const handshake = new Handshake(plain, target, tools);
   try {
     signal.throwIfAborted();

@@ -56,6 +56,8 @@ export class ReplyReader {
   /** Its data: where they go, and how many bytes are missing. */
   #to = 0;
   #missing = 0;
+  /** Bytes that could have been received last. */
+  #asked = 0;
   /** Requests under way whose data are large. */
   #large = 0;
 
@@ -77,6 +79,11 @@ export class ReplyReader {
       if (received === WOULD_BLOCK) return true;
       if (received === 0) return false;
       budget -= received;
+      // There was no more than that: what comes next is reported.
+      if (received < this.#asked) {
+        while (this.#advance());
+        return true;
+      }
     }
     return true;
   }
@@ -90,6 +97,7 @@ export class ReplyReader {
   #receive(channel: ByteChannel): number {
     const { buffer } = this.#request ?? {};
     if (this.#missing >= DIRECT_SIZE && buffer !== undefined) {
+      this.#asked = this.#missing;
       const received = channel.receive(buffer, this.#to, this.#missing);
       if (received > 0) this.#took(received);
       return received;
@@ -97,6 +105,7 @@ export class ReplyReader {
     this.#makeRoom();
     const limit = this.#large > 0 ? HEADERS_AT_ONCE : BUFFER_SIZE;
     const room = Math.min(BUFFER_SIZE - this.#end, limit);
+    this.#asked = room;
     const received = channel.receive(this.#buffer, this.#end, room);
     if (received > 0) this.#end += received;
     return received;

@@ -49,6 +49,25 @@ describe('Output', () => {
     expect(sentText(channel)).toBe('abclater');
   });
 
+  it('sends replies whose data came in their order in one piece', () => {
+    const channel = new MemoryChannel();
+    const output = new Output(makePool());
+    const regions = ['one', 'two', 'three'].map((text) => {
+      const at = output.reserve(text.length);
+      output.buffer.bytes.write(text, at, 'latin1');
+      return output.defer(text.length);
+    });
+    const [one, two, three] = regions as [Region, Region, Region];
+    output.complete(one);
+    output.complete(two);
+    channel.room = 4;
+    expect(output.flush(channel)).toBe(false);
+    output.complete(three);
+    channel.room = Infinity;
+    expect(output.flush(channel)).toBe(true);
+    expect(channel.sent.map(String)).toEqual(['onet', 'wothree']);
+  });
+
   it('goes on where the peer stopped taking', () => {
     const channel = new MemoryChannel();
     const output = new Output(makePool());

@@ -1,0 +1,102 @@
+// The rows about an NBD server whose disk another NBD server has, our own one for every contestant: how fast it is, and what
+// that is of the rate of a client that asks the other one itself. All of them share the processors: with two, a proxy that cost
+// nothing at all would still leave less than a client and a server have for themselves.
+
+import { DaemonProcess } from '../conformance/daemon-process.ts';
+import { ours, reference, type Side } from '../conformance/side.ts';
+import { type Contestant, copyOf } from './contestants.ts';
+import { type FioJob, fio } from './programs.ts';
+import type { Plan, Row } from './rows.ts';
+
+/** Of the direct rate, in percent. */
+const KEPT = 70;
+
+/** Seconds of load before anything is measured. */
+const WARM_UP = 1;
+
+export const nbdRows: readonly Row[] = [
+  ...proxyRows('4 KiB random read, depth 16', { rw: 'randread', bs: '4k', depth: 16 }),
+  ...proxyRows('4 KiB random write, depth 16', { rw: 'randwrite', bs: '4k', depth: 16 }),
+  ...proxyRows('256 KiB sequential read', { rw: 'read', bs: '256k', depth: 8 }),
+  ...proxyRows('256 KiB sequential write', { rw: 'write', bs: '256k', depth: 8 }),
+];
+
+const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
+
+function proxyRows(name: string, job: FioJob): readonly Row[] {
+  const shareRow = `NBD proxy, ${name}: of the direct rate`;
+  return [
+    {
+      name: `NBD proxy, ${name}`,
+      unit: job.bs === '4k' ? 'IOPS' : 'MiB/s',
+      better: 'more',
+      targets: [{ against: 'reference', ratio: 1 }],
+      takesPart: isDaemon,
+      measure: (contestant, plan, extra) =>
+        withProxy(contestant, plan, async (direct, proxied) => {
+          await rateOf(direct, { ...plan, seconds: WARM_UP }, job);
+          await rateOf(proxied, { ...plan, seconds: WARM_UP }, job);
+          const before = await rateOf(direct, plan, job);
+          const through = await rateOf(proxied, plan, job);
+          const after = await rateOf(direct, plan, job);
+          extra(shareRow, (100 * through) / ((before + after) / 2));
+          return through;
+        }),
+    },
+    {
+      name: shareRow,
+      unit: '%',
+      better: 'more',
+      targets: [],
+      bound: KEPT,
+      // Measured by the row above.
+      takesPart: () => false,
+      measure: async () => 0,
+    },
+  ];
+}
+
+async function rateOf(uri: string, plan: Plan, job: FioJob): Promise<number> {
+  const { seconds, imageBytes } = plan;
+  const result = await fio(uri, { seconds, bytes: imageBytes }, job);
+  return (job.bs === '4k' ? result.requests : result.bytes / 2 ** 20) / result.seconds;
+}
+
+/** Calls `measure` with the URIs of a server and of the contestant's proxy for it. */
+async function withProxy(
+  contestant: Contestant,
+  plan: Plan,
+  measure: (direct: string, proxied: string) => Promise<number>,
+): Promise<number> {
+  const file = `file,node-name=n,filename=${copyOf(plan.image, 'proxied')}`;
+  const server = await serving(ours(), file);
+  try {
+    const disk = `nbd,node-name=n,server.type=unix,server.path=${server.path('nbd.sock')}`;
+    const side = contestant.name === 'ours' ? ours() : reference();
+    const proxy = await serving(side, disk);
+    try {
+      return await measure(uriOf(server), uriOf(proxy));
+    } finally {
+      await proxy.stop();
+    }
+  } finally {
+    await server.stop();
+  }
+}
+
+async function serving(side: Side, blockdev: string): Promise<DaemonProcess> {
+  const daemon = new DaemonProcess(side, {
+    arguments: [
+      '--blockdev',
+      blockdev,
+      '--nbd-server',
+      'addr.type=unix,addr.path=@DIR@/nbd.sock',
+      '--export',
+      'nbd,id=e,node-name=n,name=,writable=on',
+    ],
+  });
+  await daemon.stdio?.negotiate();
+  return daemon;
+}
+
+const uriOf = (daemon: DaemonProcess): string => `nbd+unix:///?socket=${daemon.path('nbd.sock')}`;
