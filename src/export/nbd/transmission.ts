@@ -143,10 +143,11 @@ export class Transmission implements Session {
 
   /** The channel has bytes, or the end of them. */
   readable(): void {
+    const wasStalled = this.#stalled;
     this.#isNews = true;
     this.pump();
-    // A peer that keeps to the limit never gets here: to stop listening and begin anew costs it system calls.
-    if (this.#stalled) this.#wantReadable(false);
+    // Only now: to stop listening and begin anew costs system calls, which a peer that keeps to the limit is spared.
+    if (wasStalled && this.#stalled) this.#wantReadable(false);
   }
 
   /** Serves until the peer has nothing more, a limit is reached or its turn is over. */
