@@ -139,6 +139,8 @@ export interface OpenContext {
   ): Promise<BlockChild>;
   /** The open node of that name. */
   lookUp(nodeName: string): BlockNode | undefined;
+  /** Throws QmpError when there is none of that name. */
+  driver(name: BlockdevDriver): BlockDriver;
 }
 
 export interface TruncateOptions {

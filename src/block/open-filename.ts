@@ -14,7 +14,11 @@ export function protocolOptions(filename: string): FileOptions | NbdFileOptions 
 
 /** The same for names that have to be of local files. */
 export function fileOptions(filename: string): FileOptions {
-  const path = localPath(filename);
+  return pathOptions(localPath(filename));
+}
+
+/** The same for names that are paths, whatever they look like. */
+export function pathOptions(path: string): FileOptions {
   const isDevice = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === true;
   return { driver: isDevice ? 'host_device' : 'file', filename: path };
 }

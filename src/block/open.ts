@@ -208,6 +208,7 @@ async function openWithDriver(
     allocate,
     openChild,
     lookUp: (name) => environment.lookUp(name),
+    driver: (name) => environment.driver(name),
   });
   node.phase = 'open';
   if (node.drained > 0) node.driver.drainBegin?.(node);

@@ -8,12 +8,13 @@ import type {
   BlockdevSnapshot,
   BlockdevSnapshotSync,
 } from '../qapi/generated/types.ts';
-import { PERM_CONSISTENT_READ } from './block-driver.ts';
+import { type BlockDriver, PERM_CONSISTENT_READ } from './block-driver.ts';
 import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { drainBegin } from './drain.ts';
 import { filenameOf } from './filename.ts';
 import { flush } from './io-flush.ts';
+import { isJsonFilename, jsonFilenameOptions } from './json-filename.ts';
 import { checkNotBlocked } from './op-blockers.ts';
 import { fileOptions } from './open-filename.ts';
 import { cumulativePermissions } from './permissions.ts';
@@ -152,9 +153,10 @@ async function openOverlay(
   const driver = graph.driver(format);
   if (driver === undefined) throw new QmpError(`Unknown driver '${format}'`);
   const own = {
-    driver: driver.name,
+    ...(isJsonFilename(filename)
+      ? await optionsInName(graph, filename, format)
+      : { driver: driver.name, ...fileMember(driver, filename) }),
     ...(name === undefined ? {} : { 'node-name': name }),
-    ...(driver.kind === 'protocol' ? { filename } : { file: fileOptions(filename) }),
   } as BlockdevOptions;
   if (driver.supportsBacking !== true) return graph.open(own, base);
   // The backing file is to be the node, whatever the image says; nobody asked for there being none.
@@ -162,6 +164,28 @@ async function openOverlay(
   overlay.options = own;
   delete overlay.effectiveOptions['backing'];
   return overlay;
+}
+
+function fileMember({ kind }: BlockDriver, filename: string): object {
+  return kind === 'protocol' ? { filename } : { file: fileOptions(filename) };
+}
+
+function optionsInName(
+  graph: GraphAccess,
+  filename: string,
+  driver: string,
+): Promise<BlockdevOptions> {
+  const place = { level: 'image', driver } as const;
+  return jsonFilenameOptions(filename, place, {
+    driver(name) {
+      const found = graph.driver(name);
+      if (found === undefined) throw new QmpError(`Unknown driver '${name}'`);
+      return found;
+    },
+    format() {
+      throw new QmpError('Must specify either driver or file');
+    },
+  });
 }
 
 /** Makes an image of the length of `base`, with its name as backing file. Throws QmpError. */

@@ -2,11 +2,7 @@
 // the first parameter may leave out an implied key. Leaves are strings; keyval-coercion.ts gives them their types.
 
 import { QmpError } from '../qapi/errors.ts';
-
-export type KeyvalValue = string | KeyvalObject | readonly KeyvalValue[];
-export interface KeyvalObject {
-  [key: string]: KeyvalValue;
-}
+import type { KeyvalObject, KeyvalValue } from '../qapi/keyval-coercion.ts';
 
 export interface Keyval {
   readonly values: KeyvalObject;

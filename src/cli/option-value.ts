@@ -10,9 +10,9 @@ import type {
   ObjectOptions,
 } from '../qapi/generated/types.ts';
 import { parseJson } from '../qapi/json-stream.ts';
+import { coerceKeyval } from '../qapi/keyval-coercion.ts';
 import { validationError } from '../qapi/validation-error.ts';
 import { parseKeyval } from './keyval.ts';
-import { coerceKeyval } from './keyval-coercion.ts';
 
 /** The types that options have. */
 export interface OptionTypes {

@@ -1,8 +1,8 @@
 // QemuOpts, the older syntax that --chardev and --trace take: one flat list of options with declared names and types.
 
 import type { Logger } from '../base/log.ts';
+import { parseSizeText, parseUnsignedText } from '../base/number-text.ts';
 import { QmpError } from '../qapi/errors.ts';
-import { parseSizeText, parseUnsignedText } from './number-text.ts';
 
 export type QemuOptType = 'str' | 'bool' | 'num' | 'size';
 

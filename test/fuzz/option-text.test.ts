@@ -1,9 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { scanWords } from '../../src/cli/getopt.ts';
-import { type KeyvalObject, parseKeyval } from '../../src/cli/keyval.ts';
+import { parseKeyval } from '../../src/cli/keyval.ts';
 import { optionValue } from '../../src/cli/option-value.ts';
 import { QmpError } from '../../src/qapi/errors.ts';
+import type { KeyvalObject } from '../../src/qapi/keyval-coercion.ts';
 import { checkFor, corpus, keep, mutated, numbersFrom } from './budget.ts';
 
 const seeds = [

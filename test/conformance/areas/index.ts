@@ -14,6 +14,7 @@ import { filters } from './filters.ts';
 import { fuseExports } from './fuse.ts';
 import { graphCommands } from './graph-commands.ts';
 import { jobs } from './jobs.ts';
+import { jsonNames } from './json-names.ts';
 import { nbdClient } from './nbd-client.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdNames } from './nbd-names.ts';
@@ -51,6 +52,7 @@ export const areas: readonly Area[] = [
   nbdCommands,
   nbdClient,
   nbdNames,
+  jsonNames,
   directIo,
   dirtyBitmaps,
   bitmapExports,

@@ -18,7 +18,12 @@ import {
   type OpenContext,
 } from '../../block-driver.ts';
 import { filenameOf } from '../../filename.ts';
-import { hasProtocol, protocolOptions } from '../../open-filename.ts';
+import {
+  isJsonFilename,
+  type JsonFilenameContext,
+  jsonFilenameOptions,
+} from '../../json-filename.ts';
+import { hasProtocol, pathOptions, protocolOptions } from '../../open-filename.ts';
 import { refreshPermissions } from '../../permissions.ts';
 import { AUTOCLEAR_DATA_FILE_RAW, INCOMPAT_DATA_FILE } from './features.ts';
 import { type Header, MAX_BACKING_NAME } from './header.ts';
@@ -38,9 +43,9 @@ export async function openDataFile(options: {
 }): Promise<BlockChild> {
   const { node, file, option, context, header, name } = options;
   const external = (header.incompatible & INCOMPAT_DATA_FILE) !== 0n;
-  const named: BlockdevRef | undefined =
-    external && name !== undefined ? protocolOptions(name) : undefined;
-  const reference = option ?? named;
+  // An image that anybody made must not have servers or devices opened for writing: the name is a path.
+  const named = external && name !== undefined ? pathOptions(name) : undefined;
+  const reference: BlockdevRef | undefined = option ?? named;
   const dataFile =
     reference === undefined
       ? undefined
@@ -78,7 +83,7 @@ export async function openBacking(
   const failing = 'Could not open backing file';
   let reference: BlockdevRef;
   try {
-    reference = given ?? backingOptions(image, filename, context);
+    reference = given ?? (await backingOptions(image, filename, context));
   } catch (error) {
     if (!(error instanceof QmpError)) throw error;
     throw new QmpError(`${failing}: ${error.message}`, { cause: error });
@@ -108,23 +113,45 @@ export function backingOverridden(image: Qcow2Image): boolean {
   return (backing === undefined ? undefined : filenameOf(backing.node)) !== image.automaticBacking;
 }
 
-function backingOptions(
+async function backingOptions(
   image: Qcow2Image,
   filename: string | undefined,
   context: OpenContext,
-): BlockdevOptions {
+): Promise<BlockdevOptions> {
   if (filename === undefined) throw new Error('No backing file');
-  const protocol = protocolOptions(filename);
   const format = image.backingFormat;
+  if (isJsonFilename(filename)) {
+    return jsonFilenameOptions(filename, { level: 'image', driver: format }, namesIn(context));
+  }
+  const protocol = protocolOptions(filename);
   if (format === protocol.driver) return protocol;
   if (format !== undefined && format !== '') {
     return { driver: format as BlockdevDriver, file: protocol } as BlockdevOptions;
   }
-  if (protocol.driver === 'nbd') {
-    // Taken for raw, a format would be read as if it were data; an export cannot be looked at from here.
-    throw new QmpError(`The format of '${filename}' is not known: the image does not name it`);
+  return { driver: formatOf(protocol, filename, context), file: protocol };
+}
+
+function namesIn(context: OpenContext): JsonFilenameContext {
+  return {
+    driver: (name) => context.driver(name),
+    format(file) {
+      const node = typeof file === 'string' ? context.lookUp(file) : undefined;
+      if (typeof file !== 'string') return formatOf(file, file.driver, context);
+      if (node === undefined) {
+        throw new QmpError(`Cannot find device='${file}' nor node-name='${file}'`);
+      }
+      return formatOf(node.options, file, context);
+    },
+  };
+}
+
+/** The format of what a protocol node with those options holds; `name` is what to call it. Throws QmpError. */
+function formatOf(file: BlockdevOptions, name: string, context: OpenContext): 'qcow2' | 'raw' {
+  if (file.driver === 'file' || file.driver === 'host_device') {
+    return readProbe(file.filename, context);
   }
-  return { driver: readProbe(protocol.filename, context), file: protocol };
+  // Taken for raw, a format would be read as if it were data; others than files cannot be looked at from here.
+  throw new QmpError(`The format of '${name}' is not known: the image does not name it`);
 }
 
 /** Writes another name and format of the backing file to the header. Throws IoError. */

@@ -71,7 +71,7 @@ export function decodeExtensions(
           `ERROR: ext_backing_format: len=${length} too large (>=${MAX_FORMAT_NAME})`,
         );
       }
-      backingFormat = textUpToNul(content);
+      backingFormat = textUpToNul(content) || undefined;
     } else if (type === EXT_FEATURE_TABLE) {
       featureTable = content;
     } else if (type === EXT_CRYPTO_HEADER) {

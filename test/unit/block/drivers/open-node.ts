@@ -80,6 +80,9 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
     objects: { find: () => undefined },
     clock: systemClock,
     lookUp: () => undefined,
+    driver(name) {
+      throw new Error(`no driver ${name} here`);
+    },
     fdsByNumber: false,
     signal: new AbortController().signal,
     allocate,

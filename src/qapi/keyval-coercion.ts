@@ -1,18 +1,30 @@
-// Strings of a keyval tree to values of a QAPI type: walks the type as the reference's visitor does (base members, own
+// Strings of a keyval tree to values of a QAPI type, null among them where JSON is read so: walks the type as the reference's visitor does (base members, own
 // members, the variant's, then what is left over), so that the first error is the one the reference reports.
 
 import { GlibStringSet } from '../base/glib-hash-table.ts';
-import { QmpError } from '../qapi/errors.ts';
-import type { BuiltinTypeName, TypeModel } from '../qapi/generated/type-model.ts';
-import { membersInOrder } from '../qapi/member-order.ts';
-import type { KeyvalObject, KeyvalValue } from './keyval.ts';
-import { parseNumberText, parseSizeText, parseUnsignedText } from './number-text.ts';
+import { parseNumberText, parseSizeText, parseUnsignedText } from '../base/number-text.ts';
+import { QmpError } from './errors.ts';
+import type { BuiltinTypeName, TypeModel } from './generated/type-model.ts';
+import { membersInOrder } from './member-order.ts';
+
+export type KeyvalValue = string | null | KeyvalObject | readonly KeyvalValue[];
+export interface KeyvalObject {
+  [key: string]: KeyvalValue;
+}
 
 export type TypeModels = { readonly [name: string]: TypeModel };
 
-/** The value of type `typeName` that `values` spells. Throws QmpError with the reference's texts. */
-export function coerceKeyval(values: KeyvalObject, typeName: string, types: TypeModels): unknown {
-  return visit(values, { path: '', leaf: undefined, types }, typeName);
+/**
+ * The value of type `typeName` that `values` spells; `name`: what it is a member as, if it is one. Throws QmpError with the
+ * reference's texts.
+ */
+export function coerceKeyval(
+  values: KeyvalValue,
+  typeName: string,
+  types: TypeModels,
+  name?: string,
+): unknown {
+  return visit(values, { path: name ?? '', leaf: name, types }, typeName);
 }
 
 /** `path` is the full dotted name for messages, `leaf` the member's own; a list element has none. */
@@ -50,7 +62,7 @@ function visit(value: KeyvalValue, place: Place, typeName: string): unknown {
     case 'union':
       return visitObject(value, place, type);
     case 'alternate': {
-      const json = typeof value === 'string' ? 'string' : isList(value) ? 'array' : 'object';
+      const json = kindOf(value);
       const branch = type.branches[json];
       if (branch === undefined) throw wrongType(place.leaf ?? 'null', typeName);
       return visit(value, place, branch);
@@ -63,7 +75,9 @@ function visitObject(
   place: Place,
   type: Extract<TypeModel, { kind: 'struct' | 'union' }>,
 ): unknown {
-  if (typeof value === 'string' || isList(value)) throw wrongType(place.path, 'object');
+  if (value === null || typeof value === 'string' || isList(value)) {
+    throw wrongType(place.path, 'object');
+  }
   const object = value;
   const result = Object.create(null) as Record<string, unknown>;
   const left = new GlibStringSet(membersInOrder(object));
@@ -125,6 +139,7 @@ function visitBuiltin(value: KeyvalValue, place: Place, name: BuiltinTypeName): 
     case 'any':
       return value;
     case 'null':
+      if (value === null) return null;
       throw wrongType(place.path, 'null');
     case 'str':
       return textOf(value, place);
@@ -177,6 +192,7 @@ function visitInteger(
 
 function textOf(value: KeyvalValue, place: Place): string {
   if (typeof value === 'string') return value;
+  if (value === null) throw wrongType(place.path, 'string');
   throw new QmpError(`Parameters '${place.path}.*' are unexpected`);
 }
 
@@ -187,6 +203,12 @@ function exact(number: bigint, place: Place): number {
   throw new QmpError(
     `Parameter '${place.path}' does not accept the value ${number}, it must be below 2^53`,
   );
+}
+
+function kindOf(value: KeyvalValue): 'null' | 'string' | 'array' | 'object' {
+  if (value === null) return 'null';
+  if (typeof value === 'string') return 'string';
+  return isList(value) ? 'array' : 'object';
 }
 
 function nameBelow(place: Place, name: string): string {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseKeyval } from '../../../src/cli/keyval.ts';
-import { coerceKeyval, type TypeModels } from '../../../src/cli/keyval-coercion.ts';
+import { coerceKeyval, type TypeModels } from '../../../src/qapi/keyval-coercion.ts';
 
 const types: TypeModels = {
   str: { kind: 'builtin', name: 'str' },

@@ -1,5 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { parseNumberText, parseSizeText, parseUnsignedText } from '../../../src/cli/number-text.ts';
+import {
+  parseNumberText,
+  parseSizeText,
+  parseUnsignedText,
+} from '../../../src/base/number-text.ts';
 
 describe('parseSizeText', () => {
   it.each([
