@@ -124,6 +124,8 @@ export interface OpenContext {
   readonly fdsByNumber: boolean;
   /** Aborted when the graph is closed: an open that waits for somebody else must give up then. */
   readonly signal: AbortSignal;
+  /** Files that this process itself serves, by their absolute names: to open one would be to wait for ourselves. */
+  readonly servedFiles: ReadonlySet<string>;
   /** Page-aligned memory, for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
   /**
@@ -154,6 +156,8 @@ export interface TruncateOptions {
 /** What a driver may use while it makes an image. */
 export interface CreateContext {
   readonly log: Logger;
+  /** As in OpenContext. */
+  readonly servedFiles: ReadonlySet<string>;
   /** Page-aligned memory. */
   readonly allocate: (length: number) => IoBuffer;
   /** The node of that name. Throws QmpError. */

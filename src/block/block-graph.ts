@@ -97,6 +97,8 @@ export class BlockGraph {
   /** For what happens to nodes and is nobody's answer. */
   readonly events: EventSink;
   readonly #log: Logger;
+  /** Files of the host that exports of this engine are in the place of, by absolute names; they note them here. */
+  readonly servedFiles = new Set<string>();
   /** In the order in which they were made. */
   readonly #nodes = new Map<string, BlockNode>();
   /** The edges of owners' handles, by the handles' names. */
@@ -121,6 +123,7 @@ export class BlockGraph {
       clock: options.clock ?? systemClock,
       fdsByNumber: false,
       signal: this.#closing.signal,
+      servedFiles: this.servedFiles,
       pool: new BouncePool(options.allocate),
       allocate: options.allocate,
       driver: (name) => this.#driver(name),
@@ -350,6 +353,7 @@ export class BlockGraph {
     if (driver.create === undefined) throw new QmpError('Driver does not support blockdev-create');
     const context: CreateContext = {
       log: this.#log,
+      servedFiles: this.servedFiles,
       allocate: this.#environment.allocate,
       find: (reference) => this.find(reference, reference),
       openBackend: (reference, pair) => this.#openBackend(reference, pair, turn),

@@ -28,6 +28,7 @@ export interface OpenEnvironment {
   readonly clock: Clock;
   readonly fdsByNumber: boolean;
   readonly signal: AbortSignal;
+  readonly servedFiles: ReadonlySet<string>;
   readonly pool: BouncePool;
   readonly allocate: (length: number) => IoBuffer;
   driver(name: BlockdevOptions['driver']): BlockDriver;
@@ -172,7 +173,8 @@ async function openWithDriver(
   settings: Inherited,
   file: BlockNode | undefined,
 ): Promise<void> {
-  const { log, events, trace, poller, objects, clock, fdsByNumber, signal, allocate } = environment;
+  const { log, events, trace, poller, objects, clock, fdsByNumber, signal, servedFiles, allocate } =
+    environment;
   const openChild = async (
     name: string,
     reference: BlockdevRef,
@@ -205,6 +207,7 @@ async function openWithDriver(
     clock,
     fdsByNumber,
     signal,
+    servedFiles,
     allocate,
     openChild,
     lookUp: (name) => environment.lookUp(name),

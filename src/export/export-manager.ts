@@ -31,7 +31,7 @@ import type {
 import { EventSignaller } from '../sys/event-signal.ts';
 import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
-import type { ExportDriver } from './export-driver.ts';
+import type { ExportContext, ExportDriver } from './export-driver.ts';
 import { TransferBuffers } from './fuse/buffers.ts';
 import { Mountpoints } from './fuse/mountpoint.ts';
 import { exportDrivers } from './index.ts';
@@ -52,7 +52,7 @@ export class ExportManager {
   readonly #options: ExportManagerOptions;
   readonly #inventory: ClientInventory;
   readonly #signals = new EventSignaller();
-  readonly #fuse = { mountpoints: new Mountpoints(), buffers: new TransferBuffers() };
+  readonly #fuse: ExportContext['fuse'];
   /** Newest first. */
   readonly #exports: BlockExport[] = [];
   /** Those that are being started. */
@@ -65,6 +65,8 @@ export class ExportManager {
 
   constructor(options: ExportManagerOptions) {
     this.#options = options;
+    const mountpoints = new Mountpoints(options.graph.servedFiles);
+    this.#fuse = { mountpoints, buffers: new TransferBuffers() };
     this.#inventory = new ClientInventory(options.events);
   }
 

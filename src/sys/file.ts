@@ -84,6 +84,16 @@ export function resolvedPath(path: string): string {
   }
 }
 
+/** Whether `path` leads to one of these files, told by their absolute names without symbolic links. */
+export function isOneOf(path: string, files: ReadonlySet<string>): boolean {
+  if (files.size === 0) return false;
+  try {
+    return files.has(resolvedPath(path));
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Whether something has been mounted at `path`, which `fd` is of: an export of this very file, perhaps. Asks no file system
  * that is mounted right there.

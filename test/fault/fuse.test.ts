@@ -61,6 +61,67 @@ describe.skipIf(reason !== undefined)(
       expect(await readFile(next.path('m'), 'utf8')).toBe('underneath');
     });
 
+    it('so is what it left in the place of its own image', async () => {
+      const directory = makeDirectory();
+      // Without waiting for a disk that others may keep busy.
+      const image = 'file,node-name=n,filename=a.img,cache.no-flush=on';
+      const over = [
+        '--blockdev',
+        image,
+        '--export',
+        'fuse,id=e,node-name=n,mountpoint=a.img,writable=on',
+      ];
+      const killed = await serve(directory, over);
+      await output(
+        'dd',
+        'if=/dev/zero',
+        `of=${killed.path('a.img')}`,
+        'bs=4k',
+        'conv=notrunc',
+        'count=1',
+      );
+      process.kill(killed.pid, 'SIGKILL');
+      await killed.outcome;
+      await expect(readFile(killed.path('a.img'))).rejects.toThrow('ENOTCONN');
+      rmSync(killed.path('pid'));
+      const next = await serve(directory, over);
+      expect(await size(next.path('a.img'))).toBe(`${SIZE}`);
+      next.child.kill('SIGTERM');
+      expect(await next.outcome).toMatchObject({ code: 0 });
+      expect(isMounted(next.path('a.img'))).toBe(false);
+      const expected = Buffer.concat([Buffer.alloc(4096), Buffer.alloc(SIZE - 4096, 0x11)]);
+      expect((await readFile(next.path('a.img'))).equals(expected)).toBe(true);
+    });
+
+    it('a mount of somebody else that nobody serves is left alone', async () => {
+      const directory = makeDirectory();
+      // As whoever gives a name to what he mounts, and is killed.
+      await output('python3', '-c', mountAndExit, `${directory}/a.img`);
+      expect(isMounted(`${directory}/a.img`)).toBe(true);
+      const { code, stderr } = await runProgram({ directory, args: node }).outcome;
+      expect(code).toBe(1);
+      expect(stderr).toContain("Could not open 'a.img': Transport endpoint is not connected");
+      expect(isMounted(`${directory}/a.img`)).toBe(true);
+    });
+
+    it('an image that it serves in its own place is not opened once more: it would wait for itself', async () => {
+      const directory = makeDirectory();
+      const over = [...node, '--export', 'fuse,id=e,node-name=n,mountpoint=a.img,writable=on'];
+      const { qmp } = await serve(directory, over);
+      await expect(
+        qmp.execute('blockdev-add', { driver: 'file', 'node-name': 'm', filename: './a.img' }),
+      ).rejects.toThrow("Could not open './a.img': Resource deadlock avoided");
+      await qmp.execute('blockdev-create', {
+        'job-id': 'j',
+        options: { driver: 'file', filename: 'a.img', size: 512 },
+      });
+      expect(await qmp.execute('query-jobs')).toMatchObject([
+        { error: "Could not create 'a.img': Resource deadlock avoided" },
+      ]);
+      await qmp.execute('block-export-del', { id: 'e' });
+      await qmp.execute('blockdev-add', { driver: 'file', 'node-name': 'm', filename: 'a.img' });
+    });
+
     it('what was written before a kill is in the image', async () => {
       const daemon = await serve();
       await output(
@@ -201,6 +262,14 @@ describe.skipIf(reason !== undefined)(
     });
   },
 );
+
+const mountAndExit = `
+import ctypes, os, sys
+device = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={device},rootmode=100000,user_id=0,group_id=0"
+if ctypes.CDLL(None, use_errno=True).mount(b"somebody", sys.argv[1].encode(), b"fuse", 0, options.encode()):
+    raise OSError(ctypes.get_errno(), "mount")
+`;
 
 const mapAndExit = `
 import mmap, os, sys

@@ -63,8 +63,8 @@ describe.skipIf(reason !== undefined)(`FUSE exports${reason ? ` (${reason})` : '
     await output('dd', from, to, 'bs=1M', 'seek=1', 'count=4', 'oflag=direct', 'conv=notrunc');
     // The source changed under dd: what it read it had written before.
     const first = data.subarray(0, MIB);
-    expect(readFileSync(daemon.path('a.img')).subarray(0, 2 * MIB)).toEqual(
-      Buffer.concat([first, first]),
+    expect(digest(readFileSync(daemon.path('a.img')).subarray(0, 2 * MIB))).toBe(
+      digest(Buffer.concat([first, first])),
     );
   });
 

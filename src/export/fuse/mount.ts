@@ -5,9 +5,10 @@ import { errno, strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import { setStatusFlags, statusFlags } from '../../sys/descriptor.ts';
 import { closeFile, O_NONBLOCK, O_RDWR, openFile } from '../../sys/file.ts';
-import { detachLater, type MountEntry, mountLater, mountTable } from '../../sys/mount.ts';
+import { FusermountError, mountByProgram } from '../../sys/fusermount.ts';
+import { mountLater } from '../../sys/mount.ts';
+import { detach, readTable, topMount, topOf } from '../../sys/unmount.ts';
 import { S_IFREG } from './fuse-file.ts';
-import { detachByProgram, FusermountError, mountByProgram } from './fusermount.ts';
 
 const DEVICE = '/dev/fuse';
 const TYPE = 'fuse';
@@ -82,39 +83,4 @@ export async function unmountFuse({ id, target }: FuseMount): Promise<void> {
   // What covers it is not ours to take away.
   if (id !== undefined && table.length > 0 && topOf(table, path)?.id !== id) return;
   await detach(path);
-}
-
-/** Takes away what a daemon left at `target` that ended without unmounting. True when there was something. */
-export async function clearDeadMount(target: string): Promise<boolean> {
-  const entry = await topMount(target);
-  return entry !== undefined && entry.type === TYPE && (await detach(target));
-}
-
-async function detach(path: string): Promise<boolean> {
-  const result = await detachLater(path);
-  if (result !== -errno.EPERM) return result === 0;
-  try {
-    await detachByProgram(path);
-    return true;
-  } catch (error) {
-    if (error instanceof FusermountError) return false;
-    throw error;
-  }
-}
-
-async function topMount(target: string): Promise<MountEntry | undefined> {
-  return topOf(await readTable(), target);
-}
-
-function topOf(table: readonly MountEntry[], target: string): MountEntry | undefined {
-  return table.findLast((entry) => entry.target === target);
-}
-
-/** Empty where there is no /proc. */
-async function readTable(): Promise<readonly MountEntry[]> {
-  try {
-    return await mountTable();
-  } catch {
-    return [];
-  }
 }

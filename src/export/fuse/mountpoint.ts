@@ -5,14 +5,19 @@ import { errno, errnoOf, strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import { resolvedPath } from '../../sys/file.ts';
-import { clearDeadMount } from './mount.ts';
+import { clearDeadMount } from '../../sys/unmount.ts';
 
 /** Dead mounts on one path that are taken away, one after the other. */
 const MAX_DEAD = 16;
 
 /** The mountpoints of all exports, by absolute path without symbolic links. */
 export class Mountpoints {
-  readonly #taken = new Set<string>();
+  readonly #taken: Set<string>;
+
+  /** `taken`: where they are noted, for others to know. */
+  constructor(taken: Set<string>) {
+    this.#taken = taken;
+  }
 
   /**
    * Takes the file that the user names: its absolute path without symbolic links. Looks at it only after it is sure that it is

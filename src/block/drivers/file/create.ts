@@ -1,11 +1,12 @@
 // blockdev-create for `file`: makes a regular file of a given length, or empties one that is there and does so.
 
+import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { MaybePromise } from '../../../base/io-buffer.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevCreateOptionsFile } from '../../../qapi/generated/types.ts';
 import { avoidCopyOnWrite, setExtentSizeHint } from '../../../sys/attributes.ts';
-import { closeFile, O_CREAT, O_RDWR, openFile } from '../../../sys/file.ts';
+import { closeFile, isOneOf, O_CREAT, O_RDWR, openFile } from '../../../sys/file.ts';
 import { type CreateContext, PERM_ALL, PERM_RESIZE, PERM_WRITE } from '../../block-driver.ts';
 import { FDSET, noSuchFdset } from './image-file.ts';
 import { addLocks, checkLocks, noLocks } from './image-lock.ts';
@@ -22,7 +23,7 @@ export function createFile(
   if ((options['extent-size-hint'] ?? 0) > LARGEST_HINT) {
     throw new QmpError('Extent size hint is too large');
   }
-  const fd = openNew(options.filename);
+  const fd = openNew(options.filename, context);
   try {
     lock(fd, options.filename);
   } catch (error) {
@@ -32,9 +33,12 @@ export function createFile(
   return shape(fd, options, context).finally(() => closeFile(fd));
 }
 
-function openNew(path: string): number {
+function openNew(path: string, { servedFiles }: CreateContext): number {
   const flags = O_RDWR | O_CREAT;
   if (path.startsWith(FDSET)) throw noSuchFdset(path, flags);
+  if (isOneOf(path, servedFiles)) {
+    throw new QmpError(`Could not create '${path}': ${strerror(errno.EDEADLK)}`);
+  }
   try {
     return openFile(path, flags);
   } catch (error) {

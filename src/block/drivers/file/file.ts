@@ -1,12 +1,20 @@
 // The drivers for what the host has: `file` for regular files, `host_device` for block and character devices.
 
-import { errno } from '../../../base/errno.ts';
+import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
+import { QmpError } from '../../../qapi/errors.ts';
 import type {
   BlockdevCreateOptionsFile,
   BlockdevOptionsFile,
 } from '../../../qapi/generated/types.ts';
-import { dropCacheLater, fdatasyncLater, fileLength, fileStatus } from '../../../sys/file.ts';
+import {
+  dropCacheLater,
+  fdatasyncLater,
+  fileLength,
+  fileStatus,
+  isOneOf,
+} from '../../../sys/file.ts';
+import { clearDeadMount } from '../../../sys/unmount.ts';
 import {
   BLOCK_DATA,
   BLOCK_OFFSET_VALID,
@@ -24,6 +32,9 @@ import { abortPermissions, checkPermissions, setPermissions } from './permission
 import { resizeFile } from './resize.ts';
 import { readFile, writeFile } from './transfer.ts';
 import { discardRange, zeroRange } from './zeroes.ts';
+
+/** Dead mounts on one image that are taken away, one after the other. */
+const MAX_DEAD = 16;
 
 type FileNode = BlockNode<ImageFile>;
 
@@ -46,8 +57,17 @@ function imageDriver(
     strongOptions: [],
     needsFilename: true,
 
-    open(node, options) {
-      return openImage(node, options, expect);
+    open(node, options, { servedFiles }) {
+      const path = options.filename;
+      if (isOneOf(path, servedFiles)) {
+        throw new QmpError(`Could not open '${path}': ${strerror(errno.EDEADLK)}`);
+      }
+      try {
+        return openImage(node, options, expect);
+      } catch (error) {
+        if (!isUnconnected(error)) throw error;
+        return openUncovered(node, options, { expect, error });
+      }
     },
     // The descriptor changes with the permissions, and no option of its own may.
     reopen() {
@@ -157,6 +177,29 @@ function openImage(
   // A regular file that grows reads as zeroes there.
   if (image.isRegular) node.supportedTruncateFlags = ZERO_WRITE;
   return image;
+}
+
+function isUnconnected(error: unknown): boolean {
+  const cause = error instanceof QmpError ? error.cause : undefined;
+  return cause instanceof IoError && cause.errno === errno.ENOTCONN;
+}
+
+/** The image was served over FUSE in its own place, by a daemon that was killed: takes away what is left of that. */
+async function openUncovered(
+  node: FileNode,
+  options: BlockdevOptionsFile,
+  covered: { readonly expect: ImageFileOptions['expect']; readonly error: unknown },
+): Promise<ImageFile> {
+  let { error } = covered;
+  for (let dead = 0; dead < MAX_DEAD && (await clearDeadMount(options.filename)); dead++) {
+    try {
+      return openImage(node, options, covered.expect);
+    } catch (next) {
+      if (!isUnconnected(next)) throw next;
+      error = next;
+    }
+  }
+  throw error;
 }
 
 /**

@@ -1,6 +1,7 @@
 // What format a file has whose user did not say: looked up in its first bytes.
 
 import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { isOneOf } from '../../../sys/file.ts';
 import type { OpenContext } from '../../block-driver.ts';
 
 /** `QFI\xfb`, then the version. */
@@ -9,6 +10,7 @@ const MAGIC = 0x514649fb;
 /** The format of the file at `path`; `raw` when it is none of ours, or cannot be read: opening it says why. */
 export function readProbe(path: string, context: OpenContext): 'qcow2' | 'raw' {
   const start = Buffer.alloc(8);
+  if (isOneOf(path, context.servedFiles)) return 'raw';
   try {
     // Without waiting: a pipe may be anybody's file name.
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);

@@ -85,6 +85,7 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
     },
     fdsByNumber: false,
     signal: new AbortController().signal,
+    servedFiles: new Set(),
     allocate,
     openChild(name, _reference, role) {
       if (child === undefined) throw new Error('no child here');

@@ -29,7 +29,13 @@ describe('file: create', () => {
   const unused = (): never => {
     throw new Error('not used');
   };
-  const context = { log: silentLogger, allocate: unused, find: unused, openBackend: unused };
+  const context = {
+    log: silentLogger,
+    servedFiles: new Set<string>(),
+    allocate: unused,
+    find: unused,
+    openBackend: unused,
+  };
   const create = (options: Omit<BlockdevCreateOptionsFile, 'filename'>, filename: string) =>
     file.create?.({ filename, ...options }, context);
 

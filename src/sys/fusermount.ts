@@ -2,10 +2,10 @@
 // the descriptor over through a socket that _FUSE_COMMFD names.
 
 import { spawn } from 'node:child_process';
-import { FdPassing } from '../../sys/fd-passing.ts';
-import { closeFile } from '../../sys/file.ts';
-import { allocate } from '../../sys/memory.ts';
-import { socketPair } from '../../sys/socket.ts';
+import { FdPassing } from './fd-passing.ts';
+import { closeFile } from './file.ts';
+import { allocate } from './memory.ts';
+import { socketPair } from './socket.ts';
 
 const PROGRAM = 'fusermount3';
 /** Of the socket in the program. */
