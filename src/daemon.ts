@@ -3,6 +3,7 @@
 
 import type { LogFields, ProcessLogger } from './base/log.ts';
 import { createTrace, type Trace } from './base/trace.ts';
+import type { Breakpoints } from './block/debug-breakpoints.ts';
 import type { Disk } from './block/drivers/library-disk.ts';
 import type { Engine } from './engine.ts';
 import { CommandQueue } from './monitor/command-queue.ts';
@@ -126,6 +127,13 @@ export class Daemon implements DaemonServices {
     if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
     const { engine } = await this.load();
     await engine.graph.addDisk(nodeName, disk, options);
+  }
+
+  /** The breakpoints of a blkdebug node. Throws QmpError. */
+  async breakpoints(nodeName: string): Promise<Breakpoints> {
+    if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
+    const { engine } = await this.load();
+    return engine.breakpoints(nodeName);
   }
 
   /** --monitor. Throws QmpError. */

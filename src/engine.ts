@@ -4,9 +4,12 @@
 import type { Logger } from './base/log.ts';
 import type { Trace } from './base/trace.ts';
 import { BlockGraph } from './block/block-graph.ts';
+import type { Breakpoints } from './block/debug-breakpoints.ts';
+import { breakpointsOf } from './block/drivers/blkdebug.ts';
 import { ExportManager } from './export/export-manager.ts';
 import { JobRegistry } from './job/job-registry.ts';
 import type { ObjectLookup } from './object/user-object.ts';
+import { QmpError } from './qapi/errors.ts';
 import type { EventSink } from './qapi/event-sink.ts';
 import { allocate } from './sys/memory.ts';
 import type { Poller } from './sys/poller.ts';
@@ -31,6 +34,13 @@ export class Engine {
     this.jobs = new JobRegistry(options);
   }
 
+  /** What makes requests wait at a blkdebug node. Throws QmpError when there is no such node. */
+  breakpoints(nodeName: string): Breakpoints {
+    const found = breakpointsOf(this.graph.find(undefined, nodeName));
+    if (found === undefined) throw new QmpError(`Node '${nodeName}' is not a blkdebug node`);
+    return found;
+  }
+
   /** Ends exports, then jobs, then nodes; the events of it are out when this resolves. Repeated calls share one end. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -38,6 +48,8 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
+    // Nobody is going to resume what waits there.
+    for (const node of this.graph.nodes()) breakpointsOf(node)?.removeAll();
     await this.exports.close();
     await this.jobs.close();
     await this.graph.close();

@@ -1,6 +1,7 @@
 // The package's public API: the daemon in this process, a QMP client, and the generated types.
 
 import { createLineLogger, type Logger, type ProcessLogger } from './base/log.ts';
+import type { Breakpoints } from './block/debug-breakpoints.ts';
 import type { Disk } from './block/drivers/library-disk.ts';
 import { packageName } from './cli/version.ts';
 import { Daemon } from './daemon.ts';
@@ -9,6 +10,7 @@ import type { CommandName, Commands } from './qapi/generated/commands.ts';
 import type { EventName, Events } from './qapi/generated/events.ts';
 
 export type { Logger } from './base/log.ts';
+export type { Breakpoints } from './block/debug-breakpoints.ts';
 export type { Disk, DiskStatus } from './block/drivers/library-disk.ts';
 export {
   type ExecuteOptions,
@@ -45,6 +47,11 @@ export interface InProcessDaemon {
    * takes it away. Read-only if asked for, or if the disk has no `write`. Throws QmpError.
    */
   addDisk(nodeName: string, disk: Disk, options?: { readonly readOnly?: boolean }): Promise<void>;
+  /**
+   * The breakpoints of a `blkdebug` node, at which requests wait until they are resumed. The reference has them for qemu-io only.
+   * Throws QmpError when there is no such node.
+   */
+  breakpoints(nodeName: string): Promise<Breakpoints>;
   /** Offers QMP on a chardev that `chardev-add` has made. */
   addMonitor(options: { readonly chardev: string; readonly pretty?: boolean }): void;
   /** Resolves when the daemon has ended: by `close`, or by a `quit` that came in on a monitor. */
@@ -70,6 +77,7 @@ export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon
     },
     addDisk: (nodeName, disk, { readOnly = false } = {}) =>
       daemon.addDisk(nodeName, disk, { readOnly }),
+    breakpoints: (nodeName) => daemon.breakpoints(nodeName),
     addMonitor: (monitor) => daemon.addMonitor(monitor),
     ended: daemon.ended,
     close: () => daemon.close(),

@@ -8,8 +8,11 @@ if [ "$(uname -m)" = x86_64 ]; then
   packages="$packages qemu-system-x86 busybox-static e2fsprogs"
   programs="$programs qemu-system-x86_64 busybox"
 fi
-# The kernel is only unpacked, here: an installed one would be for this machine to boot.
-guest_kernel=${XDG_CACHE_HOME:-$HOME/.cache}/qmp-storage-daemon/guest-kernel
+# These are only unpacked, here: an installed kernel would be for this machine to boot, an installed nbd-server would be started
+# with the machine.
+unpacked=${XDG_CACHE_HOME:-$HOME/.cache}/qmp-storage-daemon
+guest_kernel=$unpacked/guest-kernel
+nbd_server=$unpacked/nbd-server
 
 install_programs() {
   missing=
@@ -57,6 +60,25 @@ unpack_guest_kernel() {
   rm -rf "$scratch"
 }
 
+unpack_nbd_server() {
+  command -v apt-get >/dev/null 2>&1 || return
+  [ -x "$nbd_server/bin/nbd-server" ] && return
+  command -v nbd-server >/dev/null 2>&1 && return
+  scratch=$(mktemp -d)
+  echo 'Unpacking nbd-server' >&2
+  (
+    cd "$scratch" && chmod 755 . &&
+      apt-get download -qq nbd-server >/dev/null 2>&1 &&
+      mkdir nbd-server &&
+      dpkg-deb --fsys-tarfile nbd-server_*.deb | tar -x -C nbd-server --wildcards './*bin/nbd-server' &&
+      nbd-server/bin/nbd-server -V >/dev/null 2>&1 &&
+      mkdir -p "$unpacked" &&
+      rm -rf "$nbd_server" && mv nbd-server "$nbd_server"
+  ) || echo 'That failed; the tests that need nbd-server are left out.' >&2
+  rm -rf "$scratch"
+}
+
 install_programs
 unpack_guest_kernel
+unpack_nbd_server
 exit 0

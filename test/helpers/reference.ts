@@ -3,6 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 /** The version whose answers are recorded in test/conformance/recorded. */
@@ -13,6 +14,7 @@ const debianPackages = {
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
+  'nbd-server': 'nbd-server',
   nbdinfo: 'libnbd-bin',
   nbdcopy: 'libnbd-bin',
   nbdsh: 'python3-libnbd',
@@ -33,11 +35,17 @@ const debianPackages = {
 
 export type ProgramName = keyof typeof debianPackages;
 
+/** Where test/config/install-reference.sh unpacks nbd-server. */
+const unpackedServer = join(
+  process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
+  'qmp-storage-daemon/nbd-server/bin',
+);
+
 /** The path of a program, or undefined. `REFERENCE` in the environment names another reference daemon. */
 export function findProgram(name: ProgramName): string | undefined {
   const override = name === 'qemu-storage-daemon' ? process.env['REFERENCE'] : undefined;
   // Programs for the administrator are not on everybody's path.
-  const folders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'];
+  const folders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', unpackedServer];
   const candidates =
     override === undefined ? folders.map((folder) => join(folder, name)) : [override];
   return candidates.find(isExecutable);

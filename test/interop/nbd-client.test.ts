@@ -1,14 +1,24 @@
-// The nbd driver and the servers of others: our daemon between nbdkit, qemu-nbd, the reference or itself on one side, and
+// The nbd driver and the servers of others: our daemon between nbdkit, qemu-nbd or nbd-server on one side, and
 // libnbd's and QEMU's clients on the other.
 
 import { createHash, randomBytes } from 'node:crypto';
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { AF_UNIX, unixSockaddr } from '../../src/sys/sockaddr.ts';
+import { close, connect, socket } from '../../src/sys/socket.ts';
+import { startDaemon } from '../helpers/daemon.ts';
 import { missing } from '../helpers/reference.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
-import { CMD, errorOf, NbdWireClient } from '../protocol/nbd-wire-client.ts';
-import { inetAddress, startNbdkit, startProxy, startQemuNbd, unixAddress } from './nbd-servers.ts';
+import { CMD, errorOf, FLAG, NbdWireClient, type Request } from '../protocol/nbd-wire-client.ts';
+import {
+  inetAddress,
+  startNbdkit,
+  startNbdServer,
+  startProxy,
+  startQemuNbd,
+  unixAddress,
+} from './nbd-servers.ts';
 import { succeed } from './serve.ts';
 
 const MIB = 2 ** 20;
@@ -31,6 +41,10 @@ async function digestOf(uri: string, directory: string): Promise<string> {
 
 async function mapOf(uri: string): Promise<unknown> {
   return JSON.parse(await succeed('nbdinfo', '--map', '--json', uri));
+}
+
+async function errorIn(client: NbdWireClient, request: Request): Promise<number> {
+  return errorOf((await client.request(request)).at(-1))?.error ?? 0;
 }
 
 const directUri = (directory: string, name = ''): string =>
@@ -139,6 +153,57 @@ describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit',
   });
 });
 
+/** Why a socket of this machine cannot be reached over vsock, or undefined when it can. */
+const vsockReason = existsSync('/sys/module/vsock_loopback')
+  ? undefined
+  : 'no vsock within this machine: the module vsock_loopback is not loaded';
+
+describe.skipIf(missing('nbdkit', 'nbdcopy') !== undefined)('a server', () => {
+  it('on a connected socket that the daemon inherits', async () => {
+    const directory = tempDir();
+    const server = await startNbdkit(directory, ['memory', '4M']);
+    const fd = socket(AF_UNIX);
+    onTestFinished(() => close(fd));
+    expect(connect(fd, unixSockaddr(unixAddress(directory).path))).toBe(true);
+    const daemon = await startDaemon({
+      inherited: [fd],
+      args: [
+        '--nbd-server',
+        'addr.type=unix,addr.path=nbd.sock',
+        '--blockdev',
+        'nbd,node-name=n,server.type=fd,server.str=3',
+        '--export',
+        'nbd,id=e,node-name=n,name=n,writable=on',
+      ],
+    });
+    const source = randomFile(directory);
+    const uri = `nbd+unix:///n?socket=${daemon.path('nbd.sock')}`;
+    await succeed('nbdcopy', source, uri);
+    expect(await digestOf(uri, directory)).toBe(digest(source));
+    // Over QMP there is no way to it.
+    const again = { driver: 'nbd', 'node-name': 'm', server: { type: 'fd', str: '3' } };
+    await expect(daemon.qmp.executeAny('blockdev-add', again)).rejects.toThrow(
+      'only QEMU supports file descriptor passing',
+    );
+    await server.kill();
+  });
+
+  it.skipIf(vsockReason !== undefined)(
+    `over vsock${vsockReason === undefined ? '' : ` (${vsockReason})`}`,
+    async () => {
+      const directory = tempDir();
+      // Somewhere above what programs use by themselves.
+      const address = { type: 'vsock', cid: '1', port: String(10_000_000 + process.pid) } as const;
+      await startNbdkit(directory, ['--vsock', '-p', address.port, 'memory', '4M'], address);
+      const proxy = await startProxy();
+      const uri = await proxy.serve({ server: address });
+      const source = randomFile(directory);
+      await succeed('nbdcopy', source, uri);
+      expect(await digestOf(uri, directory)).toBe(digest(source));
+    },
+  );
+});
+
 describe.skipIf(missing('qemu-nbd', 'nbdcopy', 'qemu-img') !== undefined)('qemu-nbd', () => {
   it('has a qcow2 image that we write', async () => {
     const directory = tempDir();
@@ -187,3 +252,77 @@ describe.skipIf(missing('qemu-nbd', 'nbdcopy', 'qemu-img') !== undefined)('qemu-
     ]);
   });
 });
+
+const serverReason = missing('nbd-server', 'nbdcopy', 'nbdinfo');
+
+describe.skipIf(serverReason !== undefined)(
+  `nbd-server (${serverReason ?? 'simple replies'})`,
+  () => {
+    const all = 'flush = true\nfua = true\ntrim = true\n';
+
+    it('takes a copy and gives it back, in simple replies, without block status', async () => {
+      const directory = tempDir();
+      const image = path.join(directory, 'image');
+      writeFileSync(image, '');
+      truncateSync(image, 4 * MIB);
+      const { address } = startNbdServer(directory, image, all);
+      const proxy = await startProxy();
+      const uri = await proxy.serve({ server: address, export: 'disk', 'open-timeout': 30 });
+      expect(await mapOf(uri)).toMatchObject([{ offset: 0, length: 4 * MIB, type: 0 }]);
+      const source = randomFile(directory);
+      await succeed('nbdcopy', '--flush', source, uri);
+      expect(digest(image)).toBe(digest(source));
+      expect(await digestOf(uri, directory)).toBe(digest(source));
+      const client = await NbdWireClient.ready(proxy.socket, { name: 'n0' });
+      for (const request of [
+        { type: CMD.WRITE, flags: FLAG.FUA, length: 512, payload: Buffer.alloc(512, 1) },
+        { type: CMD.WRITE_ZEROES, offset: 65_536, length: 65_536 },
+        { type: CMD.TRIM, offset: MIB, length: 65_536 },
+        { type: CMD.CACHE, length: 65_536 },
+        { type: CMD.FLUSH },
+      ]) {
+        const error = await errorIn(client, request);
+        expect([request.type, error]).toEqual([request.type, 0]);
+      }
+      client.close();
+      const now = readFileSync(image);
+      expect(now.subarray(0, 512).equals(Buffer.alloc(512, 1))).toBe(true);
+      expect(now.subarray(65_536, 131_072).equals(Buffer.alloc(65_536))).toBe(true);
+    });
+
+    it('that offers nothing but reads is read', async () => {
+      const directory = tempDir();
+      const source = randomFile(directory);
+      const { address } = startNbdServer(directory, source, 'readonly = true\n');
+      const proxy = await startProxy();
+      const own = { server: address, export: 'disk', 'open-timeout': 30 };
+      const uri = await proxy.serve({ ...own, 'read-only': true });
+      expect(await digestOf(uri, directory)).toBe(digest(source));
+    });
+
+    it('that dies is waited for, and what was acknowledged is there', async () => {
+      const directory = tempDir();
+      const image = path.join(directory, 'image');
+      writeFileSync(image, Buffer.alloc(MIB));
+      const first = startNbdServer(directory, image, all);
+      const proxy = await startProxy();
+      const own = { server: first.address, export: 'disk', 'open-timeout': 30 };
+      await proxy.serve({ ...own, 'reconnect-delay': 60 });
+      const client = await NbdWireClient.ready(proxy.socket, { name: 'n0' });
+      const write = (block: number) => ({
+        type: CMD.WRITE,
+        offset: block * 512,
+        length: 512,
+        payload: Buffer.alloc(512, block + 1),
+      });
+      expect(await errorIn(client, write(0))).toBe(0);
+      await first.kill();
+      const second = errorIn(client, write(1));
+      startNbdServer(directory, image, all);
+      expect(await second).toBe(0);
+      client.close();
+      const expected = Buffer.concat([Buffer.alloc(512, 1), Buffer.alloc(512, 2)]);
+      expect(readFileSync(image).subarray(0, 1024).equals(expected)).toBe(true);
+    });
+  },
+);

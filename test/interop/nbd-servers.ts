@@ -1,7 +1,7 @@
 // NBD servers of others, as subprocesses of a test, and our daemon as a proxy before them. All ends with the test.
 
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { expect } from 'vitest';
@@ -50,6 +50,26 @@ export async function startQemuNbd(
     ...(address.type === 'inet' ? ['-b', address.host, '-p', address.port] : []),
     ...args,
   ]);
+}
+
+/** nbd-server with `file` as the export `disk`, for one client: it ends with it. Listens soon after this returns. */
+export function startNbdServer(directory: string, file: string, more = ''): NbdServer {
+  const address = unixAddress(directory);
+  rmSync(address.path, { force: true });
+  const config = path.join(directory, 'nbd-server.conf');
+  writeFileSync(
+    config,
+    `[generic]\nunixsock = ${address.path}\n[disk]\nexportname = ${file}\n${more}`,
+  );
+  const command = [findProgram('nbd-server') ?? 'nbd-server'];
+  const run = runProgram({ directory, command, args: ['-d', '-C', config] });
+  return {
+    address,
+    kill: async () => {
+      run.child.kill('SIGKILL');
+      await run.outcome;
+    },
+  };
 }
 
 export interface ReferenceServing {

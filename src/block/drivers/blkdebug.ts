@@ -3,6 +3,7 @@
 import { open } from 'node:fs/promises';
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
+import type { MaybePromise } from '../../base/io-buffer.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type {
   BlkdebugIOType,
@@ -17,6 +18,7 @@ import {
   type Permissions,
 } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
+import { NodeBreakpoints } from '../debug-breakpoints.ts';
 import { debugConfig } from '../debug-config.ts';
 import { DebugRules, type RuleOptions } from '../debug-rules.ts';
 import { exactFilenameOf } from '../filename.ts';
@@ -41,6 +43,7 @@ interface Limits {
 
 export interface BlkdebugState {
   readonly rules: DebugRules;
+  readonly breakpoints: NodeBreakpoints;
   readonly limits: Limits;
   readonly taken: Permissions;
   readonly unshared: Permissions;
@@ -77,18 +80,20 @@ export const blkdebug: BlockDriver<BlkdebugState, BlockdevOptionsBlkdebug> = {
     const taken = permissionsFrom(options['take-child-perms']);
     const unshared = permissionsFrom(options['unshare-child-perms']);
     // Its own permissions are asked while the child is attached.
-    node.state = { rules, limits: noLimits, taken, unshared };
+    const breakpoints = new NodeBreakpoints();
+    node.state = { rules, breakpoints, limits: noLimits, taken, unshared };
     const image = await context.openChild('image', options.image, CHILD_FILTER);
     passFlags(node);
     const limits = limitsFrom(options, image.node);
     rules.event('none');
-    return { rules, limits, taken, unshared };
+    return { rules, breakpoints, limits, taken, unshared };
   },
   reopen() {
     return { commit() {} };
   },
   debugEvent(node, event) {
     node.state.rules.event(event);
+    node.state.breakpoints.event(event);
   },
 
   length: passThrough.length,
@@ -102,43 +107,63 @@ export const blkdebug: BlockDriver<BlkdebugState, BlockdevOptionsBlkdebug> = {
   },
 
   read(node, offset, length, into, at, flags) {
-    const failed = fail(node, 'read', offset, length);
-    return failed ?? filteredChild(node).read(offset, length, into, at, flags);
+    return checked(node, 'read', offset, length, () =>
+      filteredChild(node).read(offset, length, into, at, flags),
+    );
   },
   write(node, offset, length, from, at, flags) {
-    const failed = fail(node, 'write', offset, length);
-    return failed ?? filteredChild(node).write(offset, length, from, at, flags);
+    return checked(node, 'write', offset, length, () =>
+      filteredChild(node).write(offset, length, from, at, flags),
+    );
   },
   writeZeroes(node, offset, length, flags) {
     const { requestAlignment, zeroAlignment } = node.limits;
     // So that writing zeroes as data gets its tests, too.
     if (length < Math.max(requestAlignment, zeroAlignment)) throw notSupported(offset);
-    const failed = fail(node, 'write-zeroes', offset, length);
-    return failed ?? filteredChild(node).writeZeroes(offset, length, flags);
+    return checked(node, 'write-zeroes', offset, length, () =>
+      filteredChild(node).writeZeroes(offset, length, flags),
+    );
   },
   discard(node, offset, length) {
     if (length < node.limits.requestAlignment) {
       throw new IoError(errno.ENOTSUP, { syscall: 'discard', offset });
     }
-    const failed = fail(node, 'discard', offset, length);
-    return failed ?? filteredChild(node).discard(offset, length);
+    return checked(node, 'discard', offset, length, () =>
+      filteredChild(node).discard(offset, length),
+    );
   },
-  flush: (node) => fail(node, 'flush', 0, 0),
+  flush: (node) => checked(node, 'flush', 0, 0, () => undefined),
   blockStatus(node, offset, length) {
-    const failed = fail(node, 'block-status', offset, length);
-    if (failed !== undefined) return failed;
-    return {
+    return checked(node, 'block-status', offset, length, () => ({
       status: BLOCK_RAW | BLOCK_OFFSET_VALID,
       length,
       hostOffset: offset,
       file: filteredChild(node).node,
-    };
+    }));
   },
 
   childPermissions({ state: { taken, unshared } }, _role, { perm, shared }) {
     return { perm: perm | taken, shared: shared & ~unshared };
   },
 };
+
+/** The breakpoints of a node; undefined when it is no blkdebug node. */
+export function breakpointsOf(node: BlockNode): NodeBreakpoints | undefined {
+  return node.driver.name === blkdebug.name ? (node as BlkdebugNode).state.breakpoints : undefined;
+}
+
+/** Carries out a request, when it may go on, and unless it shall fail. */
+function checked<T>(
+  node: BlkdebugNode,
+  iotype: BlkdebugIOType,
+  offset: number,
+  length: number,
+  run: () => MaybePromise<T>,
+): MaybePromise<T> {
+  const held = node.state.breakpoints.hold();
+  if (held === undefined) return fail(node, iotype, offset, length) ?? run();
+  return held.then(() => fail(node, iotype, offset, length) ?? run());
+}
 
 /** Throws or rejects when the request shall fail; otherwise nothing. */
 function fail(
