@@ -14,14 +14,14 @@ const KEPT = 70;
 /** Seconds of load before anything is measured. */
 const WARM_UP = 1;
 
+const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
+
 export const nbdRows: readonly Row[] = [
   ...proxyRows('4 KiB random read, depth 16', { rw: 'randread', bs: '4k', depth: 16 }),
   ...proxyRows('4 KiB random write, depth 16', { rw: 'randwrite', bs: '4k', depth: 16 }),
   ...proxyRows('256 KiB sequential read', { rw: 'read', bs: '256k', depth: 8 }),
   ...proxyRows('256 KiB sequential write', { rw: 'write', bs: '256k', depth: 8 }),
 ];
-
-const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
 
 function proxyRows(name: string, job: FioJob): readonly Row[] {
   const shareRow = `NBD proxy, ${name}: of the direct rate`;
