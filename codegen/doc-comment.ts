@@ -35,6 +35,8 @@ type Mode = 'start' | 'prose' | 'body' | 'members' | 'features' | 'sections';
 interface OpenSection {
   readonly token: Token;
   readonly what: string;
+  /** '@name:' stands alone: its text may begin at the margin, up to the first blank line there. */
+  below?: boolean;
   /** Columns by which every further line must be indented; the first further line decides while undefined. */
   indent: number | undefined;
   readonly lines: string[];
@@ -132,7 +134,7 @@ class DocBuilder {
     const indented = /^\s/.test(line);
     const afterBlank = this.#open.lines.at(-1) === '';
     // Text at the margin ends whatever is indented.
-    if (!indented && afterBlank && this.#open.indent !== 0) {
+    if (!indented && afterBlank && (this.#open.indent !== 0 || this.#open.below === true)) {
       this.#startSection(token, line, undefined);
     } else {
       this.#append(token, line);
@@ -149,6 +151,7 @@ class DocBuilder {
     }
     if (!features) this.#mode = 'members';
     this.#start(token, line, indent, `'@${name}:'`, (section) => target.set(name, section));
+    this.#open.below = line.length === indent;
     // Holds the place, so that a second one is found although the section is still open.
     target.set(name, { info: token.info, text: '' });
   }
@@ -210,7 +213,7 @@ class DocBuilder {
     if (stray !== null) fail(token, `'${stray[0]}' does not belong in prose`);
     const indent = line.trim() === '' ? undefined : line.length - line.trimStart().length;
     if (indent !== undefined) {
-      this.#open.indent ??= Math.max(indent, 1);
+      this.#open.indent ??= this.#open.below === true ? indent : Math.max(indent, 1);
       if (indent < this.#open.indent) {
         fail(token, `line must be indented by at least ${spaces(this.#open.indent)}`);
       }

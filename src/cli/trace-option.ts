@@ -72,8 +72,10 @@ function enableFromFile(path: string, trace: Trace, log: ProcessLogger): boolean
     }
     return true;
   } catch (error) {
-    const { errno } = error as NodeJS.ErrnoException;
+    const { errno, code } = error as NodeJS.ErrnoException;
     if (errno === undefined) throw error;
+    // A directory is opened like a file, and has no lines.
+    if (code === 'EISDIR') return true;
     log.location = { kind: 'file', path };
     log.error(strerror(-errno));
     return false;

@@ -1,6 +1,7 @@
 // Socket addresses as the schema has them: the wrapped (legacy) form made flat, names of the kernel made addresses, and the
 // rules that follow from an address alone. Nothing here opens a socket.
 
+import { errno, strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type {
   InetSocketAddress,
@@ -15,7 +16,6 @@ export type { SocketAddress, SocketAddressLegacy };
 export type LocalAddress = Extract<SocketAddress, { type: 'unix' | 'fd' }>;
 
 const UINT32_MAX = 0xffff_ffff;
-const INT32_MAX = 0x7fff_ffff;
 
 /** `{type, data: {...}}` to `{type, ...}`. */
 export function flattenAddress(address: SocketAddressLegacy): SocketAddress {
@@ -104,8 +104,10 @@ export function parseVsock(address: { readonly cid: string; readonly port: strin
 
 /** The descriptor that an `fd` address names by its number. */
 export function parseDescriptor(text: string): number {
-  const number = /^\s*[+-]?\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!(Math.abs(number) <= INT32_MAX)) throw new QmpError(`Unable to parse FD number ${text}`);
+  const failed = `Unable to parse FD number ${text}`;
+  if (!/^\s*[+-]?\d+$/.test(text)) throw new QmpError(failed);
+  const number = Number(text);
+  if (number !== (number | 0)) throw new QmpError(`${failed}: ${strerror(errno.ERANGE)}`);
   return number;
 }
 

@@ -38,6 +38,7 @@ export class ObjectRegistry implements ObjectLookup {
     }
     const type = objectTypeRow(typeName);
     refuseUnwritable(options, type);
+    type.check?.(options);
     this.#touched = true;
     if (this.#objects.has(id)) {
       throw new QmpError(`attempt to add duplicate property '${id}' to object (type 'container')`);

@@ -47,6 +47,7 @@ export const throttleGroup: UserObjectType<'throttle-group', ThrottleQueue> = {
   name: 'throttle-group',
   parent: 'object',
   properties: propertyNames.map((name) => (name === 'limits' ? allLimits() : oneLimit(name))),
+  check: limitsFrom,
   create(options, { clock }) {
     const limits = limitsFrom(options);
     checkLimits(limits);

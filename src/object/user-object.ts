@@ -26,6 +26,8 @@ export interface UserObjectType<Name extends ObjectType = ObjectType, State = un
   readonly parent: string;
   /** In the order in which qom-list names them, after `type`. */
   readonly properties: readonly ObjectProperty<State>[];
+  /** What the reference refuses while it sets properties: before it sees whether the id is taken. Throws QmpError. */
+  check?(options: OptionsOf<Name>): void;
   /** Checks the options and makes the state, at once or later. Throws or rejects with QmpError. */
   create(options: OptionsOf<Name>, context: ObjectContext): State | Promise<State>;
   /** Something uses the object, so that it cannot be deleted. */

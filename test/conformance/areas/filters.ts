@@ -254,6 +254,15 @@ const throttleGroups: Case[] = [
     delObject('g'),
     delObject('g'),
   ),
+  scene(
+    'limits that are wrong, of an id that is taken',
+    object(group()),
+    object(group({ limits: { 'iops-total-max': 5 } })),
+    object(group({ 'x-iops-total-max': 5 })),
+    object(group({ 'x-iops-total': -5 })),
+    object(group({ 'x-iops-total-max-length': 2 ** 32 })),
+    delObject('g'),
+  ),
 ];
 
 const throttleNodes: Case[] = [
