@@ -4,7 +4,7 @@ import { closeSync, copyFileSync, openSync, truncateSync, writeSync } from 'node
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../src/base/errno.ts';
 import { IoError } from '../../../src/base/errors.ts';
-import type { BlockDriver } from '../../../src/block/block-driver.ts';
+import { type BlockDriver, PERM_ALL, PERM_WRITE } from '../../../src/block/block-driver.ts';
 import { blockDrivers } from '../../../src/block/drivers/index.ts';
 import type { Qcow2Image } from '../../../src/block/drivers/qcow2/image.ts';
 import { bufferOf, openDisk, someContent } from '../../helpers/qcow2-disk.ts';
@@ -88,6 +88,48 @@ describe.skipIf(noQemuImg !== undefined)('lazy refcounts', () => {
 });
 
 describe.skipIf(noQemuImg !== undefined)('repair', () => {
+  it.each(layouts)(
+    'comes before an image becomes writable by reopening, with %s',
+    async (layout) => {
+      const { copy, content } = await dirtyImage(layout);
+      const { graph, backend, close } = await openImage(copy, { 'read-only': true });
+      expect((await contents(backend)).equals(content)).toBe(true);
+      const options = {
+        driver: 'qcow2',
+        'node-name': 'image',
+        file: { driver: 'file', filename: copy },
+      } as const;
+      await graph.reopen([options]);
+      expect(information(copy)).not.toMatchObject({ 'dirty-flag': true });
+      const writer = graph.backend(graph.find(undefined, 'image'), {
+        perm: PERM_WRITE,
+        shared: PERM_ALL,
+      });
+      const more = someContent(4, 200_000);
+      await writer.write(2 * MIB, more.length, bufferOf(more), 0);
+      more.copy(content, 2 * MIB);
+      await writer.release();
+      // What is written from now on has its own dirty bit, which is no reason to repair anything.
+      await graph.reopen([{ ...options, 'l2-cache-size': 65_536 }]);
+      expect((await contents(backend)).equals(content)).toBe(true);
+      await close();
+      expect(checkImage(copy)).toMatchObject({ status: 0 });
+      expect(contentsByQemu(copy).equals(content)).toBe(true);
+    },
+  );
+
+  it('that fails when an image becomes writable has it not used any more', async () => {
+    const { copy } = await dirtyImage('lazy_refcounts=on,cluster_size=512');
+    truncateSync(copy, 2 ** 40);
+    const { graph, backend, close } = await openImage(copy, { 'read-only': true });
+    await graph.reopen([
+      { driver: 'qcow2', 'node-name': 'image', file: { driver: 'file', filename: copy } },
+    ]);
+    await expect(contents(backend)).rejects.toMatchObject({ errno: errno.ENOMEDIUM });
+    await close();
+    expect(information(copy)).toMatchObject({ 'dirty-flag': true });
+  });
+
   it('counts what snapshots, bitmaps and compressed clusters use', async () => {
     const { path, content } = fullImage();
     // All refcounts but those of the header are gone.

@@ -12,13 +12,14 @@ import { bitmapsToReadOnly, bitmapsToReadWrite } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
 import { writeRest } from './close.ts';
-import { markClean } from './dirty.ts';
-import { AUTOCLEAR_KNOWN, INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from './features.ts';
+import { isDirty, markClean } from './dirty.ts';
+import { AUTOCLEAR_KNOWN, INCOMPAT_CORRUPT } from './features.ts';
 import { writeAutoclear } from './header-update.ts';
 import type { Qcow2Image } from './image.ts';
 import { loadInactiveTables } from './inactive-tables.ts';
 import { imageSettings } from './options.ts';
 import { settle } from './refcount.ts';
+import { repairImage } from './repair.ts';
 
 /** Options that take effect, or may be left out, in a reopening. */
 export const mutableOptions = [
@@ -63,7 +64,9 @@ export async function reopenImage(
       'Failed to disable lazy refcounts',
     );
   }
-  if (node.readOnly && !readOnly) refuseUnsound(image);
+  if (node.readOnly && !readOnly) refuseCorrupt(image);
+  // The bit of an image that is written to is our own.
+  const wasLeftDirty = node.readOnly && !readOnly && isDirty(image);
   const caches = makeCaches(image, sizes, () => image);
   if (readOnly) await becomeReadOnly(image);
   return {
@@ -73,7 +76,9 @@ export async function reopenImage(
     },
     async afterCommit() {
       await reloadInactiveTables(image);
-      if (!readOnly) await becomeWritable(image);
+      if (readOnly) return;
+      if (wasLeftDirty) await repair(image);
+      if (!image.unusable) await becomeWritable(image);
     },
     async abort() {
       if (readOnly && !node.readOnly) await becomeWritable(image);
@@ -92,12 +97,20 @@ async function flushCaches(image: Qcow2Image): Promise<void> {
 }
 
 /** The reference would write to such an image, though it would not have opened it for that. */
-function refuseUnsound({ incompatible }: Qcow2Image): void {
+function refuseCorrupt({ incompatible }: Qcow2Image): void {
   if ((incompatible & INCOMPAT_CORRUPT) !== 0n) {
     throw new QmpError('qcow2: Image is corrupt; cannot be opened read/write');
   }
-  if ((incompatible & INCOMPAT_DIRTY) !== 0n) {
-    throw new QmpError('Could not repair dirty image: Operation not supported');
+}
+
+/** It is too late to refuse: an image that cannot be repaired is not used any more, as nothing may be written to it. */
+async function repair(image: Qcow2Image): Promise<void> {
+  const { node, log } = image;
+  try {
+    await image.lock.run(() => repairImage(image));
+  } catch (error) {
+    image.unusable = true;
+    log.error(`${node.nodeName}: Could not repair dirty image: ${messageOf(error)}`);
   }
 }
 
