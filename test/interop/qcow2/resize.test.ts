@@ -8,6 +8,7 @@ import {
   PERM_RESIZE,
   PERM_WRITE,
 } from '../../../src/block/block-driver.ts';
+import type { Qcow2Node } from '../../../src/block/drivers/qcow2/image.ts';
 import { bufferOf, random, someContent } from '../../helpers/qcow2-disk.ts';
 import {
   checkImage,
@@ -79,6 +80,53 @@ describe.skipIf(noQemuImg !== undefined)('truncate', () => {
     await backend.release();
     await opened.close();
     expect(checkImage(path)).toMatchObject({ status: 0 });
+  });
+
+  it('has the caches hold what they would for a disk of that length', async () => {
+    const options = 'cluster_size=4096';
+    const path = createImage({ path: `${scratch()}/image`, size: MIB, options });
+    const { graph } = await openImage(path);
+    const node = graph.find(undefined, 'image') as unknown as Qcow2Node;
+    const backend = graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
+    expect(node.state.l2Cache.capacity).toBe(2);
+    const limits: number[] = [];
+    // A table is for 2 MiB of the disk, and 32 MiB of tables are the limit.
+    for (const size of [2 ** 30, 2 ** 40, 2 ** 30]) {
+      await backend.truncate(size, { exact: true, prealloc: 'off', flags: 0 });
+      limits.push(node.state.l2Cache.capacity);
+    }
+    expect(limits).toEqual([512, 8192, 512]);
+    await backend.release();
+  });
+
+  it.each([
+    'cluster_size=4096',
+    'extended_l2=on,cluster_size=16384',
+    'extended_l2=on',
+    'compat=0.10',
+  ])('from within a compressed cluster over a longer backing file, with %s', async (layout) => {
+    const dir = scratch();
+    // Without zeroes, which qemu-img would leave to the backing file.
+    const content = someContent(6, MIB).map((byte) => byte || 1);
+    const top = rawFile(`${dir}/top`, Buffer.from(content));
+    const below = rawFile(`${dir}/below`, Buffer.alloc(3 * MIB, 0xaa));
+    const path = `${dir}/image`;
+    const start = MIB - 5 * 512;
+    qemuImg('convert', '-q', '-c', '-O', 'qcow2', '-o', layout, '-f', 'raw', top, path);
+    qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', path, String(start));
+    qemuImg('rebase', '-q', '-u', '-f', 'qcow2', '-b', below, '-F', 'raw', path);
+    const opened = await openImage(path);
+    const node = opened.graph.find(undefined, 'image');
+    const perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
+    const backend = opened.graph.backend(node, { perm, shared: PERM_ALL });
+    await backend.truncate(2 * MIB, { exact: true, prealloc: 'off', flags: 0 });
+    const model = Buffer.alloc(2 * MIB);
+    model.set(content.subarray(0, start));
+    expect((await contents(backend)).equals(model)).toBe(true);
+    await backend.release();
+    await opened.close();
+    expect(checkImage(path)).toMatchObject({ status: 0 });
+    expect(contentsByQemu(path).equals(model)).toBe(true);
   });
 
   it.each(['compat=0.10', 'compat=1.1'])(

@@ -1,6 +1,7 @@
 // The caches of an image's tables, made to size: when it is opened, and again when its options change.
 
-import type { CacheSizes } from './cache-sizes.ts';
+import type { BlockdevOptionsQcow2 } from '../../../qapi/generated/types.ts';
+import { type CacheSizes, cacheSizes } from './cache-sizes.ts';
 import type { Geometry, Qcow2Image } from './image.ts';
 import { checkOverlap } from './overlap.ts';
 import { TableCache } from './table-cache.ts';
@@ -43,6 +44,17 @@ export function makeCaches(
     l2Cache: cache(geometry.sliceSize, sizes.l2Capacity, 'active L2 table'),
     refcountCache: cache(geometry.clusterSize, sizes.refcountCapacity, 'refcount block'),
   };
+}
+
+/** Has the caches hold as much as they would if the image were opened now that its disk has another length. */
+export function fitCaches(image: Qcow2Image): void {
+  const { node, geometry, l2Cache, refcountCache } = image;
+  const options = node.options as unknown as BlockdevOptionsQcow2;
+  // What is cached stays in pieces of the size that they have.
+  const asNow = { ...options, 'l2-cache-entry-size': geometry.sliceSize };
+  const { l2Capacity, refcountCapacity } = cacheSizes(asNow, image, geometry);
+  l2Cache.capacity = l2Capacity;
+  refcountCache.capacity = refcountCapacity;
 }
 
 /** Gives back memory of tables that are not used, every so many seconds; 0 for never. */

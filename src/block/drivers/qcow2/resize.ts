@@ -9,6 +9,7 @@ import { SECTOR } from '../../block-node.ts';
 import { LARGEST_BOUNCE } from '../../bounce-pool.ts';
 import { resizeError } from '../../resize-error.ts';
 import { checkResizable } from './bitmaps.ts';
+import { fitCaches } from './caches.ts';
 import { checkUsable } from './corruption.ts';
 import { AUTOCLEAR_DATA_FILE_RAW } from './features.ts';
 import { MAX_L1 } from './header.ts';
@@ -61,6 +62,7 @@ async function shrink(image: Qcow2Image, length: number, options: TruncateOption
       // The clusters are gone before the disk is shorter.
       await image.l2Cache.flush();
       await writeSize(image, length);
+      fitCaches(image);
     });
   });
 }
@@ -77,11 +79,14 @@ async function grow(image: Qcow2Image, length: number, options: TruncateOptions)
     if (prealloc === 'off') await resizeDataFile(image, length, options);
     else await preallocate(image, before, length, prealloc);
   });
-  if ((options.flags & ZERO_WRITE) !== 0) await zero(image, before, length);
+  if ((options.flags & ZERO_WRITE) !== 0) {
+    await saying('Failed to zero out new clusters', () => zero(image, before, length));
+  }
   await image.lock.run(() =>
     saying('Failed to update the image size', async () => {
       await image.l2Cache.flush();
       await writeSize(image, length);
+      fitCaches(image);
     }),
   );
 }
@@ -131,14 +136,32 @@ async function growL1(image: Qcow2Image, entries: number): Promise<void> {
 
 /** Hides what a longer backing file has there. */
 async function zero(image: Qcow2Image, start: number, end: number): Promise<void> {
-  const { subclusterSize, version } = image.geometry;
-  const { zeroes } = image.node.pool;
-  let whole = Math.min(end, Math.ceil(start / subclusterSize) * subclusterSize);
+  const { clusterSize, subclusterSize, version } = image.geometry;
+  let whole = Math.min(end, roundUp(start, subclusterSize));
   if (version < 3) whole = end;
-  for (let from = start; from < whole; from += LARGEST_BOUNCE) {
-    await write(image, from, Math.min(LARGEST_BOUNCE, whole - from), zeroes, 0);
-  }
-  if (whole === end) return;
+  await writeZeroData(image, start, whole);
   // The disk is not that long yet, so its end is no excuse for a subcluster that is cut.
-  await writeZeroes(image, whole, Math.ceil((end - whole) / subclusterSize) * subclusterSize, 0);
+  const last = roundUp(end, subclusterSize);
+  const cluster = Math.min(last, roundUp(whole, clusterSize));
+  if (whole < cluster) {
+    try {
+      await writeZeroes(image, whole, cluster - whole, 0);
+    } catch (error) {
+      // Subclusters of a compressed cluster cannot be zeroes.
+      if (!(error instanceof IoError) || error.errno !== errno.ENOTSUP) throw error;
+      await writeZeroData(image, whole, Math.min(end, cluster));
+    }
+  }
+  if (cluster < last) await writeZeroes(image, cluster, last - cluster, 0);
+}
+
+async function writeZeroData(image: Qcow2Image, start: number, end: number): Promise<void> {
+  const { zeroes } = image.node.pool;
+  for (let from = start; from < end; from += LARGEST_BOUNCE) {
+    await write(image, from, Math.min(LARGEST_BOUNCE, end - from), zeroes, 0);
+  }
+}
+
+function roundUp(offset: number, unit: number): number {
+  return Math.ceil(offset / unit) * unit;
 }

@@ -31,7 +31,7 @@ export interface TableCacheOptions {
   /** Flushes all that was written to the image so far. */
   readonly flushFiles: () => MaybePromise<void>;
   readonly tableSize: number;
-  /** How many tables at most. */
+  /** How many tables at most, to begin with. */
   readonly capacity: number;
   readonly allocate: (length: number) => IoBuffer;
   /** What is told of when a table is read or written. */
@@ -42,6 +42,8 @@ export interface TableCacheOptions {
 
 export class TableCache {
   readonly tableSize: number;
+  /** How many tables at most. Those that are there already may stay when it gets smaller. */
+  capacity: number;
   readonly #options: TableCacheOptions;
   readonly #byOffset = new Map<number, CachedTable>();
   readonly #tables: CachedTable[] = [];
@@ -58,6 +60,7 @@ export class TableCache {
   constructor(options: TableCacheOptions) {
     this.#options = options;
     this.tableSize = options.tableSize;
+    this.capacity = options.capacity;
   }
 
   get hasDirty(): boolean {
@@ -185,7 +188,7 @@ export class TableCache {
   async #place(): Promise<CachedTable> {
     const free = this.#free.pop();
     if (free !== undefined) return free;
-    if (this.#tables.length < this.#options.capacity) return this.#newTable();
+    if (this.#tables.length < this.capacity) return this.#newTable();
     for (;;) {
       this.#hand = (this.#hand + 1) % this.#tables.length;
       const table = this.#tables[this.#hand];
@@ -205,9 +208,9 @@ export class TableCache {
   }
 
   #newTable(): CachedTable {
-    const { tableSize, capacity, allocate } = this.#options;
+    const { tableSize, allocate } = this.#options;
     if (this.#slab === undefined || this.#slabUsed + tableSize > this.#slab.bytes.length) {
-      const room = Math.max(1, Math.min(capacity, Math.floor(SLAB / tableSize)));
+      const room = Math.max(1, Math.min(this.capacity, Math.floor(SLAB / tableSize)));
       this.#slab = allocate(room * tableSize);
       this.#slabUsed = 0;
     }
