@@ -92,7 +92,8 @@ describe.skipIf(noQemuImg !== undefined)('repair', () => {
     'comes before an image becomes writable by reopening, with %s',
     async (layout) => {
       const { copy, content } = await dirtyImage(layout);
-      const { graph, backend, close } = await openImage(copy, { 'read-only': true });
+      const opened = await openImage(copy, { 'read-only': true });
+      const { graph, backend } = opened;
       expect((await contents(backend)).equals(content)).toBe(true);
       const options = {
         driver: 'qcow2',
@@ -112,7 +113,7 @@ describe.skipIf(noQemuImg !== undefined)('repair', () => {
       // What is written from now on has its own dirty bit, which is no reason to repair anything.
       await graph.reopen([{ ...options, 'l2-cache-size': 65_536 }]);
       expect((await contents(backend)).equals(content)).toBe(true);
-      await close();
+      await opened.close();
       expect(checkImage(copy)).toMatchObject({ status: 0 });
       expect(contentsByQemu(copy).equals(content)).toBe(true);
     },
@@ -121,12 +122,13 @@ describe.skipIf(noQemuImg !== undefined)('repair', () => {
   it('that fails when an image becomes writable has it not used any more', async () => {
     const { copy } = await dirtyImage('lazy_refcounts=on,cluster_size=512');
     truncateSync(copy, 2 ** 40);
-    const { graph, backend, close } = await openImage(copy, { 'read-only': true });
+    const opened = await openImage(copy, { 'read-only': true });
+    const { graph, backend } = opened;
     await graph.reopen([
       { driver: 'qcow2', 'node-name': 'image', file: { driver: 'file', filename: copy } },
     ]);
     await expect(contents(backend)).rejects.toMatchObject({ errno: errno.ENOMEDIUM });
-    await close();
+    await opened.close();
     expect(information(copy)).toMatchObject({ 'dirty-flag': true });
   });
 
