@@ -30,6 +30,8 @@ export interface DaemonOptions {
   /** How the link `monitor` is made; `none`: the command line says it all. */
   readonly monitor?: 'stdio' | 'socket' | 'pretty' | 'none';
   readonly directory?: string;
+  /** More of its environment. */
+  readonly environment?: NodeJS.ProcessEnv;
 }
 
 const EXIT_LIMIT_MS = 8000;
@@ -57,7 +59,11 @@ export class DaemonProcess {
     this.child = spawn(
       program,
       args.map((argument) => argument.replaceAll('@DIR@', this.directory)),
-      { cwd: this.directory, env: environment(), stdio: ['pipe', 'pipe', 'pipe'] },
+      {
+        cwd: this.directory,
+        env: { ...environment(), ...options.environment },
+        stdio: ['pipe', 'pipe', 'pipe'],
+      },
     );
     const { stdin, stdout, stderr } = this.child;
     if (stdin === null || stdout === null || stderr === null) throw new Error('no pipes');
