@@ -103,7 +103,13 @@ export type Step =
       readonly version?: 'TLSv1.2' | 'TLSv1.3';
     }
   | { readonly do: 'requests'; readonly on: string; readonly requests: readonly Request[] }
-  | { readonly do: 'bytes'; readonly on: string; readonly bytes: Uint8Array }
+  | {
+      readonly do: 'bytes';
+      readonly on: string;
+      readonly bytes: Uint8Array;
+      /** The connection ends with them, and that is waited for. */
+      readonly ending?: true;
+    }
   | { readonly do: 'all'; readonly steps: readonly Step[] }
   | { readonly do: 'drop'; readonly on: string }
   | { readonly do: 'inspect'; readonly file: string }

@@ -108,6 +108,19 @@ const threshold: Deviation = {
   why: 'the reference takes it for 2^64 - 5; we refuse what is no exact number at the door',
 };
 
+const emptiedList: Deviation = {
+  case: 'objects/properties: rules that are none',
+  ours: [
+    success,
+    failure("Parameter 'rules[0].policy' is missing"),
+    '{"return": [{"policy": "allow", "match": "x"}]}',
+    success,
+    '{"return": [{"policy": "deny", "match": "b"}, {"policy": "allow", "match": "a"}]}',
+    success,
+  ],
+  why: 'the reference forgets the rules of an access list when it refuses others; ours stays as it was',
+};
+
 const noJob = ['{"return": []}', failure('Job not found')];
 
 /** Sizes of an image to make that are no exact numbers. */
@@ -390,6 +403,7 @@ export const deviations: readonly Deviation[] = [
   ...blkverify,
   ...integers,
   threshold,
+  emptiedList,
   ...sizes,
   ...reopening,
   ...floods,

@@ -20,7 +20,7 @@ export const NBD_CMD_DISC = 2;
 
 const ANSWER_LIMIT_MS = 10_000;
 /** Silence that long is an answer, where bytes were sent that may get none. */
-const SILENCE_MS = 250;
+const SILENCE_MS = 1000;
 
 export class NbdPeer {
   #socket: Socket;

@@ -29,6 +29,8 @@ type Performer<Kind extends Step['do']> = (
   stage: Stage,
 ) => readonly string[] | Promise<readonly string[]>;
 
+const ENDING_MS = 20_000;
+
 const performers = {
   command: (step, stage) =>
     link(stage, step.on).command(located(stage, step.line), stage.patienceMs),
@@ -82,7 +84,7 @@ const performers = {
   requests: (step, stage) => peer(stage, step.on).requests(step.requests),
   bytes: (step, stage) => {
     peer(stage, step.on).send(step.bytes);
-    return peer(stage, step.on).silence();
+    return peer(stage, step.on).silence(step.ending === true ? ENDING_MS : undefined);
   },
   all: async (step, stage) => {
     const lines: string[] = [];

@@ -222,11 +222,69 @@ const tree: Case[] = [
   ask('qom-list-types', { implements: 'secret', abstract: true }),
 ];
 
+/** What each property is set to, in turn. */
+const values: readonly unknown[] = [
+  'x',
+  true,
+  5,
+  'server',
+  'deny',
+  { a: 1 },
+  [],
+  { 'iops-total': 5 },
+];
+
+/** An object, all of its properties, and what comes of setting them to anything. */
+const everyProperty = (options: { readonly 'qom-type': string }, names: readonly string[]): Case =>
+  scene(
+    `every property of ${options['qom-type']}`,
+    add({ id: 'o', ...options }),
+    ['qom-list', { path: '/objects/o' }],
+    ...['type', ...names].flatMap((name) => [
+      get('o', name),
+      ...values.flatMap((value) => [set('/objects/o', name, value), get('/objects/o', name)]),
+    ]),
+    del('o'),
+  );
+
+const secretNames = ['loaded', 'format', 'keyid', 'iv'];
+const credentialNames = ['verify-peer', 'dir', 'endpoint', 'priority'];
+
+const properties: readonly Case[] = [
+  everyProperty({ 'qom-type': 'secret', ...{ data: 'x' } }, [...secretNames, 'data', 'file']),
+  everyProperty({ 'qom-type': 'authz-simple', ...{ identity: 'CN=a' } }, ['identity']),
+  everyProperty({ 'qom-type': 'authz-list', ...{ policy: 'deny' } }, ['policy']),
+  everyProperty({ 'qom-type': 'tls-creds-anon', ...{ endpoint: 'server' } }, [
+    ...credentialNames,
+    'loaded',
+  ]),
+  everyProperty({ 'qom-type': 'tls-cipher-suites', ...{ priority: 'NORMAL' } }, credentialNames),
+  everyProperty({ 'qom-type': 'throttle-group', ...{ limits: { 'iops-total': 100 } } }, [
+    'limits',
+    'x-iops-total',
+    'x-bps-write-max',
+    'x-iops-read-max-length',
+  ]),
+  scene(
+    'rules that are none',
+    add(list({ rules: [{ match: 'x', policy: 'allow' }] })),
+    set('/objects/o', 'rules', [{ match: 'z' }]),
+    get('/objects/o', 'rules'),
+    set('/objects/o', 'rules', [
+      { match: 'b', policy: 'deny' },
+      { match: 'a', policy: 'allow' },
+    ]),
+    get('/objects/o', 'rules'),
+    del('o'),
+  ),
+];
+
 export const objects: Area = {
   name: 'objects',
   groups: [
     { name: 'object-add', files: [{ name: 'secret', text: 'from a file\n' }], cases: adding },
     { name: 'secret with a key', cases: keyed },
+    { name: 'properties', cases: properties },
     {
       name: 'object tree',
       arguments: [

@@ -202,6 +202,7 @@ const before: readonly Case[] = [
     do: 'bytes',
     on: 'c',
     bytes: new Uint8Array(),
+    ending: true,
   }),
   handshake('export name before TLS', { do: 'export name', on: 'c', name: 'n', zeroes: false }),
   handshake('starttls with data', option('c', NBD_OPT_STARTTLS, Buffer.from('x'))),
@@ -210,10 +211,12 @@ const before: readonly Case[] = [
     do: 'bytes',
     on: 'c',
     bytes: Buffer.from('GET / HTTP/1.0\r\n\r\n'),
+    ending: true,
   }),
   greeted('options in the clear behind starttls', {
     do: 'bytes',
     on: 'c',
+    ending: true,
     bytes: Buffer.from('IHAVEOPT\0\0\0\x05\0\0\0\0IHAVEOPT\0\0\0\x03\0\0\0\0'),
   }),
 ];
@@ -265,6 +268,42 @@ const users: readonly Case[] = (['TLSv1.2', 'TLSv1.3'] as const).flatMap((versio
     list(),
   ),
 ]);
+
+/** Objects that a server uses, taken away and made anew. */
+const inUse: readonly Case[] = [
+  scene(
+    'deleted while the server uses them',
+    ['object-del', { id: 't' }],
+    ['object-del', { id: 'z' }],
+    ['qom-list', { path: '/objects' }],
+  ),
+  greeted('the credentials are good still, the list is gone', startTls(), by('client'), list()),
+  scene('made anew, for others and for the other end', [
+    'object-add',
+    { 'qom-type': 'tls-creds-x509', id: 't', dir: '@DIR@/client', endpoint: 'client' },
+  ]),
+  scene('a list again', [
+    'object-add',
+    {
+      'qom-type': 'authz-simple',
+      id: 'z',
+      identity: 'C=GB,O=Example\\, Inc,CN=client1',
+    },
+  ]),
+  greeted(
+    'the new list counts, the new credentials do not',
+    startTls(),
+    by('client'),
+    list(),
+    option('c', NBD_OPT_ABORT),
+  ),
+  scene(
+    'a secret for a list',
+    ['object-del', { id: 'z' }],
+    ['object-add', { 'qom-type': 'secret', id: 'z', data: 'x' }],
+  ),
+  greeted('is none', startTls(), by('client'), list()),
+];
 
 const node = ['--blockdev', 'null-co,node-name=n,size=65536,read-zeroes=on'];
 const server = (creds: string): string[] => [
@@ -321,6 +360,18 @@ export const tls: Area = {
         ...server('t,tls-authz=z'),
       ],
       cases: [greeted('anybody', startTls(), by('client'), list())],
+    },
+    {
+      name: 'with objects that go',
+      files,
+      arguments: [
+        ...object(
+          'tls-creds-x509,id=t,dir=@DIR@/good,endpoint=server',
+          'authz-list,id=z,policy=allow',
+        ),
+        ...server('t,tls-authz=z'),
+      ],
+      cases: inUse,
     },
     {
       name: 'without verification',
