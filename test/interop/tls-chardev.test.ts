@@ -107,11 +107,14 @@ describe.skipIf(missing('gnutls-cli', 'socat') !== undefined)('a QMP socket unde
     const port = await freePort();
     const rule = `rules.0.match=${CLIENT.replaceAll(',', ',,')},rules.0.policy=allow`;
     const daemon = start(ours(), serverFiles, [
-      ...['--object', `authz-list,id=z,${rule}`],
-      ...['--object', 'tls-creds-x509,id=t,dir=@DIR@,endpoint=server'],
+      '--object',
+      `authz-list,id=z,${rule}`,
+      '--object',
+      'tls-creds-x509,id=t,dir=@DIR@,endpoint=server',
       '--chardev',
       `socket,id=c,host=127.0.0.1,port=${port},server=on,wait=off,tls-creds=t,tls-authz=z`,
-      ...['--monitor', 'c'],
+      '--monitor',
+      'c',
     ]);
     await expect.poll(() => existsSync(daemon.path('pid')), poll).toBe(true);
     return { daemon, port };
@@ -126,7 +129,9 @@ describe.skipIf(missing('gnutls-cli', 'socat') !== undefined)('a QMP socket unde
         ? [certificate, `--x509keyfile=${directory}/client-key.pem`]
         : []),
       '--verify-hostname=localhost',
-      ...['-p', port, '127.0.0.1'],
+      '-p',
+      port,
+      '127.0.0.1',
     ]);
   }
 
@@ -170,10 +175,12 @@ describe.skipIf(missing('gnutls-cli', 'socat') !== undefined)('a QMP socket that
   /** Our daemon, calling whoever is there, again and again. */
   const calling = (port: string, host = '127.0.0.1'): DaemonProcess =>
     start(ours(), clientFiles(), [
-      ...['--object', 'tls-creds-x509,id=t,dir=@DIR@,endpoint=client'],
+      '--object',
+      'tls-creds-x509,id=t,dir=@DIR@,endpoint=client',
       '--chardev',
       `socket,id=c,host=${host},port=${port},server=off,reconnect=1,tls-creds=t`,
-      ...['--monitor', 'c'],
+      '--monitor',
+      'c',
     ]);
 
   function socat(directory: string, port: string, files: CredentialFiles): Program {
@@ -196,7 +203,10 @@ describe.skipIf(missing('gnutls-cli', 'socat') !== undefined)('a QMP socket that
       `--x509cafile=${own}/ca-cert.pem`,
       `--x509certfile=${own}/server-cert.pem`,
       `--x509keyfile=${own}/server-key.pem`,
-      ...['--require-client-cert', '--verify-client-cert', '-p', port],
+      '--require-client-cert',
+      '--verify-client-cert',
+      '-p',
+      port,
     ]);
     await expect.poll(() => server.said(), poll).toContain('CN=client1');
     await expect.poll(() => server.said(), poll).toContain('The certificate is trusted.');

@@ -234,8 +234,10 @@ const values: readonly unknown[] = [
   { 'iops-total': 5 },
 ];
 
+type ObjectOptions = Readonly<Record<string, unknown>> & { readonly 'qom-type': string };
+
 /** An object, all of its properties, and what comes of setting them to anything. */
-const everyProperty = (options: { readonly 'qom-type': string }, names: readonly string[]): Case =>
+const everyProperty = (options: ObjectOptions, names: readonly string[]): Case =>
   scene(
     `every property of ${options['qom-type']}`,
     add({ id: 'o', ...options }),
@@ -251,15 +253,15 @@ const secretNames = ['loaded', 'format', 'keyid', 'iv'];
 const credentialNames = ['verify-peer', 'dir', 'endpoint', 'priority'];
 
 const properties: readonly Case[] = [
-  everyProperty({ 'qom-type': 'secret', ...{ data: 'x' } }, [...secretNames, 'data', 'file']),
-  everyProperty({ 'qom-type': 'authz-simple', ...{ identity: 'CN=a' } }, ['identity']),
-  everyProperty({ 'qom-type': 'authz-list', ...{ policy: 'deny' } }, ['policy']),
-  everyProperty({ 'qom-type': 'tls-creds-anon', ...{ endpoint: 'server' } }, [
+  everyProperty({ 'qom-type': 'secret', data: 'x' }, [...secretNames, 'data', 'file']),
+  everyProperty({ 'qom-type': 'authz-simple', identity: 'CN=a' }, ['identity']),
+  everyProperty({ 'qom-type': 'authz-list', policy: 'deny' }, ['policy']),
+  everyProperty({ 'qom-type': 'tls-creds-anon', endpoint: 'server' }, [
     ...credentialNames,
     'loaded',
   ]),
-  everyProperty({ 'qom-type': 'tls-cipher-suites', ...{ priority: 'NORMAL' } }, credentialNames),
-  everyProperty({ 'qom-type': 'throttle-group', ...{ limits: { 'iops-total': 100 } } }, [
+  everyProperty({ 'qom-type': 'tls-cipher-suites', priority: 'NORMAL' }, credentialNames),
+  everyProperty({ 'qom-type': 'throttle-group', limits: { 'iops-total': 100 } }, [
     'limits',
     'x-iops-total',
     'x-bps-write-max',

@@ -25,10 +25,8 @@ function addKey(payload: Buffer): number | undefined {
   const type = ioBufferOver(Buffer.from('user\0'));
   const name = ioBufferOver(Buffer.from(`qmp-storage-daemon-test-${Math.random()}\0`));
   const { address } = ioBufferOver(payload);
-  const ring = KEY_SPEC_PROCESS_KEYRING;
-  const serial = Number(
-    libc.syscallOfNumbers(call, type.address, name.address, address, payload.length, ring),
-  );
+  const [length, ring] = [payload.length, KEY_SPEC_PROCESS_KEYRING];
+  const serial = libc.syscallOfNumbers(call, type.address, name.address, address, length, ring);
   return serial < 0 ? undefined : serial;
 }
 
