@@ -9,8 +9,9 @@ import type { VersionInfo } from '../qapi/generated/types.ts';
 import { JsonStream } from '../qapi/json-stream.ts';
 import { plainJson } from './plain-json.ts';
 
-/** A unix socket, or a TCP address. */
+/** A unix socket, which its path alone may stand for, or a TCP address. */
 export type QmpAddress =
+  | string
   | { readonly path: string }
   | { readonly host: string; readonly port: number };
 
@@ -82,7 +83,9 @@ export class QmpClient {
    */
   static async connect(address: QmpAddress, options: QmpClientOptions = {}): Promise<QmpClient> {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, oob = false } = options;
-    const socket = connect(address as NetConnectOpts);
+    const socket = connect(
+      typeof address === 'string' ? { path: address } : (address as NetConnectOpts),
+    );
     let client: QmpClient | undefined;
     const greeted = new Promise<QmpGreeting>((resolve, reject) => {
       const stream = new JsonStream(
@@ -129,7 +132,14 @@ export class QmpClient {
     return this.#request({ execute: command, arguments: args }, options);
   }
 
-  /** Calls `listener` for each event from now on; returns how to stop that. */
+  /** Calls `listener` with the data of each event `name` from now on; returns how to stop that. */
+  on<Name extends EventName>(name: Name, listener: (data: Events[Name]) => void): () => void {
+    return this.onEvent((event) => {
+      if (isNamed(event, name)) listener(event.data);
+    });
+  }
+
+  /** Calls `listener` for each event of any name from now on; returns how to stop that. */
   onEvent(listener: (event: QmpEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

@@ -43,7 +43,7 @@ Type in another terminal, from this folder:
 
   # QMP, with nothing but Node
   node -e "require('./dist').QmpClient.connect('$dir/qmp.sock').then(async (qmp) => {
-    console.log(await qmp.execute('query-block-exports')); await qmp.close(); })"
+    console.log(await qmp.execute('query-block-exports')); qmp.close(); })"
 
   # NBD, with any client
   nbdinfo 'nbd+unix:///demo?socket=$dir/nbd.sock'

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -14,6 +15,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startDaemon } from '../helpers/daemon.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = mkdtempSync(path.join(tmpdir(), 'qsd-package-'));
@@ -42,6 +44,12 @@ beforeAll(() => {
 
 function linkDependency(name: string): void {
   symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name));
+}
+
+/** The README's programs, in the order in which they stand there. */
+function readmeExamples(): string[] {
+  const readme = readFileSync(path.join(installed, 'README.md'), 'utf8');
+  return [...readme.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, example = '']) => example);
 }
 
 function run(program: string, ...args: string[]): string {
@@ -107,6 +115,20 @@ describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package (onc
     expect(run(process.execPath, 'use.cjs')).toBe('n function\n');
   });
 
+  it('does what the README shows', async () => {
+    const [shown = ''] = readmeExamples();
+    const daemon = await startDaemon({
+      command: [path.join(installed, 'dist/main.js')],
+      args: ['--chardev', 'socket,id=c,path=s,server=on,wait=off', '--monitor', 'c'],
+    });
+    writeFileSync(
+      path.join(folder, 'readme.mjs'),
+      `${shown.replace('/run/qsd.sock', daemon.path('s')).replace('/tmp/nbd.sock', daemon.path('nbd'))}
+       console.log(exports);`,
+    );
+    expect(run(process.execPath, 'readme.mjs')).toBe('[]\n');
+  });
+
   it('has types that a strict program can use, and that refuse mistakes', () => {
     writeFileSync(
       path.join(folder, 'use.ts'),
@@ -129,6 +151,7 @@ describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package (onc
        await client.execute('no-such-command');
       `,
     );
+    writeFileSync(path.join(folder, 'readme.ts'), readmeExamples().join('\n'));
     writeFileSync(
       path.join(folder, 'tsconfig.json'),
       JSON.stringify({
@@ -141,7 +164,7 @@ describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package (onc
           skipLibCheck: false,
           exactOptionalPropertyTypes: true,
         },
-        files: ['use.ts'],
+        files: ['use.ts', 'readme.ts'],
       }),
     );
     expect(run(path.join(root, 'node_modules/.bin/tsc'), '-p', '.')).toBe('');

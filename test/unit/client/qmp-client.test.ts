@@ -67,6 +67,21 @@ describe('QmpClient', () => {
     ]);
   });
 
+  it('takes the path of a socket, and tells of events by their names', async () => {
+    const address = await peer(({ id }, socket) => {
+      socket.write(`{"timestamp": {}, "event": "JOB_STATUS_CHANGE", "data": {"id": "j"}}\r\n`);
+      socket.write(`${deleted('e')}{"return": {}, "id": ${id}}\r\n`);
+    });
+    const client = await QmpClient.connect(address);
+    onTestFinished(() => client.close());
+    const gone: string[] = [];
+    const stop = client.on('BLOCK_EXPORT_DELETED', ({ id }) => gone.push(id));
+    await client.execute('nbd-server-stop');
+    stop();
+    await client.execute('nbd-server-stop');
+    expect(gone).toEqual(['e']);
+  });
+
   it('gives each of several commands its own answer, whatever their order', async () => {
     const held: Request[] = [];
     const address = await peer((request, socket) => {
