@@ -13,6 +13,9 @@ import { RequestWriter } from './request-writer.ts';
 /** Requests under way at once: the reference's number, which servers are used to. */
 export const MAX_REQUESTS = 16;
 
+/** Bytes that do not wait for other requests of the same go. */
+const SEND_FROM = 128 * 1024;
+
 /** Why a connection is no more: it broke, or the server did what no server may do. */
 export type ConnectionEnd =
   | { readonly why: 'lost'; readonly reason: string }
@@ -39,6 +42,7 @@ export class NbdConnection {
   /** Counts requests, so that no cookie is used again soon. */
   #count = 0;
   #flushPlanned = false;
+  #receiving = false;
   #ended = false;
 
   constructor(options: ConnectionOptions) {
@@ -73,7 +77,9 @@ export class NbdConnection {
     request.cookieLow = slot;
     this.#writer.add(request);
     this.#reader.expect(request);
-    if (this.#flushPlanned) return;
+    // While the server takes these, more can come. Amid replies the connection must not end, as it may by this.
+    if (!this.#receiving && this.#writer.unsent >= SEND_FROM) this.#guarded(() => this.#flush());
+    if (this.#flushPlanned || this.#ended) return;
     this.#flushPlanned = true;
     queueMicrotask(() => {
       this.#flushPlanned = false;
@@ -95,7 +101,14 @@ export class NbdConnection {
   }
 
   #receive(): void {
-    if (!this.#reader.pump(this.#channel)) this.#end({ why: 'lost', reason: 'Connection closed' });
+    this.#receiving = true;
+    let goesOn: boolean;
+    try {
+      goesOn = this.#reader.pump(this.#channel);
+    } finally {
+      this.#receiving = false;
+    }
+    if (!goesOn) this.#end({ why: 'lost', reason: 'Connection closed' });
   }
 
   #flush(): void {

@@ -33,8 +33,8 @@ const BUFFER_SIZE = 128 * 1024;
 const DIRECT_SIZE = 16 * 1024;
 /** Bytes received at once while data are to go straight to their place. */
 const HEADERS_AT_ONCE = 4096;
-/** Bytes worked off before others have their turn. */
-const BYTES_PER_TURN = 4 * 1024 * 1024;
+/** Bytes worked off before others have their turn: those who wait for the data among them, who then go on meanwhile. */
+const BYTES_PER_TURN = 256 * 1024;
 
 export interface ReplyReaderOptions extends ReplyRules {
   readonly headers: Headers;

@@ -47,6 +47,11 @@ export class RequestWriter {
     this.#buffer = options.allocate(size);
   }
 
+  /** Bytes that wait to be sent. */
+  get unsent(): number {
+    return this.#made - this.#sent;
+  }
+
   /** The server may know all of this request. */
   hasSent(request: ClientRequest): boolean {
     return request.sentAt <= this.#sent;

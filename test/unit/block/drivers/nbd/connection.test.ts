@@ -1,0 +1,83 @@
+// When requests leave, and what becomes of them when a connection ends amid replies.
+
+import { describe, expect, it } from 'vitest';
+import { errno } from '../../../../../src/base/errno.ts';
+import { IoError } from '../../../../../src/base/errors.ts';
+import { ClientRequest } from '../../../../../src/block/drivers/nbd/client-request.ts';
+import { NbdConnection } from '../../../../../src/block/drivers/nbd/connection.ts';
+import { allocate, ioBufferOver } from '../../../../../src/sys/memory.ts';
+import { MemoryChannel } from '../../../export/nbd/memory-channel.ts';
+import { simple } from './server-bytes.ts';
+
+const HEADER = 28;
+const LARGE = 128 * 1024;
+const buffer = ioBufferOver(Buffer.alloc(LARGE));
+
+function writeOf(length: number): ClientRequest {
+  return new ClientRequest({ type: 1, flags: 0, offset: 0, length, buffer });
+}
+
+function connectionOver(
+  channel: MemoryChannel,
+  on: Partial<Pick<ConstructorParameters<typeof NbdConnection>[0], 'onRoom' | 'onEnd'>> = {},
+): NbdConnection {
+  const info = {
+    size: 1 << 20,
+    flags: 1,
+    headers: 'simple',
+    contextId: undefined,
+    minBlock: 0,
+    optBlock: 0,
+    maxBlock: 0,
+  } as const;
+  return new NbdConnection({ channel, info, allocate, onRoom() {}, onEnd() {}, ...on });
+}
+
+const cookieOf = (request: Buffer): Buffer => request.subarray(8, 16);
+
+describe('NbdConnection', () => {
+  it('sends requests that are made in one go together, and large data at once', async () => {
+    const channel = new MemoryChannel();
+    const connection = connectionOver(channel);
+    connection.submit(writeOf(512));
+    connection.submit(writeOf(512));
+    expect(channel.sent).toEqual([]);
+    connection.submit(writeOf(LARGE));
+    expect(channel.sent.map(({ length }) => length)).toEqual([2 * (HEADER + 512) + HEADER, LARGE]);
+    connection.submit(writeOf(512));
+    expect(channel.sent).toHaveLength(2);
+    await Promise.resolve();
+    expect(channel.sent.at(-1)).toHaveLength(HEADER + 512);
+  });
+
+  it('takes every reply that is there before it ends', async () => {
+    const channel = new MemoryChannel();
+    const unanswered: ClientRequest[] = [];
+    const last = writeOf(LARGE);
+    last.done.catch(() => {});
+    let isFirst = true;
+    const connection = connectionOver(channel, {
+      onRoom: () => {
+        if (!isFirst) return;
+        isFirst = false;
+        channel.send = () => {
+          throw new IoError(errno.EPIPE, { syscall: 'send' });
+        };
+        connection.submit(last);
+      },
+      onEnd: (end, requests) => {
+        expect(end.why).toBe('lost');
+        unanswered.push(...requests);
+      },
+    });
+    const requests = [writeOf(512), writeOf(512)];
+    for (const request of requests) connection.submit(request);
+    await Promise.resolve();
+    const bytes = Buffer.concat(channel.sent);
+    const cookies = [cookieOf(bytes), cookieOf(bytes.subarray(HEADER + 512))];
+    channel.incoming = Buffer.concat(cookies.map((cookie) => simple(cookie, 0)));
+    channel.onReadable();
+    await Promise.all(requests.map(({ done }) => done));
+    expect(unanswered).toEqual([last]);
+  });
+});
