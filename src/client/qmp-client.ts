@@ -1,7 +1,7 @@
 // A small QMP client: connects, negotiates, sends commands and hands events on. Typed by the schema that the daemon serves;
 // it talks to the reference just as well.
 
-import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { QmpError, type QmpErrorClass } from '../qapi/errors.ts';
 import type { CommandName, Commands } from '../qapi/generated/commands.ts';
 import type { EventName, Events } from '../qapi/generated/events.ts';
@@ -83,9 +83,7 @@ export class QmpClient {
    */
   static async connect(address: QmpAddress, options: QmpClientOptions = {}): Promise<QmpClient> {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, oob = false } = options;
-    const socket = connect(
-      typeof address === 'string' ? { path: address } : (address as NetConnectOpts),
-    );
+    const socket = connect(typeof address === 'string' ? { path: address } : address);
     let client: QmpClient | undefined;
     const greeted = new Promise<QmpGreeting>((resolve, reject) => {
       const stream = new JsonStream(
