@@ -113,7 +113,7 @@ it('stop a request before it fails, by rules of the moment of the event', async 
 it('do not keep the daemon from ending', async () => {
   const { daemon, breakpoints, client } = await debugged();
   breakpoints.add('cluster_alloc', 'a');
-  client.sendRequest(write(1n, 0));
+  client.sendRequest(write(1n, SIZE / 2));
   await breakpoints.suspended('a');
   await daemon.close();
 });
