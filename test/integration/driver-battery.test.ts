@@ -133,7 +133,7 @@ interface Served {
   readonly daemon: InProcessDaemon;
   readonly options: object;
   readonly socket: string;
-  connect(contexts?: readonly string[]): Promise<NbdWireClient>;
+  readonly connect: (contexts?: readonly string[]) => Promise<NbdWireClient>;
 }
 
 async function served(driver: string, row: Row, more: object = {}): Promise<Served> {
