@@ -87,6 +87,26 @@ const blkverify: readonly Deviation[] = [
   },
 ];
 
+const quorum: readonly Deviation[] = [
+  {
+    case: 'filters/quorum, children that differ and must not: are read (simple)',
+    ours: [
+      'greeting 4e42444d4147494349484156454f50540003',
+      'option 7 reply 0x3 0003000000010000100002000000',
+      'option 7 reply 0x3 00000000000000100000050f',
+      'option 7 reply 0x1',
+      'simple error 0 512 bytes of 0x0',
+      'simple error 5',
+    ],
+    why: 'with blkverify the reference ends its process where children differ; ours fails the request and logs why',
+  },
+  {
+    case: 'filters/quorum, children that differ and must not: stderr and end',
+    ours: ['<exit 0>'],
+    why: 'with blkverify the reference ends its process where children differ',
+  },
+];
+
 const integers: readonly Deviation[] = [
   {
     case: 'blockdev/blockdev-add: blockdev-add {"driver":"null-co","node-name":"x","latency-ns":-1}',
@@ -401,6 +421,7 @@ export const deviations: readonly Deviation[] = [
   ...bitmapAsserts,
   ...unalignedCache,
   ...blkverify,
+  ...quorum,
   ...integers,
   threshold,
   emptiedList,

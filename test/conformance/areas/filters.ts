@@ -879,6 +879,14 @@ const files = [
 
 const server = ['--nbd-server', 'addr.type=unix,addr.path=@DIR@/nbd.sock'];
 
+/** A quorum of `a`, `b` and `n`, and an export of it. */
+const quorumOver = (name: string, threshold: number): string[] => [
+  '--blockdev',
+  `quorum,node-name=${name},vote-threshold=${threshold},children.0=a,children.1=b,children.2=n`,
+  '--export',
+  `nbd,id=${name},node-name=${name},name=${name}`,
+];
+
 export const filters: Area = {
   name: 'filters',
   groups: [
@@ -910,6 +918,39 @@ export const filters: Area = {
         ...server,
         '--blockdev',
         'blkverify,node-name=x,raw.driver=file,raw.filename=@DIR@/a.img,test.driver=file,test.filename=@DIR@/b.img',
+        '--export',
+        'nbd,id=e,node-name=x,name=ex',
+      ],
+      cases: [transmission('are read', 'simple', 'ex', read(8192), read(0))],
+    },
+    {
+      name: 'quorum, children that differ',
+      files,
+      arguments: [
+        ...server,
+        ...['a', 'b'].flatMap((name) => [
+          '--blockdev',
+          `file,node-name=${name},filename=@DIR@/${name}.img`,
+        ]),
+        '--blockdev',
+        `null-co,node-name=n,size=${MIB},read-zeroes=on`,
+        ...quorumOver('two', 2),
+        ...quorumOver('three', 3),
+      ],
+      cases: [
+        scene('are outvoted', ...transmission('', 'simple', 'two', read(0)).steps, graph),
+        scene('have no majority', ...transmission('', 'simple', 'three', read(0)).steps, graph),
+        scene('agree', ...transmission('', 'simple', 'three', read(8192)).steps, graph),
+      ],
+    },
+    {
+      name: 'quorum, children that differ and must not',
+      stderr: false,
+      files,
+      arguments: [
+        ...server,
+        '--blockdev',
+        'quorum,node-name=x,vote-threshold=2,blkverify=on,children.0.driver=file,children.0.filename=@DIR@/a.img,children.1.driver=file,children.1.filename=@DIR@/b.img',
         '--export',
         'nbd,id=e,node-name=x,name=ex',
       ],
