@@ -45,6 +45,25 @@ const crashes: readonly Deviation[] = [
     ours: ['<exit 0>'],
     why: 'the reference aborts',
   },
+  {
+    case: 'transactions/enabling a bitmap that is not there: after adding one',
+    ours: [
+      success,
+      failure("Dirty bitmap 'nope' not found"),
+      failure("Dirty bitmap 'b' not found"),
+    ],
+    why: 'the reference dies of a segmentation fault',
+  },
+  {
+    case: 'transactions/enabling a bitmap that is not there: stderr and end',
+    ours: ['<exit 0>'],
+    why: 'the reference dies of a segmentation fault',
+  },
+  {
+    case: 'exports/nbd server: a file that is called like an abstract socket',
+    ours: [success, success, 'mode 0100644'],
+    why: 'the reference takes the file for its socket and deletes it',
+  },
 ];
 
 const unalignedCache: readonly Deviation[] = [

@@ -161,6 +161,13 @@ const startLife: Case[] = [
     'nbd-server-stop',
     stat('plain'),
   ),
+  scene(
+    'a file that is called like an abstract socket',
+    { do: 'write file', file: 'same', text: 'x' },
+    ['nbd-server-start', { addr: { type: 'unix', data: { path: '@DIR@/same', abstract: true } } }],
+    'nbd-server-stop',
+    stat('same'),
+  ),
 ];
 
 const exportArguments: Case[] = [

@@ -157,5 +157,16 @@ export const transactions: Area = {
       files: ['a', 'b', 'c'].map((name) => ({ name: `${name}.qcow2`, qcow2: { data: [1] } })),
       cases: [...badArguments, ...bitmaps, ...snapshots],
     },
+    {
+      name: 'enabling a bitmap that is not there',
+      patienceMs: 2500,
+      stderr: false,
+      cases: [
+        scene('after adding one', nul, together(bitmap('add', 'b'), bitmap('enable', 'nope')), [
+          'block-dirty-bitmap-remove',
+          { node: 'n', name: 'b' },
+        ]),
+      ],
+    },
   ],
 };
