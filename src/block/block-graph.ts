@@ -388,7 +388,7 @@ export class BlockGraph {
 
   #driver(name: BlockdevDriver): BlockDriver {
     const driver = this.#drivers[name];
-    if (driver === undefined) throw new QmpError(`Unknown driver: '${name}'`);
+    if (driver === undefined) throw new QmpError(`Unknown driver '${name}'`);
     return driver;
   }
 

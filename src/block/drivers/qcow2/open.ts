@@ -316,15 +316,15 @@ function checkTables(header: Header, geometry: Omit<Geometry, 'sliceSize'>): voi
     clusterSize,
   );
   const needed = Math.ceil(header.size / geometry.l2Coverage);
-  // A length that numbers cannot tell apart is too big here, too.
-  if (needed > 2 ** 31 - 1 || header.size > Number.MAX_SAFE_INTEGER) {
-    throw new QmpError('Image is too big');
-  }
+  const tooBig = 'Image is too big';
+  if (needed > 2 ** 31 - 1) throw new QmpError(tooBig);
   if (header.l1Size < needed) throw new QmpError('L1 table is too small');
+  // A length that numbers cannot tell apart is too big here, too.
+  if (header.size > Number.MAX_SAFE_INTEGER) throw new QmpError(tooBig);
   if (header.cryptMethod !== 0) {
     throw new QmpError(
       header.cryptMethod > 2
-        ? `Unsupported encryption method ${header.cryptMethod}`
+        ? `Unsupported encryption method ${header.cryptMethod | 0}`
         : // Nobody can give a key here.
           "Parameter 'encrypt.key-secret' is required for cipher",
     );
