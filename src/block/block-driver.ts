@@ -28,6 +28,11 @@ export const NO_FALLBACK = 4;
 export const WRITE_UNCHANGED = 8;
 /** The data go to the image compressed: whole clusters that have none yet. The driver's writeCompressed takes it. */
 export const WRITE_COMPRESSED = 64;
+/**
+ * Whoever asks has more to do meanwhile: a long copy had better be done beside the main thread than on it. Ours, and a hint: a
+ * driver that does not support it is not told.
+ */
+export const OTHERS_WAIT = 128;
 /** On truncate: a grown area must read as zeroes. */
 export const ZERO_WRITE = 32;
 export type RequestFlags = number;

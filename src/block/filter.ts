@@ -9,6 +9,7 @@ import {
   MAY_UNMAP,
   NO_FALLBACK,
   type OpenContext,
+  OTHERS_WAIT,
   WRITE_COMPRESSED,
   WRITE_UNCHANGED,
 } from './block-driver.ts';
@@ -32,7 +33,7 @@ export function openFiltered(
 /** The flags of most filters: those that change nothing about what a request does, where the child understands them. */
 export function passFlags(node: BlockNode): void {
   const below = filteredChild(node).node;
-  node.supportedWriteFlags = WRITE_UNCHANGED | (FUA & below.supportedWriteFlags);
+  node.supportedWriteFlags = WRITE_UNCHANGED | ((FUA | OTHERS_WAIT) & below.supportedWriteFlags);
   node.supportedZeroFlags =
     WRITE_UNCHANGED | ((FUA | MAY_UNMAP | NO_FALLBACK) & below.supportedZeroFlags);
 }

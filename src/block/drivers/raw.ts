@@ -15,6 +15,7 @@ import {
   FUA,
   MAY_UNMAP,
   NO_FALLBACK,
+  OTHERS_WAIT,
   PERM_RESIZE,
   PERM_WRITE,
   WRITE_UNCHANGED,
@@ -134,7 +135,7 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
 
 /** What the file below understands passes through. */
 function takeFlags(node: RawNode, below: BlockNode): void {
-  node.supportedWriteFlags = WRITE_UNCHANGED | (FUA & below.supportedWriteFlags);
+  node.supportedWriteFlags = WRITE_UNCHANGED | ((FUA | OTHERS_WAIT) & below.supportedWriteFlags);
   node.supportedZeroFlags =
     WRITE_UNCHANGED | ((FUA | MAY_UNMAP | NO_FALLBACK) & below.supportedZeroFlags);
   node.supportedTruncateFlags = ZERO_WRITE & below.supportedTruncateFlags;

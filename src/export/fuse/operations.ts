@@ -4,6 +4,7 @@
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import { OTHERS_WAIT } from '../../block/block-driver.ts';
 import { allocateFile } from './fallocate.ts';
 import type { FuseFile } from './fuse-file.ts';
 import { seekInFile } from './lseek.ts';
@@ -54,6 +55,8 @@ export interface Work {
   readonly input: IoBuffer;
   /** Takes the data that are read, at DATA_AT. */
   readonly output: IoBuffer;
+  /** There are more requests, or may be. */
+  readonly othersWait: boolean;
 }
 
 /** What stands behind the header of a reply that is no error; `count` bytes are what run() answers. */
@@ -111,7 +114,8 @@ export const operations = {
     reply: 'written',
     keepsInput: true,
     decode: decodeWrite,
-    run: ({ file, request, input }) => writeFile(file, request, input, DATA_AT),
+    run: ({ file, request, input, othersWait }) =>
+      writeFile(file, request, { from: input, at: DATA_AT, flags: othersWait ? OTHERS_WAIT : 0 }),
   },
   [FUSE_STATFS]: {
     name: 'FUSE_STATFS',

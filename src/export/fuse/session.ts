@@ -65,6 +65,8 @@ export class FuseSession {
   #input: IoBuffer | undefined;
   #output: IoBuffer | undefined;
   #inFlight = 0;
+  /** There was another request in this turn: who sends them does not wait for one after the other. */
+  #othersWait = false;
   #drained = false;
   #refusal = 0;
   #onIdle: () => void = () => {};
@@ -111,10 +113,12 @@ export class FuseSession {
 
   /** Serves until there is nothing more, a limit is reached or its turn is over; if there is more, it is called again. */
   #pump(): void {
+    this.#othersWait = false;
     for (let left = TURN; this.#state === 'serving' && left > 0 && !this.#full(); ) {
       const received = this.#receive();
       if (received === WOULD_BLOCK) break;
       left -= 1 + Math.floor(this.#serve(received) / TURN_UNIT);
+      this.#othersWait = true;
     }
     this.#giveBuffers();
     this.#wait();
@@ -184,7 +188,8 @@ export class FuseSession {
       row.decode?.(input.view, REQUEST_AT + IN_HEADER_SIZE, request, length);
       this.#output ??= this.#options.buffers.take();
       const output = this.#output;
-      const result = row.run({ file: this.#options.file, request, input, output });
+      const othersWait = this.#othersWait || this.#inFlight > 0;
+      const result = row.run({ file: this.#options.file, request, input, output, othersWait });
       if (result instanceof Promise) this.#finishLater(row, { request, input, output }, result);
       else this.#reply(row, request, output, result ?? 0);
     } catch (error) {
@@ -194,7 +199,7 @@ export class FuseSession {
 
   #finishLater(
     row: OperationRow,
-    { request, input, output }: Omit<Work, 'file'>,
+    { request, input, output }: Pick<Work, 'request' | 'input' | 'output'>,
     later: Promise<number | void>,
   ): void {
     const { buffers } = this.#options;

@@ -3,6 +3,7 @@
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
+import type { RequestFlags } from '../../block/block-driver.ts';
 import type { FuseFile } from './fuse-file.ts';
 import { MAX_TRANSFER } from './protocol.ts';
 import type { FuseRequest } from './wire.ts';
@@ -21,32 +22,37 @@ export function readFile(
   return later === undefined ? count : later.then(() => count);
 }
 
-/** Bytes written from `at`. Throws or rejects IoError. */
+/** What is written, and how. */
+export interface WrittenData {
+  readonly from: IoBuffer;
+  readonly at: number;
+  readonly flags: RequestFlags;
+}
+
+/** Bytes written. Throws or rejects IoError. */
 export function writeFile(
   file: FuseFile,
   { offset, length }: FuseRequest,
-  from: IoBuffer,
-  at: number,
+  data: WrittenData,
 ): MaybePromise<number> {
   if (!file.writable) throw new IoError(errno.EACCES, { syscall: 'write', offset });
   const room = file.length - offset;
   if (length > room) {
-    if (file.growable) return growAndWrite(file, { offset, length }, from, at);
+    if (file.growable) return growAndWrite(file, { offset, length }, data);
     if (room < 0) throw new IoError(errno.EIO, { syscall: 'write', offset });
   }
   const count = Math.min(length, room);
   if (count === 0) return 0;
-  const later = file.backend.write(offset, count, from, at);
+  const later = file.backend.write(offset, count, data.from, data.at, data.flags);
   return later === undefined ? count : later.then(() => count);
 }
 
 async function growAndWrite(
   file: FuseFile,
   { offset, length }: Pick<FuseRequest, 'offset' | 'length'>,
-  from: IoBuffer,
-  at: number,
+  { from, at, flags }: WrittenData,
 ): Promise<number> {
   await file.grow(offset + length);
-  await file.backend.write(offset, length, from, at);
+  await file.backend.write(offset, length, from, at, flags);
   return length;
 }

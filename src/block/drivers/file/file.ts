@@ -21,6 +21,7 @@ import {
   type BlockDriver,
   MAY_UNMAP,
   NO_FALLBACK,
+  OTHERS_WAIT,
   PERM_ALL,
   ZERO_WRITE,
 } from '../../block-driver.ts';
@@ -101,8 +102,8 @@ function imageDriver(
       if (!state.isRegular || state.isDirect) return undefined;
       return state.cache.covers(state.fd, offset, length) ? { fd: state.fd, offset } : undefined;
     },
-    write(node, offset, length, from, at) {
-      return writeFile(node.state, offset, length, from, at);
+    write(node, offset, length, from, at, flags) {
+      return writeFile(node.state, offset, length, from, at, flags);
     },
     writeZeroes(node, offset, length, flags) {
       return zeroRange(node.state, offset, length, { flags, fileLength: node.length });
@@ -173,6 +174,7 @@ function openImage(
     locking: options.locking !== 'off',
     bounce: node.pool,
   });
+  node.supportedWriteFlags = OTHERS_WAIT;
   node.supportedZeroFlags = MAY_UNMAP | NO_FALLBACK;
   // A regular file that grows reads as zeroes there.
   if (image.isRegular) node.supportedTruncateFlags = ZERO_WRITE;

@@ -5,11 +5,14 @@ import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
 import { preadLater, preadNow, pwriteLater, pwriteNow, type Transfer } from '../../../sys/file.ts';
+import { OTHERS_WAIT, type RequestFlags } from '../../block-driver.ts';
 import type { ImageFile } from './image-file.ts';
 
 /** Largest request that is copied on the main thread, in bytes: some 100 microseconds. */
 const INLINE_READ_MAX = 1024 * 1024;
 const INLINE_WRITE_MAX = 1024 * 1024;
+/** The same where others wait: the hop into the thread pool costs about as much as this copy. */
+const INLINE_BESIDE_MAX = 64 * 1024;
 
 /** Reads; what lies beyond the end of the file reads as zeroes. Throws or rejects IoError. */
 export function readFile(
@@ -54,8 +57,10 @@ export function writeFile(
   length: number,
   from: IoBuffer,
   at: number,
+  flags: RequestFlags = 0,
 ): MaybePromise<void> {
-  if (length > INLINE_WRITE_MAX || file.isDirect) {
+  const most = (flags & OTHERS_WAIT) === 0 ? INLINE_WRITE_MAX : INLINE_BESIDE_MAX;
+  if (length > most || file.isDirect) {
     return file.direct === undefined
       ? writeLater(file, offset, length, from, at)
       : writeDirect(file, offset, length, from, at);
