@@ -10,6 +10,7 @@ import {
   CHILD_PRIMARY,
   MAY_UNMAP,
   NO_FALLBACK,
+  OTHERS_WAIT,
   PERM_ALL,
   PERM_CONSISTENT_READ,
   PERM_WRITE,
@@ -47,7 +48,7 @@ describe('raw', () => {
     const { node } = await rawOver(64 * KiB);
     expect(node.supportedZeroFlags).toBe(WRITE_UNCHANGED | MAY_UNMAP | NO_FALLBACK);
     expect(node.supportedTruncateFlags).toBe(ZERO_WRITE);
-    expect(node.supportedWriteFlags).toBe(WRITE_UNCHANGED);
+    expect(node.supportedWriteFlags).toBe(WRITE_UNCHANGED | OTHERS_WAIT);
   });
 
   it('shifts every request by its offset', async () => {

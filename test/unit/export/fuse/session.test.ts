@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
 import { createTrace } from '../../../../src/base/trace.ts';
-import { PERM_ALL } from '../../../../src/block/block-driver.ts';
+import { PERM_ALL, PERM_CONSISTENT_READ } from '../../../../src/block/block-driver.ts';
 import { BlockGraph } from '../../../../src/block/block-graph.ts';
 import { TransferBuffers } from '../../../../src/export/fuse/buffers.ts';
 import { FuseFile } from '../../../../src/export/fuse/fuse-file.ts';
@@ -32,45 +32,55 @@ const AF_UNIX = 1;
 /** SOCK_SEQPACKET, not blocking: what is written at once is read at once, as from /dev/fuse. */
 const PACKETS = 5 | 0o4000;
 const complaints: string[] = [];
+const log = { ...silentLogger, error: (text: string) => void complaints.push(text) };
 
 let poller: Poller;
 let graph: BlockGraph;
-let session: FuseSession;
+let session: FuseSession | undefined;
 let kernel: number;
 
 beforeEach(async () => {
   poller = new Poller();
-  const trace = createTrace();
-  const log = { ...silentLogger, error: (text: string) => void complaints.push(text) };
   graph = new BlockGraph({
     log,
-    trace,
+    trace: createTrace(),
     poller,
     objects: { find: () => undefined },
     events: { emit() {} },
     allocate,
   });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: SIZE, 'read-zeroes': true });
-  const backend = graph.backend(graph.find(undefined, 'n'), { perm: PERM_ALL, shared: PERM_ALL });
+  await serve('n');
+});
+
+/** The session is about this node from now on. */
+async function serve(nodeName: string): Promise<void> {
+  if (session !== undefined) {
+    await session.stop();
+    closeFile(kernel);
+  }
+  const node = graph.find(undefined, nodeName);
+  const perm = node.readOnly ? PERM_CONSISTENT_READ : PERM_ALL;
+  const backend = graph.backend(node, { perm, shared: PERM_ALL });
   const file = new FuseFile({ backend, writable: true, growable: false, uid: 0, gid: 0 });
   const pair = Buffer.alloc(8);
   if (libc.socketpair(AF_UNIX, PACKETS, 0, pair) < 0) throw new Error('no sockets');
   kernel = pair.readInt32LE(4);
-  const buffers = new TransferBuffers();
   session = new FuseSession({
     fd: pair.readInt32LE(0),
     id: 'e',
     file,
-    buffers,
+    buffers: new TransferBuffers(),
     poller,
     log,
-    trace,
+    trace: createTrace(),
     onGone() {},
   });
-});
+}
 
 afterEach(async () => {
-  await session.stop();
+  await session?.stop();
+  session = undefined;
   closeFile(kernel);
   await graph.close();
   poller.close();
@@ -209,5 +219,39 @@ describe('FuseSession', () => {
     for (let n = 0; n < 20; n++) await ask(request(FUSE_GETATTR, u32(0), { length: n }));
     expect(complaints).toHaveLength(1);
     expect(complaints[0]).toContain("FUSE export 'e': request length");
+  });
+
+  it('answers others while a request takes its time, and that one before it ends', async () => {
+    let release = (): void => {};
+    const begun = new Promise<void>((resolve) => {
+      const read = (into: Uint8Array): Promise<void> => {
+        resolve();
+        return new Promise((done) => {
+          release = () => done(void into.fill(7));
+        });
+      };
+      void graph.addDisk('slow', { size: SIZE, read }, { readOnly: true }).then(async () => {
+        await serve('slow');
+        const bytes = ioBufferOver(request(FUSE_READ, transfer(0, 4096)));
+        writeDescriptor(kernel, bytes.address, bytes.bytes.length);
+      });
+    });
+    await begun;
+    // Whoever waits for it got a signal: as in any file system, that changes nothing.
+    const interrupt = ioBufferOver(request(FUSE_INTERRUPT, u32(77, 0)));
+    writeDescriptor(kernel, interrupt.address, interrupt.bytes.length);
+    const { body } = await exchange(request(FUSE_GETATTR));
+    expect(body).toHaveLength(104);
+    let over = false;
+    const stopped = session?.stop().then(() => (over = true));
+    await Promise.resolve();
+    expect(over).toBe(false);
+    release();
+    await stopped;
+    const reply = ioBufferOver(Buffer.alloc(8192));
+    expect(readDescriptor(kernel, reply.address, 8192)).toBe(16 + 4096);
+    expect(reply.bytes.subarray(16, 16 + 4096).every((byte) => byte === 7)).toBe(true);
+    // The end: nobody serves any more.
+    expect(readDescriptor(kernel, reply.address, 8192)).toBe(0);
   });
 });
