@@ -5,11 +5,19 @@ import { Duplex } from 'node:stream';
 import { connect } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { DaemonProcess } from '../conformance/daemon-process.ts';
-import { NbdPeer } from '../conformance/nbd-peer.ts';
+import { encodeRequest, NbdPeer } from '../conformance/nbd-peer.ts';
 import { ours } from '../conformance/side.ts';
-import { NBD_OPT_LIST, NBD_OPT_STARTTLS } from '../conformance/wire-steps.ts';
+import {
+  goPayload,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_OPT_GO,
+  NBD_OPT_LIST,
+  NBD_OPT_STARTTLS,
+} from '../conformance/wire-steps.ts';
 import { clientFiles, contentOf, fixture, serverFiles } from '../helpers/tls-files.ts';
 
+const MIB = 1024 * 1024;
 const STARTTLS = Buffer.from('IHAVEOPT\0\0\0\x05\0\0\0\0', 'latin1');
 const identity = {
   ca: fixture('ca-cert.pem'),
@@ -24,7 +32,7 @@ afterEach(async () => {
   daemon = undefined;
 });
 
-async function started({ limit = 2 } = {}): Promise<DaemonProcess> {
+async function started({ limit = 30 } = {}): Promise<DaemonProcess> {
   const files = Object.entries({ ...serverFiles, ...clientFiles() });
   daemon = new DaemonProcess(ours(), {
     files: files.map(([name, source]) => ({ name, text: contentOf(source) })),
@@ -32,11 +40,11 @@ async function started({ limit = 2 } = {}): Promise<DaemonProcess> {
       '--object',
       'tls-creds-x509,id=t,dir=@DIR@,endpoint=server',
       '--blockdev',
-      'null-co,node-name=n,size=65536,read-zeroes=on',
+      'null-co,node-name=n,size=67108864,read-zeroes=on',
       '--nbd-server',
       `addr.type=unix,addr.path=@DIR@/nbd.sock,tls-creds=t,max-connections=0,handshake-max-seconds=${limit}`,
       '--export',
-      'nbd,id=e,node-name=n',
+      'nbd,id=e,node-name=n,writable=on',
     ],
   });
   await daemon.stdio?.negotiate();
@@ -63,12 +71,17 @@ async function greeted(server: DaemonProcess): Promise<NbdPeer> {
   return peer;
 }
 
-/** A client that does everything right gets what it asks for. */
-async function serves(server: DaemonProcess): Promise<void> {
+async function secured(server: DaemonProcess): Promise<NbdPeer> {
   const peer = await greeted(server);
   peer.sendOption(NBD_OPT_STARTTLS, Buffer.alloc(0));
   await peer.optionReplies();
   expect(await peer.startTls(identity)).toBe('tls TLSv1.3');
+  return peer;
+}
+
+/** A client that does everything right gets what it asks for. */
+async function serves(server: DaemonProcess): Promise<void> {
+  const peer = await secured(server);
   peer.sendOption(NBD_OPT_LIST, Buffer.alloc(0));
   expect(await peer.optionReplies()).toHaveLength(2);
   peer.close();
@@ -122,7 +135,7 @@ describe('handshakes of TLS', () => {
   });
 
   it('that go nowhere are ended after a while, and keep nobody waiting', async () => {
-    const server = await started({ limit: 5 });
+    const server = await started({ limit: 8 });
     const before = sockets(server);
     await serves(server);
     const hello = await clientHello();
@@ -130,7 +143,54 @@ describe('handshakes of TLS', () => {
     for (const peer of idle) peer.send(Buffer.concat([STARTTLS, hello]));
     await serves(server);
     expect(sockets(server)).toBeGreaterThanOrEqual(before + 100);
-    await expect.poll(() => sockets(server), { timeout: 20_000 }).toBeLessThanOrEqual(before);
+    await expect.poll(() => sockets(server), { timeout: 40_000 }).toBeLessThanOrEqual(before);
     for (const peer of idle) peer.close();
+  });
+});
+
+/** Kilobytes that a connection under TLS may hold: what one in the clear may, and what waits to be encrypted or was decrypted. */
+const CONNECTION_KIB = 35 * 1024;
+/** Kilobytes by which the daemon may grow whatever its connections hold. */
+const GROWTH_KIB = 48 * 1024;
+
+describe('memory of connections under TLS', () => {
+  const count = 4;
+  const attacks: Readonly<Record<string, (peer: NbdPeer) => void>> = {
+    'ask for 32 MiB a hundred times and read nothing'(peer) {
+      peer.pause();
+      for (let at = 0; at < 100; at++) {
+        peer.send(encodeRequest({ type: NBD_CMD_READ, length: 32 * MIB }, BigInt(at)));
+      }
+    },
+    'write 32 MiB but for the last byte'(peer) {
+      const write = { type: NBD_CMD_WRITE, payload: Buffer.alloc(32 * MIB) };
+      peer.send(encodeRequest(write, 1n).subarray(0, -1));
+    },
+  };
+
+  it.each(Object.entries(attacks))('is bounded when peers %s', async (_what, attack) => {
+    const server = await started();
+    const before = sockets(server);
+    await serves(server);
+    const resident = server.residentKilobytes();
+    const peers: NbdPeer[] = [];
+    for (let at = 0; at < count; at++) {
+      const peer = await secured(server);
+      peer.sendOption(NBD_OPT_GO, goPayload('n', []));
+      expect((await peer.optionReplies()).at(-1)).toBe('option 7 reply 0x1');
+      peers.push(peer);
+    }
+    for (const peer of peers) attack(peer);
+    // Until they hold something, and then what they can.
+    const grown = (): number => server.residentKilobytes() - resident;
+    await expect.poll(grown, { timeout: 20_000 }).toBeGreaterThan(count * 8 * 1024);
+    for (let most = 0; grown() > most + 512; ) {
+      most = grown();
+      await serves(server);
+    }
+    expect(grown()).toBeLessThan(count * CONNECTION_KIB + GROWTH_KIB);
+    for (const peer of peers) peer.close();
+    await expect.poll(() => sockets(server), { timeout: 20_000 }).toBeLessThanOrEqual(before);
+    await expect.poll(grown, { timeout: 20_000 }).toBeLessThan(2 * GROWTH_KIB);
   });
 });

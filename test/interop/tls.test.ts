@@ -43,10 +43,17 @@ interface Serving {
   /** More of the server's options. */
   readonly server?: string;
   readonly more?: readonly string[];
+  /** QSD_LOG; lines as the reference's by default. */
+  readonly log?: string;
 }
 
 /** Our daemon with an image on an NBD server that wants TLS; its directory holds the credentials of all kinds. */
-async function served({ creds = 'tls-creds-x509', server = '', more = [] }: Serving = {}) {
+async function served({
+  creds = 'tls-creds-x509',
+  server = '',
+  more = [],
+  log = '',
+}: Serving = {}) {
   const started = new DaemonProcess(ours(), {
     files: [
       { name: 'a.img', length: IMAGE_BYTES },
@@ -55,6 +62,7 @@ async function served({ creds = 'tls-creds-x509', server = '', more = [] }: Serv
     ],
     arguments: [],
     monitor: 'stdio',
+    environment: { QSD_LOG: log },
   });
   daemon = started;
   writeFileSync(started.path('a.img'), randomBytes(IMAGE_BYTES));
@@ -98,6 +106,11 @@ async function served({ creds = 'tls-creds-x509', server = '', more = [] }: Serv
   let directories = 0;
   return {
     execute,
+    query: async (command: string): Promise<unknown> => qmp.expect(command),
+    event: async (name: string): Promise<unknown> => {
+      const lines = await qmp.until((line) => line.includes(`"event": "${name}"`));
+      return (JSON.parse(lines.at(-1) ?? '') as { data: unknown }).data;
+    },
     socket,
     image: () => readFileSync(started.path('a.img')),
     path: (name: string) => started.path(name),
@@ -126,6 +139,20 @@ async function refused(server: Served, uri: string): Promise<string> {
   expect((await size(uri)).status).not.toBe(0);
   await waitUntil(() => server.stderr().length > before, 5000);
   return server.stderr().slice(before).trim();
+}
+
+/** A client with a certificate that uses the export. */
+async function entered(server: Served): Promise<NbdPeer> {
+  const peer = await NbdPeer.connect(server.socket);
+  await peer.greet(3);
+  peer.sendOption(NBD_OPT_STARTTLS, Buffer.alloc(0));
+  await peer.optionReplies();
+  const own = { cert: fixture('client-cert.pem'), key: fixture('client-key.pem') };
+  const trust = { ca: fixture('ca-cert.pem'), checkServerIdentity: () => undefined };
+  expect(await peer.startTls({ ...own, ...trust })).toBe('tls TLSv1.3');
+  peer.sendOption(NBD_OPT_GO, goPayload('ex', []));
+  expect((await peer.optionReplies()).at(-1)).toBe('option 7 reply 0x1');
+  return peer;
 }
 
 describe.skipIf(missing('nbdinfo', 'nbdcopy') !== undefined)('libnbd over TLS', () => {
@@ -186,6 +213,57 @@ describe.skipIf(missing('nbdinfo', 'nbdcopy') !== undefined)('libnbd over TLS', 
     expect(readFileSync(server.path('long.img')).equals(server.image())).toBe(true);
   });
 
+  it('says in the JSON log who was refused, and who did not want TLS at all', async () => {
+    const server = await served({ server: 'nobody', log: 'json:debug' });
+    const entries = (): object[] =>
+      server
+        .stderr()
+        .split('\n')
+        .filter((line) => line.endsWith('}'))
+        .map((line) => JSON.parse(line) as object);
+    const peer = 'unix:';
+    expect((await size(`nbd+unix:///ex?socket=${server.socket}`)).status).not.toBe(0);
+    const plain = { msg: 'NBD client left without TLS, which is required', level: 20, peer };
+    await expect.poll(entries).toContainEqual(expect.objectContaining(plain));
+    expect((await size(server.uri())).status).not.toBe(0);
+    const denied = 'option negotiation failed: Cannot find QAuthZ object ID nobody';
+    await expect
+      .poll(entries)
+      .toContainEqual(expect.objectContaining({ msg: denied, level: 50, peer }));
+  });
+
+  it('tells who is there by what they have proved', async () => {
+    const server = await served();
+    await server.execute('x-nbd-client-events', { enable: true });
+    const client = await entered(server);
+    const identity = { 'tls-identity': 'C=GB,O=Example\\, Inc,CN=client1' };
+    expect(await server.event('X_NBD_CLIENT_CONNECTED')).toMatchObject(identity);
+    await client.requests([{ type: NBD_CMD_READ, length: 4096 }]);
+    const using = { ...identity, 'export-id': 'e', 'bytes-read': 4096 };
+    expect(await server.query('x-query-nbd-clients')).toMatchObject([using]);
+    await server.execute('x-nbd-client-disconnect', { id: 1 });
+    expect(await server.event('X_NBD_CLIENT_DISCONNECTED')).toMatchObject(identity);
+    expect((await client.silence(20_000)).at(-1)).toBe('<closed>');
+  });
+
+  it('takes new certificates on request, and drops nobody', async () => {
+    const server = await served();
+    const uri = server.uri();
+    const held = await entered(server);
+    const tls = server.path('tls');
+    writeFileSync(path.join(tls, 'ca-cert.pem'), fixture('other-cert.pem'));
+    writeFileSync(path.join(tls, 'server-cert.pem'), fixture('server-other-cert.pem'));
+    // Nothing has changed before it is asked for.
+    expect((await size(uri)).status).toBe(0);
+    await server.execute('x-tls-creds-reload', { id: 't' });
+    expect((await size(uri)).status).not.toBe(0);
+    const fresh = { ...clientFiles('client-other'), 'ca-cert.pem': 'other-cert.pem' };
+    expect((await size(server.uri(fresh))).status).toBe(0);
+    const [read = ''] = await held.requests([{ type: NBD_CMD_READ, length: 16 }]);
+    expect(read).toContain(server.image().toString('hex', 0, 16));
+    held.close();
+  });
+
   it('knows users by their keys, as the file is when they come', async () => {
     const server = await served({ creds: 'tls-creds-psk' });
     expect((await size(server.pskUri('alice', PSK))).status).toBe(0);
@@ -200,15 +278,7 @@ describe.skipIf(missing('nbdinfo', 'nbdcopy') !== undefined)('libnbd over TLS', 
   it('takes new certificates without a restart, and drops nobody', async () => {
     const server = await served({ more: ['watch'] });
     const uri = server.uri();
-    const held = await NbdPeer.connect(server.socket);
-    await held.greet(3);
-    held.sendOption(NBD_OPT_STARTTLS, Buffer.alloc(0));
-    await held.optionReplies();
-    const own = { cert: fixture('client-cert.pem'), key: fixture('client-key.pem') };
-    const begun = { ca: fixture('ca-cert.pem'), checkServerIdentity: () => undefined, ...own };
-    expect(await held.startTls(begun)).toBe('tls TLSv1.3');
-    held.sendOption(NBD_OPT_GO, goPayload('ex', []));
-    await held.optionReplies();
+    const held = await entered(server);
     // A CA of its own for the next certificates: who trusts only the old one does not get in any more.
     const tls = server.path('tls');
     const next = { 'ca-cert.pem': 'other-cert.pem', 'server-cert.pem': 'server-other-cert.pem' };

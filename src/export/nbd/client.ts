@@ -2,7 +2,7 @@
 // the one place where a connection ends.
 
 import { IoError } from '../../base/errors.ts';
-import type { Logger } from '../../base/log.ts';
+import type { LogFields, Logger } from '../../base/log.ts';
 import type { Trace } from '../../base/trace.ts';
 import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import { NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES } from '../../net/nbd/protocol.ts';
@@ -244,7 +244,7 @@ export class NbdClient implements ExportClient, InventoryClient {
       this.#step = result.value;
       this.#input.makeRoom(result.value.length);
     } else if (result.value === undefined) {
-      this.#endHandshake();
+      this.#leftInOrder();
     } else {
       this.#transmit(result.value);
     }
@@ -301,12 +301,21 @@ export class NbdClient implements ExportClient, InventoryClient {
     this.#guarded(() => this.#failHandshake(error));
   }
 
+  /** The client has ended the handshake. As the reference, no line tells of one that did not want TLS. */
+  #leftInOrder(): void {
+    const { server } = this.#options;
+    if (server.tls !== undefined && this.#channel === this.#options.channel) {
+      server.log.debug('NBD client left without TLS, which is required', { peer: this.peer });
+    }
+    this.#endHandshake();
+  }
+
   #failHandshake(error: HandshakeError): void {
     this.#fail(`option negotiation failed: ${error.message}`);
   }
 
   #fail(text: string): void {
-    this.#options.server.log.error(text);
+    this.#options.server.log.error(text, this.#logFields());
     this.#endHandshake();
   }
 
@@ -346,7 +355,7 @@ export class NbdClient implements ExportClient, InventoryClient {
       contexts: negotiated.contexts,
       onEnd: (reason) => {
         if (reason !== undefined) {
-          this.#options.server.log.error(`Disconnect client, due to: ${reason}`);
+          this.#options.server.log.error(`Disconnect client, due to: ${reason}`, this.#logFields());
         }
         this.close();
       },
@@ -374,6 +383,12 @@ export class NbdClient implements ExportClient, InventoryClient {
     });
   }
 
+  /** Who it is, for logs that can say so. */
+  #logFields(): LogFields {
+    const { peer, identity } = this;
+    return identity === undefined ? { peer } : { peer, identity };
+  }
+
   /** A fault of ours ends this connection, and nothing else. */
   #guarded(work: () => void): void {
     try {
@@ -387,7 +402,7 @@ export class NbdClient implements ExportClient, InventoryClient {
     const stack = error instanceof Error ? error.stack : undefined;
     this.#options.server.log.error(
       `Disconnect client, due to: unexpected failure: ${String(error)}`,
-      { stack, peer: this.#channel.peer },
+      { stack, ...this.#logFields() },
     );
     this.close();
   }
