@@ -18,7 +18,7 @@ export const NBD_CMD_READ = 0;
 export const NBD_CMD_WRITE = 1;
 export const NBD_CMD_DISC = 2;
 
-const ANSWER_LIMIT_MS = 10_000;
+const ANSWER_LIMIT_MS = 30_000;
 /** Silence that long is an answer, where bytes were sent that may get none. */
 const SILENCE_MS = 1000;
 
