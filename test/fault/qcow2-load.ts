@@ -124,11 +124,7 @@ export class Load {
         later.set(sector, values);
       }
     }
-    const words = new Uint32Array(disk.buffer, disk.byteOffset, disk.length / 4);
-    for (let at = 0; at < words.length; at++) {
-      const sector = Math.floor((at * 4) / SECTOR);
-      const mark = markOf(words[at] ?? 0, at);
-      if (mark === expected[sector]) continue;
+    for (const { sector, mark } of unexpected(disk, expected)) {
       const values = later.get(sector);
       if (values !== undefined && (lossy || values.has(mark))) continue;
       yield `sector ${sector}: ${mark}, not ${expected[sector]}`;
@@ -139,11 +135,8 @@ export class Load {
   *wrongSnapshot(name: string, disk: Buffer): Generator<string> {
     const expected = this.#kept.get(name);
     if (expected === undefined) return;
-    const words = new Uint32Array(disk.buffer, disk.byteOffset, disk.length / 4);
-    for (const [at, word] of words.entries()) {
-      const mark = markOf(word, at);
-      const sector = Math.floor((at * 4) / SECTOR);
-      if (mark !== expected[sector]) yield `${name}, ${sector}: ${mark}, not ${expected[sector]}`;
+    for (const { sector, mark } of unexpected(disk, expected)) {
+      yield `${name}, sector ${sector}: ${mark}, not ${expected[sector]}`;
     }
   }
 
@@ -221,5 +214,23 @@ export class Load {
     this.#done.push({ kind: 'resize', first, end, value: 0, begun: clock });
     this.#sizes.push({ clock, size });
     await backend.truncate(size, { exact: true, prealloc: 'off', flags: ZERO_WRITE });
+  }
+}
+
+/** Words that do not say what their sector should. */
+function* unexpected(
+  disk: Buffer,
+  expected: Uint32Array,
+): Generator<{ readonly sector: number; readonly mark: number }> {
+  const words = new Uint32Array(disk.buffer, disk.byteOffset, disk.length / 4);
+  const perSector = SECTOR / 4;
+  for (let sector = 0; sector * perSector < words.length; sector++) {
+    const wanted = expected[sector];
+    for (let at = sector * perSector; at < (sector + 1) * perSector; at++) {
+      const word = words[at] ?? 0;
+      if (word === wanted) continue;
+      const mark = markOf(word, at);
+      if (mark !== wanted) yield { sector, mark };
+    }
   }
 }
