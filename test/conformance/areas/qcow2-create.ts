@@ -235,6 +235,27 @@ const lengths: Case[] = [
   resized({ 'lazy-refcounts': true }, 3 * MIB, MIB),
 ];
 
+/** The file of the data is told to give its space back while nobody has leave to write to it. */
+const shortData: Case[] = [
+  scene(
+    'nodes',
+    add('f'),
+    add('d', { discard: 'unmap' }),
+    create({ 'data-file': 'd', preallocation: 'metadata' }),
+    concluded,
+    dismiss,
+    [
+      'blockdev-add',
+      { driver: 'qcow2', 'node-name': 'q', file: 'f', 'data-file': 'd', discard: 'unmap' },
+    ],
+  ),
+  scene(
+    'while nobody else writes',
+    ['block_resize', { 'node-name': 'q', size: 512 * KIB }],
+    del('q'),
+  ),
+];
+
 export const qcow2Create: Area = {
   name: 'qcow2-create',
   groups: [
@@ -257,6 +278,13 @@ export const qcow2Create: Area = {
       name: 'resized',
       files: [{ name: 'f.img' }],
       cases: [scene('node', add('f')), ...lengths],
+    },
+    {
+      name: 'shorter, with a data file',
+      files: [{ name: 'f.img' }, { name: 'd.img' }],
+      patienceMs: 2500,
+      stderr: false,
+      cases: shortData,
     },
     {
       name: 'elsewhere',
