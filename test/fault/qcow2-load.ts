@@ -42,6 +42,8 @@ export interface LoadOptions {
   /** What shines through where nothing is. */
   readonly backing: Uint32Array;
   readonly snapshots: SnapshotCommands;
+  /** Requests at the same time may overlap: a sector holds what any of them wrote to it. */
+  readonly overlaps: boolean;
 }
 
 export class Load {
@@ -91,7 +93,8 @@ export class Load {
       const [first, end] = this.#place(kind);
       if (running.length >= PARALLEL) await settle();
       // Requests at the same time must not overlap: which one wins would be anybody's guess.
-      if (busy.some((one) => one.first < end && first < one.end)) await settle();
+      const meets = busy.some((one) => one.first < end && first < one.end);
+      if (meets && !this.#options.overlaps) await settle();
       const value = kind === 'write' || kind === 'compressed' ? this.#done.length + 1 : 0;
       const done = { kind, first, end, value, begun: trail.tick() };
       this.#done.push(done);
@@ -103,7 +106,7 @@ export class Load {
 
   /** What is wrong with a disk in that state. */
   *wrong(disk: Buffer, { clock, lossy }: TrailState): Generator<string> {
-    const { initial, backing } = this.#options;
+    const { initial, backing, overlaps } = this.#options;
     const flush = this.#flushes.findLast((one) => one.clock < clock);
     const durable = flush?.count ?? 0;
     const from = this.#sizes.findLastIndex((one) => one.clock < (flush?.clock ?? 0));
@@ -112,11 +115,11 @@ export class Load {
     const expected = initial.slice();
     const later = new Map<number, Set<number>>();
     for (const [index, { kind, first, end, value, begun }] of this.#done.entries()) {
-      if (index < durable) {
+      if (begun > clock) break;
+      if (index < durable && !overlaps) {
         expected.fill(value, first, end);
         continue;
       }
-      if (begun > clock) break;
       for (let sector = first; sector < end; sector++) {
         const values = later.get(sector) ?? new Set();
         values.add(value).add(0);

@@ -33,6 +33,7 @@ import { Load, type SnapshotCommands, type Weights } from './qcow2-load.ts';
 const KIB = 1024;
 /** Only so many states of a load are looked at by qemu-img, too. */
 const SAMPLE = 6;
+const MOST_TURNS = 4;
 const seeds = [1, ...(process.env['POWER_SEEDS'] ?? '').split(',').filter(Boolean).map(Number)];
 
 interface Scenario {
@@ -45,6 +46,7 @@ interface Scenario {
   readonly longest?: number;
   readonly hasBacking?: boolean;
   readonly hasDataFile?: boolean;
+  readonly overlaps?: boolean;
   /** The disk is full of data, and a snapshot has them, too. */
   readonly hasSnapshot?: boolean;
   /** So many bytes are written, and recorded by nobody, before. */
@@ -154,8 +156,26 @@ const scenarios: readonly Scenario[] = [
     options: 'cluster_size=4096,lazy_refcounts=on',
     clusterSize: 4096,
     size: 128 * KIB,
-    weights: { compressed: 40, write: 15, unmap: 10, discard: 10, flush: 8 },
+    // Nothing that is copied: that is flushed first for reasons of its own.
+    weights: { compressed: 40, unmap: 10, discard: 10, flush: 8 },
     count: 100,
+  },
+  {
+    name: 'requests that overlap',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 64 * KIB,
+    weights: { write: 50, unmap: 20, discard: 20, zero: 5, compressed: 10, flush: 4 },
+    overlaps: true,
+  },
+  {
+    name: 'requests that overlap in subclusters',
+    options: 'extended_l2=on,cluster_size=16384',
+    clusterSize: 16384,
+    size: 96 * KIB,
+    weights: { write: 50, unmap: 20, discard: 10, zero: 20, compressed: 10, flush: 4 },
+    hasBacking: true,
+    overlaps: true,
   },
   {
     name: 'longer and shorter',
@@ -268,7 +288,8 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
   } else {
     createImage({ path, size, options: scenario.options });
   }
-  const trail = new WriteTrail();
+  const turns = random(seed + 2000);
+  const trail = new WriteTrail(() => Math.floor(turns() * MOST_TURNS));
   const file = { driver: 'file', filename: path, discard: 'unmap' } as const;
   const dataFile = {
     'data-file': { driver: 'file', filename: `${dir}/data`, 'node-name': DATA_NODE },
@@ -295,6 +316,7 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
     initial: valuesOf(initial),
     backing: valuesOf(backing ?? Buffer.alloc(0)),
     snapshots: snapshotsOf(opened),
+    overlaps: scenario.overlaps === true,
   });
   await load.run();
   await backend.release();

@@ -39,6 +39,12 @@ export class WriteTrail {
   #running = false;
   #clock = 0;
   readonly #writes: TrailWrite[] = [];
+  readonly #turns: () => number;
+
+  /** `turns`: for how many turns of the event loop each write waits before it begins. */
+  constructor(turns: () => number = () => 0) {
+    this.#turns = turns;
+  }
 
   get length(): number {
     return this.#writes.length;
@@ -48,8 +54,10 @@ export class WriteTrail {
     file: {
       ...blockDrivers.file,
       write: (node, offset, length, from, at, flags) =>
-        this.#note(node, offset, Buffer.from(from.bytes.subarray(at, at + length)), () =>
-          blockDrivers.file.write?.(node, offset, length, from, at, flags),
+        this.#afterTurns(() =>
+          this.#note(node, offset, Buffer.from(from.bytes.subarray(at, at + length)), () =>
+            blockDrivers.file.write?.(node, offset, length, from, at, flags),
+          ),
         ),
       writeZeroes: (node, offset, length, flags) =>
         this.#note(node, offset, Buffer.alloc(length), () =>
@@ -109,6 +117,11 @@ export class WriteTrail {
     }
   }
 
+  #afterTurns(write: () => MaybePromise<void>): MaybePromise<void> {
+    const turns = this.#running ? this.#turns() : 0;
+    return turns === 0 ? write() : later(turns, write);
+  }
+
   #note(
     { nodeName: node }: BlockNode,
     offset: number,
@@ -127,6 +140,11 @@ export class WriteTrail {
     if (later !== undefined) return later.then(finish);
     finish();
   }
+}
+
+async function later(turns: number, write: () => MaybePromise<void>): Promise<void> {
+  for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate);
+  await write();
 }
 
 /** What a loss of power leaves of a write: all, nothing, or any of its sectors. */
