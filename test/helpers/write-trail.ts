@@ -109,9 +109,14 @@ export class WriteTrail {
       const now = all.at(-1)?.begun ?? 0;
       // The most that may be missing is missing just before a flush.
       const beforeFlush = all.some((one) => one.safe > now && one.safe < clock);
-      const times = beforeFlush ? 4 : Number(count % 4 === 0);
-      for (let time = 0; time < times; time++) {
-        const some = all.map((one) => (one.safe < now ? one : partOf(one, next)));
+      const losses = beforeFlush ? [butLast, butOne, partOf, partOf] : [partOf];
+      if (!beforeFlush && count % 4 !== 0) continue;
+      for (const loss of losses) {
+        const unsafe = all.filter(({ safe }) => safe >= now);
+        const chosen = Math.floor(next() * unsafe.length);
+        const some = all.map((one) =>
+          one.safe < now ? one : loss(one, next, { chosen: unsafe[chosen], last: unsafe.at(-1) }),
+        );
         yield { ...state(some), clock: now, lossy: true };
       }
     }
@@ -147,14 +152,29 @@ async function later(turns: number, write: () => MaybePromise<void>): Promise<vo
   await write();
 }
 
-/** What a loss of power leaves of a write: all, nothing, or any of its sectors. */
-function partOf(write: TrailWrite, next: () => number): TrailWrite {
-  if (write.bytes === undefined) return write;
+/** What a loss of power leaves of a write. */
+type Loss = (
+  write: TrailWrite,
+  next: () => number,
+  of: { readonly chosen: TrailWrite | undefined; readonly last: TrailWrite | undefined },
+) => TrailWrite;
+
+/** The last one came first. */
+const butLast: Loss = (write, _, { last }) => (write === last ? write : lost(write));
+/** One has to wait for all others. */
+const butOne: Loss = (write, _, { chosen }) => (write === chosen ? lost(write) : write);
+
+/** All, nothing, or any of its sectors. */
+const partOf: Loss = (write, next) => {
   const chance = next();
-  if (chance < 0.4) return write;
-  if (chance < 0.8) return { ...write, isThere: () => false };
+  if (chance < 0.4 || write.bytes === undefined) return write;
+  if (chance < 0.8) return lost(write);
   const sectors = Array.from({ length: Math.ceil(write.bytes.length / SECTOR) + 1 }, next);
   return { ...write, isThere: (sector) => (sectors[sector] ?? 0) < 0.5 };
+};
+
+function lost(write: TrailWrite): TrailWrite {
+  return { ...write, isThere: () => false };
 }
 
 /** A write that is missing has made the file longer all the same: its length is the file system's own affair. */
