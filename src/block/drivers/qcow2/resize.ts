@@ -134,14 +134,19 @@ async function growL1(image: Qcow2Image, entries: number): Promise<void> {
   }
 }
 
-/** Hides what a longer backing file has there. */
+/** Hides what a longer backing file has there; version 2 cannot say that there are zeroes. */
 async function zero(image: Qcow2Image, start: number, end: number): Promise<void> {
   const { clusterSize, subclusterSize, version } = image.geometry;
-  let whole = Math.min(end, roundUp(start, subclusterSize));
-  if (version < 3) whole = end;
-  await writeZeroData(image, start, whole);
+  const whole = Math.min(end, roundUp(start, subclusterSize));
   // The disk is not that long yet, so its end is no excuse for a subcluster that is cut.
   const last = roundUp(end, subclusterSize);
+  if (version < 3 && whole < end) {
+    await saying('Failed to zero out new clusters', () =>
+      writeZeroes(image, whole, last - whole, 0),
+    );
+    return writeZeroData(image, start, whole);
+  }
+  await writeZeroData(image, start, whole);
   const cluster = Math.min(last, roundUp(whole, clusterSize));
   if (whole < cluster) {
     try {
