@@ -9,6 +9,7 @@ import { bufferOf } from '../helpers/qcow2-disk.ts';
 import type { TrailState, WriteTrail } from '../helpers/write-trail.ts';
 
 const PARALLEL = 4;
+const PARALLEL_OVERLAPPING = 32;
 
 type Kind = 'write' | 'zero' | 'unmap' | 'discard' | 'compressed' | 'flush' | 'resize' | 'snapshot';
 /** How often each is chosen, of all. */
@@ -42,7 +43,7 @@ export interface LoadOptions {
   /** What shines through where nothing is. */
   readonly backing: Uint32Array;
   readonly snapshots: SnapshotCommands;
-  /** Requests at the same time may overlap: a sector holds what any of them wrote to it. */
+  /** Requests at the same time may overlap, flushes, too: a sector holds what any of them wrote to it. */
   readonly overlaps: boolean;
 }
 
@@ -73,6 +74,10 @@ export class Load {
     };
     for (let index = 0; index < count; index++) {
       const kind = this.#kind();
+      if (kind === 'flush' && this.#options.overlaps) {
+        running.push(Promise.resolve(backend.flush()));
+        continue;
+      }
       if (kind === 'flush') {
         await settle();
         const before = this.#done.length;
@@ -91,7 +96,8 @@ export class Load {
         continue;
       }
       const [first, end] = this.#place(kind);
-      if (running.length >= PARALLEL) await settle();
+      if (running.length >= (this.#options.overlaps ? PARALLEL_OVERLAPPING : PARALLEL))
+        await settle();
       // Requests at the same time must not overlap: which one wins would be anybody's guess.
       const meets = busy.some((one) => one.first < end && first < one.end);
       if (meets && !this.#options.overlaps) await settle();

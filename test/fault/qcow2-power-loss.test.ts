@@ -33,7 +33,9 @@ import { Load, type SnapshotCommands, type Weights } from './qcow2-load.ts';
 const KIB = 1024;
 /** Only so many states of a load are looked at by qemu-img, too. */
 const SAMPLE = 6;
+/** Turns of the event loop for which a write is kept waiting. */
 const MOST_TURNS = 4;
+const LONG = 4000;
 const seeds = [1, ...(process.env['POWER_SEEDS'] ?? '').split(',').filter(Boolean).map(Number)];
 
 interface Scenario {
@@ -164,17 +166,19 @@ const scenarios: readonly Scenario[] = [
     name: 'requests that overlap',
     options: 'cluster_size=4096',
     clusterSize: 4096,
-    size: 64 * KIB,
-    weights: { write: 50, unmap: 20, discard: 20, zero: 5, compressed: 10, flush: 4 },
+    size: 32 * KIB,
+    weights: { write: 50, unmap: 15, discard: 25, zero: 25, compressed: 10, flush: 20 },
+    count: 400,
     overlaps: true,
   },
   {
     name: 'requests that overlap in subclusters',
     options: 'extended_l2=on,cluster_size=16384',
     clusterSize: 16384,
-    size: 96 * KIB,
-    weights: { write: 50, unmap: 20, discard: 10, zero: 20, compressed: 10, flush: 4 },
+    size: 64 * KIB,
+    weights: { write: 50, unmap: 15, discard: 25, zero: 25, compressed: 10, flush: 20 },
     hasBacking: true,
+    count: 250,
     overlaps: true,
   },
   {
@@ -289,7 +293,10 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
     createImage({ path, size, options: scenario.options });
   }
   const turns = random(seed + 2000);
-  const trail = new WriteTrail(() => Math.floor(turns() * MOST_TURNS));
+  // A few writes that overlap with others take their time.
+  const trail = new WriteTrail(() =>
+    Math.floor(scenario.overlaps === true ? turns() ** 6 * LONG : turns() * MOST_TURNS),
+  );
   const file = { driver: 'file', filename: path, discard: 'unmap' } as const;
   const dataFile = {
     'data-file': { driver: 'file', filename: `${dir}/data`, 'node-name': DATA_NODE },

@@ -1,0 +1,110 @@
+// Writes that are under way: what gives up or takes their clusters waits for them.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { WRITE_COMPRESSED } from '../../../../../src/block/block-driver.ts';
+import type { BlockDrivers } from '../../../../../src/block/block-graph.ts';
+import { blockDrivers } from '../../../../../src/block/drivers/index.ts';
+import { allocate } from '../../../../../src/sys/memory.ts';
+import { bufferOf, type Opened, openDisk } from '../../../../helpers/qcow2-disk.ts';
+import { recordedImage } from './recorded.ts';
+
+const CLUSTER = 512;
+/** Turns of the event loop in which whatever does not wait has long been done. */
+const LONG = 2000;
+const cleanups: (() => Promise<void> | void)[] = [];
+
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+/** A file whose next write begins when `release` is called. */
+class HeldFile {
+  #held: Promise<void> | undefined = undefined;
+  #begun = (): void => {};
+
+  readonly drivers: BlockDrivers = {
+    file: {
+      ...blockDrivers.file,
+      write: (node, offset, length, from, at, flags) => {
+        const write = () => blockDrivers.file.write?.(node, offset, length, from, at, flags);
+        const held = this.#held;
+        this.#held = undefined;
+        if (held === undefined) return write();
+        this.#begun();
+        return held.then(write);
+      },
+    },
+  };
+
+  holdNext(): { readonly begun: Promise<void>; readonly release: () => void } {
+    let release = (): void => {};
+    this.#held = new Promise((resolve) => {
+      release = resolve;
+    });
+    const begun = new Promise<void>((resolve) => {
+      this.#begun = resolve;
+    });
+    return { begun, release };
+  }
+}
+
+async function opened(file: HeldFile): Promise<Opened> {
+  const directory = mkdtempSync(join(tmpdir(), 'qcow2-'));
+  cleanups.push(() => rmSync(directory, { recursive: true }));
+  writeFileSync(join(directory, 'image'), recordedImage());
+  const disk = await openDisk(join(directory, 'image'), {}, file.drivers);
+  cleanups.push(() => disk.close());
+  return disk;
+}
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await new Promise(setImmediate);
+}
+
+const cluster = (byte: number) => bufferOf(Buffer.alloc(CLUSTER, byte));
+
+describe('a write that is under way', () => {
+  it('still has its cluster when that is given up meanwhile', async () => {
+    const file = new HeldFile();
+    const { backend } = await opened(file);
+    await backend.write(0, CLUSTER, cluster(1), 0);
+    await backend.flush();
+    const { begun, release } = file.holdNext();
+    const late = backend.write(0, CLUSTER, cluster(2), 0);
+    await begun;
+    const discarded = backend.discard(0, CLUSTER);
+    const others = (async () => {
+      await Promise.race([discarded, turns(LONG)]);
+      await backend.flush();
+      for (let at = 4 * CLUSTER; at < 8 * CLUSTER; at += CLUSTER) {
+        await backend.write(at + 4096, CLUSTER, cluster(3), 0);
+      }
+    })();
+    await Promise.race([others, turns(2 * LONG)]);
+    release();
+    await Promise.all([late, discarded, others]);
+    const found = allocate(4 * CLUSTER);
+    await backend.read(4096 + 4 * CLUSTER, 4 * CLUSTER, found, 0);
+    expect(found.bytes.equals(Buffer.alloc(4 * CLUSTER, 3))).toBe(true);
+  });
+
+  it('is waited for by a compressed one, which then finds data', async () => {
+    const file = new HeldFile();
+    const { backend } = await opened(file);
+    const { begun, release } = file.holdNext();
+    const first = backend.write(12288, CLUSTER, cluster(1), 0, WRITE_COMPRESSED);
+    await begun;
+    const second = backend.write(12288, CLUSTER, cluster(2), 0, WRITE_COMPRESSED);
+    const refused = expect(second).rejects.toThrow('Input/output error');
+    await turns(LONG);
+    release();
+    await first;
+    await refused;
+    const found = allocate(CLUSTER);
+    await backend.read(12288, CLUSTER, found, 0);
+    expect(found.bytes.equals(Buffer.alloc(CLUSTER, 1))).toBe(true);
+  });
+});
