@@ -99,35 +99,33 @@ describe.skipIf(noQemuImg !== undefined)('truncate', () => {
     await backend.release();
   });
 
-  it.each([
-    'cluster_size=4096',
-    'extended_l2=on,cluster_size=16384',
-    'extended_l2=on',
-    'compat=0.10',
-  ])('from within a compressed cluster over a longer backing file, with %s', async (layout) => {
-    const dir = scratch();
-    // Without zeroes, which qemu-img would leave to the backing file.
-    const content = someContent(6, MIB).map((byte) => byte || 1);
-    const top = rawFile(`${dir}/top`, Buffer.from(content));
-    const below = rawFile(`${dir}/below`, Buffer.alloc(3 * MIB, 0xaa));
-    const path = `${dir}/image`;
-    const start = MIB - 5 * 512;
-    qemuImg('convert', '-q', '-c', '-O', 'qcow2', '-o', layout, '-f', 'raw', top, path);
-    qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', path, String(start));
-    qemuImg('rebase', '-q', '-u', '-f', 'qcow2', '-b', below, '-F', 'raw', path);
-    const opened = await openImage(path);
-    const node = opened.graph.find(undefined, 'image');
-    const perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
-    const backend = opened.graph.backend(node, { perm, shared: PERM_ALL });
-    await backend.truncate(2 * MIB, { exact: true, prealloc: 'off', flags: 0 });
-    const model = Buffer.alloc(2 * MIB);
-    model.set(content.subarray(0, start));
-    expect((await contents(backend)).equals(model)).toBe(true);
-    await backend.release();
-    await opened.close();
-    expect(checkImage(path)).toMatchObject({ status: 0 });
-    expect(contentsByQemu(path).equals(model)).toBe(true);
-  });
+  it.each(['cluster_size=4096', 'extended_l2=on,cluster_size=16384', 'extended_l2=on'])(
+    'from within a compressed cluster over a longer backing file, with %s',
+    async (layout) => {
+      const dir = scratch();
+      // Without zeroes, which qemu-img would leave to the backing file.
+      const content = someContent(6, MIB).map((byte) => byte || 1);
+      const top = rawFile(`${dir}/top`, Buffer.from(content));
+      const below = rawFile(`${dir}/below`, Buffer.alloc(3 * MIB, 0xaa));
+      const path = `${dir}/image`;
+      const start = MIB - 5 * 512;
+      qemuImg('convert', '-q', '-c', '-O', 'qcow2', '-o', layout, '-f', 'raw', top, path);
+      qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', path, String(start));
+      qemuImg('rebase', '-q', '-u', '-f', 'qcow2', '-b', below, '-F', 'raw', path);
+      const opened = await openImage(path);
+      const node = opened.graph.find(undefined, 'image');
+      const perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
+      const backend = opened.graph.backend(node, { perm, shared: PERM_ALL });
+      await backend.truncate(2 * MIB, { exact: true, prealloc: 'off', flags: 0 });
+      const model = Buffer.alloc(2 * MIB);
+      model.set(content.subarray(0, start));
+      expect((await contents(backend)).equals(model)).toBe(true);
+      await backend.release();
+      await opened.close();
+      expect(checkImage(path)).toMatchObject({ status: 0 });
+      expect(contentsByQemu(path).equals(model)).toBe(true);
+    },
+  );
 
   it.each(['compat=0.10', 'compat=1.1'])(
     'does not show more of a longer backing file, with %s',
