@@ -249,7 +249,7 @@ describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 imag
       }
       expect(count).toBeGreaterThan(50);
     },
-    60_000,
+    180_000,
   );
 
   it('would be found unsound where writes change places', async () => {
