@@ -92,7 +92,7 @@ const rows = {
     options: () => ({ file: 'below' }),
     is: 'read-only',
   },
-  // Of disks of this machine, which are no test's to write: with loop devices in test/unit/block/drivers/file.test.ts.
+  // Of disks of this machine, which are no test's to write: with loop devices in test/interop/host-device.test.ts.
   host_device: undefined,
   nbd: {
     prepare: (_daemon, directory) => serveElsewhere(directory),
