@@ -24,8 +24,9 @@ export function exactFilenameOf(node: BlockNode): string | undefined {
   if (driver.kind === 'protocol') return option(node, 'filename');
   const file = node.file?.node;
   const plain = driver.kind === 'format' && !hasStrongOptions(node) && !isBackingOverridden(node);
-  if (!plain || file === undefined || file.driver.kind !== 'protocol') return undefined;
-  return exactFilenameOf(file);
+  if (!plain || file === undefined) return undefined;
+  const isProtocol = file.driver.kind === 'protocol' || file.driver.isProtocol === true;
+  return isProtocol ? exactFilenameOf(file) : undefined;
 }
 
 /** The options that decide what the node shows, its children's inside. */

@@ -7,9 +7,28 @@ import { isNbdFilename, type NbdFileOptions, nbdFileOptions } from './nbd-filena
 
 export type FileOptions = { readonly driver: 'file' | 'host_device' } & BlockdevOptionsFile;
 
+export interface DebugFileOptions {
+  readonly driver: 'blkdebug';
+  readonly config?: string;
+  readonly image: ProtocolOptions;
+}
+
+export type ProtocolOptions = FileOptions | NbdFileOptions | DebugFileOptions;
+
+const DEBUG = 'blkdebug:';
+
 /** Options of the protocol node for a file name. Throws QmpError when nobody here knows its protocol, or what follows it. */
-export function protocolOptions(filename: string): FileOptions | NbdFileOptions {
+export function protocolOptions(filename: string): ProtocolOptions {
+  if (filename.startsWith(DEBUG)) return debugOptions(filename.slice(DEBUG.length));
   return isNbdFilename(filename) ? nbdFileOptions(filename) : fileOptions(filename);
+}
+
+/** `CONFIG:IMAGE`, both names of files; the first may be empty. */
+function debugOptions(names: string): DebugFileOptions {
+  const end = names.indexOf(':');
+  if (end === -1) throw new QmpError('blkdebug requires both config file and image path');
+  const image = protocolOptions(names.slice(end + 1));
+  return { driver: 'blkdebug', ...(end === 0 ? {} : { config: names.slice(0, end) }), image };
 }
 
 /** The same for names that have to be of local files. */

@@ -22,6 +22,7 @@ import {
   ZERO_WRITE,
 } from '../block-driver.ts';
 import { type BlockNode, SECTOR } from '../block-node.ts';
+import { imageState } from '../image-state.ts';
 import { defaultChildPermissions } from '../permissions.ts';
 import { resizeError } from '../resize-error.ts';
 import { checkSize } from '../size-option.ts';
@@ -121,8 +122,7 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
   },
 
   imageInfo(node) {
-    const below = node.state.file.node;
-    return below.driver.imageInfo?.(below);
+    return imageState(node.state.file.node);
   },
 
   /** As for any format, but writing and resizing only when somebody above does. */

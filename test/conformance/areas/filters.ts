@@ -879,6 +879,18 @@ const files = [
 
 const server = ['--nbd-server', 'addr.type=unix,addr.path=@DIR@/nbd.sock'];
 
+/** Names of backing files. */
+const debugNames = [
+  'blkdebug::a.img',
+  'blkdebug:rules:a.img',
+  'blkdebug:none:a.img',
+  'blkdebug:a.img',
+  'blkdebug:',
+  'blkdebug::none.img',
+  'blkdebug:rules:blkdebug::a.img',
+  'blkdebug::nbd:unix:none.sock',
+];
+
 /** A quorum of `a`, `b` and `n`, and an export of it. */
 const quorumOver = (name: string, threshold: number): string[] => [
   '--blockdev',
@@ -906,6 +918,30 @@ export const filters: Area = {
     { name: 'copy-on-read', files, arguments: server, cases: corNodes },
     { name: 'preallocate', files, arguments: server, cases: preallocateNodes },
     { name: 'blkdebug', files, arguments: server, cases: blkdebugNodes },
+    {
+      name: 'blkdebug in the name of a backing file',
+      files: [
+        ...files,
+        { name: 'rules', text: '[set-state]\nevent = "none"\nnew_state = "2"\n' },
+        ...debugNames.map((name, index) => ({
+          name: `${index}.qcow2`,
+          qcow2: { backing: { file: name, format: 'raw' } },
+        })),
+      ],
+      cases: debugNames.map((name, index) =>
+        scene(
+          name,
+          node({
+            driver: 'qcow2',
+            'node-name': 'x',
+            file: inline({ filename: `@DIR@/${index}.qcow2` }),
+          }),
+          ['query-named-block-nodes', { flat: true }],
+          graph,
+          del('x'),
+        ),
+      ),
+    },
     { name: 'copy-before-write', files, arguments: server, cases: cbwNodes },
     { name: 'quorum', files, arguments: server, cases: quorumNodes },
     { name: 'changed children', files, arguments: server, cases: changedChildren },
