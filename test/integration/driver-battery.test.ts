@@ -259,63 +259,68 @@ function battery(driver: string, row: Row): void {
   const keeps = row.is === undefined;
 
   describe(driver, () => {
-    it.runIf(keeps)('keeps what is written, and says where there are zeroes', async () => {
-      const { daemon, options, connect } = await served(driver, row);
-      const bytes = await work(await connect(), 1);
-      const client = await connect();
-      const status = await connect(['base:allocation']);
-      const all = await read(client, 0, SIZE);
-      expectBytes(all, bytes);
-      let offset = 0;
-      for (const { length, isZero } of await extents(status)) {
-        if (isZero)
-          expect(all.subarray(offset, offset + length).every((byte) => byte === 0)).toBe(true);
-        offset += length;
-      }
-      expect(offset).toBe(SIZE);
-      // And it is there when the node is opened again.
-      await removeTop(daemon);
-      await add(daemon, options);
-      await exportTop(daemon, true);
-      expectBytes(await read(await connect(), 0, SIZE), bytes);
-    });
+    if (keeps)
+      it('keeps what is written, and says where there are zeroes', async () => {
+        const { daemon, options, connect } = await served(driver, row);
+        const bytes = await work(await connect(), 1);
+        const client = await connect();
+        const status = await connect(['base:allocation']);
+        const all = await read(client, 0, SIZE);
+        expectBytes(all, bytes);
+        let offset = 0;
+        for (const { length, isZero } of await extents(status)) {
+          if (isZero)
+            expect(all.subarray(offset, offset + length).every((byte) => byte === 0)).toBe(true);
+          offset += length;
+        }
+        expect(offset).toBe(SIZE);
+        // And it is there when the node is opened again.
+        await removeTop(daemon);
+        await add(daemon, options);
+        await exportTop(daemon, true);
+        expectBytes(await read(await connect(), 0, SIZE), bytes);
+      });
 
-    it.runIf(row.is === 'written once')('keeps what is written, once', async () => {
-      const { connect } = await served(driver, row);
-      const client = await connect();
-      for (let offset = 0; offset < SIZE; offset += CLUSTER) {
-        const payload = Buffer.alloc(CLUSTER, offset / CLUSTER);
-        expect(await fails(client, { type: CMD.WRITE, offset, length: CLUSTER, payload })).toBe(0);
-      }
-      const seen = await read(client, 0, SIZE);
-      expect(seen.every((byte, at) => byte === Math.floor(at / CLUSTER))).toBe(true);
-    });
+    if (row.is === 'written once')
+      it('keeps what is written, once', async () => {
+        const { connect } = await served(driver, row);
+        const client = await connect();
+        for (let offset = 0; offset < SIZE; offset += CLUSTER) {
+          const payload = Buffer.alloc(CLUSTER, offset / CLUSTER);
+          expect(await fails(client, { type: CMD.WRITE, offset, length: CLUSTER, payload })).toBe(
+            0,
+          );
+        }
+        const seen = await read(client, 0, SIZE);
+        expect(seen.every((byte, at) => byte === Math.floor(at / CLUSTER))).toBe(true);
+      });
 
-    it.runIf(row.is !== 'read-only')('takes many requests at a time', async () => {
-      const { connect } = await served(driver, row);
-      const client = await connect();
-      const count = SIZE / CLUSTER;
-      for (let at = 0; at < count; at++) {
-        client.sendRequest({
-          type: CMD.WRITE,
-          cookie: BigInt(at),
-          offset: at * CLUSTER,
-          length: CLUSTER,
-          payload: Buffer.alloc(CLUSTER, at + 1),
-        });
-      }
-      const cookies = new Set<bigint>();
-      for (let at = 0; at < count; at++) {
-        const reply = await client.reply();
-        expect(errorOf(reply)?.error).toBe(0);
-        cookies.add(reply.cookie);
-      }
-      expect(cookies.size).toBe(count);
-      const seen = await read(client, 0, SIZE);
-      const value = (at: number): number =>
-        row.is === 'nothing' ? 0 : 1 + Math.floor(at / CLUSTER);
-      expect(seen.every((byte, at) => byte === value(at))).toBe(true);
-    });
+    if (row.is !== 'read-only')
+      it('takes many requests at a time', async () => {
+        const { connect } = await served(driver, row);
+        const client = await connect();
+        const count = SIZE / CLUSTER;
+        for (let at = 0; at < count; at++) {
+          client.sendRequest({
+            type: CMD.WRITE,
+            cookie: BigInt(at),
+            offset: at * CLUSTER,
+            length: CLUSTER,
+            payload: Buffer.alloc(CLUSTER, at + 1),
+          });
+        }
+        const cookies = new Set<bigint>();
+        for (let at = 0; at < count; at++) {
+          const reply = await client.reply();
+          expect(errorOf(reply)?.error).toBe(0);
+          cookies.add(reply.cookie);
+        }
+        expect(cookies.size).toBe(count);
+        const seen = await read(client, 0, SIZE);
+        const value = (at: number): number =>
+          row.is === 'nothing' ? 0 : 1 + Math.floor(at / CLUSTER);
+        expect(seen.every((byte, at) => byte === value(at))).toBe(true);
+      });
 
     it('does not go beyond its end', async () => {
       const { connect } = await served(driver, row);

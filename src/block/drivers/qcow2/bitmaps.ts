@@ -16,7 +16,7 @@ import {
 import { replaceList, rereadBitmapList, updateInPlace } from './bitmap-list.ts';
 import { MAX_BITMAP_DIRECTORY, MAX_BITMAPS } from './header-extensions.ts';
 import type { Qcow2Image, Qcow2Node } from './image.ts';
-import { freeClusters } from './refcount.ts';
+import { freeClusters, settle } from './refcount.ts';
 
 const MAX_GRANULARITY = 2 ** MAX_GRANULARITY_BITS;
 
@@ -185,7 +185,18 @@ export async function removeStoredBitmap(image: Qcow2Image, name: string): Promi
       throw error;
     }
     await freeContent(image, removed, taken);
+    await discardNow(image);
   });
+}
+
+/** Nothing on disk points at what was given up: the file system can have it back. What fails is done by the next flush. */
+async function discardNow(image: Qcow2Image): Promise<void> {
+  try {
+    await settle(image);
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    image.log.debug(`Clusters of a bitmap are discarded later: ${error.message}`);
+  }
 }
 
 /** Throws QmpError unless a new bitmap of that name can be kept in the image. */
