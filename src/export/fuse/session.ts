@@ -11,6 +11,7 @@ import { closeFile } from '../../sys/file.ts';
 import { allocate, pageSize } from '../../sys/memory.ts';
 import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
 import { WOULD_BLOCK } from '../../sys/socket.ts';
+import { AdaptivePoll } from '../adaptive-poll.ts';
 import type { TransferBuffers } from './buffers.ts';
 import type { FuseFile } from './fuse-file.ts';
 import { negotiate } from './init.ts';
@@ -41,6 +42,12 @@ const MAX_REQUESTS_IN_FLIGHT = 64;
 const TURN = 256;
 const TURN_UNIT = 4096;
 
+/** What a request counts more that was waited for without sleep. */
+const POLLED = 16;
+
+/** So often in a row one request must have come alone before the next one is waited for without sleep. */
+const SINGLES = 4;
+
 export interface FuseSessionOptions {
   /** Of /dev/fuse, mounted and non-blocking; the session closes it. */
   readonly fd: number;
@@ -67,6 +74,12 @@ export class FuseSession {
   #inFlight = 0;
   /** There was another request in this turn: who sends them does not wait for one after the other. */
   #othersWait = false;
+  /** Requests taken since the last time that there was none. */
+  #taken = 0;
+  /** How often in a row that was one. */
+  #singles = 0;
+  readonly #poll = new AdaptivePoll();
+  readonly #attempt = (): number => (this.#endedNow() ? 0 : this.#receive());
   #drained = false;
   #refusal = 0;
   #onIdle: () => void = () => {};
@@ -115,13 +128,30 @@ export class FuseSession {
   #pump(): void {
     this.#othersWait = false;
     for (let left = TURN; this.#state === 'serving' && left > 0 && !this.#full(); ) {
-      const received = this.#receive();
-      if (received === WOULD_BLOCK) break;
+      let received = this.#receive();
+      if (received === WOULD_BLOCK && this.#mayPoll()) {
+        this.#othersWait = false;
+        left -= POLLED;
+        received = this.#poll.again(this.#attempt);
+      }
+      if (received === WOULD_BLOCK || this.#endedNow()) break;
+      this.#taken++;
       left -= 1 + Math.floor(this.#serve(received) / TURN_UNIT);
       this.#othersWait = true;
     }
     this.#giveBuffers();
     this.#wait();
+  }
+
+  /** Who has made one request alone, several times in a row, makes the next one when this one is answered. */
+  #mayPoll(): boolean {
+    if (this.#taken > 0) this.#singles = this.#taken === 1 ? this.#singles + 1 : 0;
+    this.#taken = 0;
+    return this.#singles >= SINGLES && this.#inFlight === 0 && !this.#endedNow();
+  }
+
+  #endedNow(): boolean {
+    return this.#state !== 'serving';
   }
 
   /** Bytes of the next request, or WOULD_BLOCK. */
