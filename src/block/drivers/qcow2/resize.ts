@@ -141,9 +141,7 @@ async function zero(image: Qcow2Image, start: number, end: number): Promise<void
   // The disk is not that long yet, so its end is no excuse for a subcluster that is cut.
   const last = roundUp(end, subclusterSize);
   if (version < 3 && whole < end) {
-    await saying('Failed to zero out new clusters', () =>
-      writeZeroes(image, whole, last - whole, 0),
-    );
+    await writeZeroes(image, whole, last - whole, 0);
     return writeZeroData(image, start, whole);
   }
   await writeZeroData(image, start, whole);
