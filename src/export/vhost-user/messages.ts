@@ -1,9 +1,9 @@
-// The messages of a frontend. A row states what comes with a message, and what is done about it; dispatch() enforces that and
-// answers. Payloads and meanings: "Vhost-user Protocol", section "Front-end message types".
+// The messages of a frontend: a row states what comes with a message, and what is done about it; dispatch.ts enforces that.
+// Payloads and meanings: "Vhost-user Protocol", section "Front-end message types".
 
-import { IoError, ProtocolError } from '../../base/errors.ts';
+import { ProtocolError } from '../../base/errors.ts';
 import type { MaybePromise } from '../../base/io-buffer.ts';
-import type { Connection, Message } from './connection.ts';
+import type { Message } from './connection.ts';
 import {
   CONFIG_HEADER_SIZE,
   MAX_MEM_SLOTS,
@@ -56,12 +56,12 @@ import {
 } from './wire.ts';
 
 /** What a message is answered with, and the file that goes with it. */
-interface Answer {
+export interface Answer {
   readonly payload: Buffer;
   readonly fd?: number;
 }
 
-interface MessageRow {
+export interface MessageRow {
   readonly name: string;
   /** Bytes of payload, at least and at most. */
   readonly payload: readonly [least: number, most: number];
@@ -76,7 +76,7 @@ const U64 = [8, 8] as const;
 const CONFIG = [CONFIG_HEADER_SIZE, MAX_PAYLOAD] as const;
 const INFLIGHT = [20, 24] as const;
 
-const rows: Readonly<Record<number, MessageRow>> = {
+export const messages: Readonly<Record<number, MessageRow>> = {
   [VHOST_USER_GET_FEATURES]: {
     name: 'GET_FEATURES',
     payload: NOTHING,
@@ -281,59 +281,8 @@ const rows: Readonly<Record<number, MessageRow>> = {
 };
 
 /** As a log shows it. */
-export function nameOfMessage(request: number): string {
-  return rows[request]?.name ?? `message ${request}`;
-}
-
-/**
- * Deals with a message and answers it. Throws or rejects what ends the session: an error that the frontend cannot be told of
- * because it has not asked for an acknowledgement.
- */
-export function dispatch(
-  session: Session,
-  connection: Connection,
-  message: Message,
-): MaybePromise<void> {
-  let answer: MaybePromise<Answer | undefined>;
-  try {
-    answer = checkedRow(message).run(session, message);
-  } catch (error) {
-    return refuse(connection, message, error);
-  }
-  if (answer instanceof Promise) {
-    return answer.then(
-      (settled) => acknowledge(connection, message, settled),
-      (error: unknown) => refuse(connection, message, error),
-    );
-  }
-  acknowledge(connection, message, answer);
-}
-
-function checkedRow(message: Message): MessageRow {
-  const row = rows[message.request];
-  if (row === undefined) throw new ProtocolError('message', message.request, 'one that is known');
-  const [least, most] = row.payload;
-  if (message.size < least || message.size > most) {
-    throw new ProtocolError(`${row.name} size`, message.size, `${least} to ${most}`);
-  }
-  if (message.fds.length > row.files) {
-    throw new ProtocolError(`${row.name} files`, message.fds.length, `at most ${row.files}`);
-  }
-  return row;
-}
-
-function acknowledge(connection: Connection, message: Message, answer: Answer | undefined): void {
-  if (answer !== undefined) {
-    connection.reply(message, answer.payload, answer.fd);
-  } else if (message.needReply) {
-    connection.reply(message, encodeU64(0));
-  }
-}
-
-function refuse(connection: Connection, message: Message, error: unknown): void {
-  const ours = error instanceof ProtocolError || error instanceof IoError;
-  if (!ours || !message.needReply) throw error;
-  connection.reply(message, encodeU64(1));
+function nameOfMessage(request: number): string {
+  return messages[request]?.name ?? `message ${request}`;
 }
 
 function setMemTable(session: Session, { payload, fds }: Message): MaybePromise<undefined> {

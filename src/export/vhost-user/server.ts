@@ -9,7 +9,7 @@ import type { EventSignaller } from '../../sys/event-signal.ts';
 import type { Poller } from '../../sys/poller.ts';
 import type { VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { Connection } from './connection.ts';
-import { dispatch } from './messages.ts';
+import { dispatch } from './dispatch.ts';
 import { Session } from './session.ts';
 
 /** As the reference: one frontend may wait. */
