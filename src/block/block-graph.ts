@@ -18,22 +18,17 @@ import type {
 import { activate, inactivate, inactivateAll } from './activation.ts';
 import { BlockBackend } from './block-backend.ts';
 import { BlockChild } from './block-child.ts';
-import type {
-  BlockDriver,
-  ChildRole,
-  CreateContext,
-  DescriptorPoller,
-  PermissionPair,
-  Permissions,
-} from './block-driver.ts';
+import type { BlockDriver, ChildRole, PermissionPair, Permissions } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { BouncePool } from './bounce-pool.ts';
+import { abandon, closeUnused, type NodeRegister } from './close-node.ts';
 import { describeGraph } from './describe-graph.ts';
 import { drainBegin } from './drain.ts';
+import type { CreateContext, DescriptorPoller } from './driver-context.ts';
 import { blockDrivers } from './drivers/index.ts';
 import { type Disk, LIBRARY_DISK, libraryDisk } from './drivers/library-disk.ts';
 import { attachEdge, attachRoot, detachEdge, nodeAsParent, reaches } from './edges.ts';
-import { flush } from './io-flush.ts';
+import type { GraphAccess } from './graph-access.ts';
 import { checkNodeName, NodeNameGenerator } from './node-names.ts';
 import { checkNotBlocked } from './op-blockers.ts';
 import type { OpenEnvironment } from './open.ts';
@@ -65,31 +60,6 @@ export interface BackendOptions {
   readonly name?: string;
 }
 
-/** What a change to the graph may use while it is carried out. */
-export interface GraphAccess {
-  readonly log: Logger;
-  /** As `BlockGraph.find`. */
-  find(device: string | undefined, nodeName: string | undefined): BlockNode;
-  /** The open node of that name. */
-  lookUp(nodeName: string): BlockNode | undefined;
-  /** The driver of that name, if there is one. */
-  driver(name: string): BlockDriver | undefined;
-  /** Opens a node, whose settings come from `like` where the options do not say. Throws QmpError. */
-  open(options: BlockdevOptions, like: BlockNode): Promise<BlockNode>;
-  /** Makes an image, as blockdev-create does. Throws QmpError, or IoError for its text alone. */
-  make(options: BlockdevCreateOptions): Promise<void>;
-  /** Puts a child under a node. Throws QmpError, everything as before. */
-  attach(parent: BlockNode, child: BlockNode, name: string, role: ChildRole): BlockChild;
-  /** Closes a node that nobody uses. */
-  closeUnused(node: BlockNode): Promise<void>;
-  /** Throws QmpError, everything as before. */
-  setReadOnly(node: BlockNode, readOnly: boolean): Promise<void>;
-  /** Throws QmpError, everything as before. */
-  setActive(node: BlockNode, active: boolean): Promise<void>;
-  /** Nobody uses any node until the answer is called; no request is in flight. */
-  drainAll(): Promise<() => void>;
-}
-
 /** Carries out a change when it is its turn. */
 type Turn = <T>(work: () => Promise<T>) => Promise<T>;
 
@@ -106,6 +76,7 @@ export class BlockGraph {
   readonly #names = new NodeNameGenerator();
   readonly #drivers: BlockDrivers;
   readonly #environment: OpenEnvironment;
+  readonly #register: NodeRegister;
   /** Adding, deleting and letting go of nodes, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
@@ -114,6 +85,10 @@ export class BlockGraph {
     this.events = options.events;
     this.#log = options.log;
     this.#drivers = options.drivers ?? blockDrivers;
+    this.#register = {
+      log: options.log,
+      forget: (node) => this.#nodes.delete(node.nodeName),
+    };
     this.#environment = {
       log: options.log,
       events: options.events,
@@ -131,9 +106,9 @@ export class BlockGraph {
       lookUp: (name) => this.lookUp(name),
       nodeName: (given) => this.#nodeName(given),
       register: (node) => this.#nodes.set(node.nodeName, node),
-      abandon: (node) => this.#abandon(node),
+      abandon: (node) => abandon(this.#register, node),
       attach: (parent, child, name, role) => this.#attach(parent, child, name, role),
-      closeUnused: (node) => this.#closeUnused(node),
+      closeUnused: (node) => closeUnused(this.#register, node),
     };
   }
 
@@ -196,7 +171,7 @@ export class BlockGraph {
       if (node.parents.length > 0) throw new QmpError(`Block device ${nodeName} is in use`);
       for (const bitmap of node.dirtyBitmaps) bitmap.checkNotBusy();
       node.monitorOwned = false;
-      await this.#closeUnused(node);
+      await closeUnused(this.#register, node);
     });
   }
 
@@ -290,7 +265,7 @@ export class BlockGraph {
     return this.#change(async () => {
       for (const node of [...this.#nodes.values()].filter((one) => one.monitorOwned)) {
         node.monitorOwned = false;
-        await this.#closeUnused(node);
+        await closeUnused(this.#register, node);
       }
     });
   }
@@ -320,7 +295,7 @@ export class BlockGraph {
         }),
       attach: (parent, child, name, role) => this.#attach(parent, child, name, role),
       make: async (options) => this.#imageMaker(options, (work) => work())(),
-      closeUnused: (node) => this.#closeUnused(node),
+      closeUnused: (node) => closeUnused(this.#register, node),
       setReadOnly: (node, readOnly) => setReadOnly(this.#reopening(), node, readOnly),
       setActive: (node, active) =>
         active ? activate(node, this.#log) : inactivate(node, this.#log),
@@ -332,7 +307,7 @@ export class BlockGraph {
     return {
       find: (reference) => this.find(undefined, reference),
       lookUp: (name) => this.lookUp(name),
-      closeUnused: (node) => this.#closeUnused(node),
+      closeUnused: (node) => closeUnused(this.#register, node),
     };
   }
 
@@ -374,7 +349,7 @@ export class BlockGraph {
       try {
         return this.#backend(node, pair, turn);
       } catch (error) {
-        await this.#closeUnused(node);
+        await closeUnused(this.#register, node);
         throw error;
       }
     });
@@ -418,47 +393,6 @@ export class BlockGraph {
     // A driver may have had something to finish now that nobody writes.
     await child.node.requests.whenIdle();
     end();
-    await this.#closeUnused(child.node);
-  }
-
-  async #abandon(node: BlockNode): Promise<void> {
-    if (node.phase === 'open') await this.#closeDriver(node);
-    await this.#releaseChildren(node);
-    this.#nodes.delete(node.nodeName);
-  }
-
-  async #closeUnused(node: BlockNode): Promise<void> {
-    if (node.monitorOwned || node.parents.length > 0 || node.phase !== 'open') return;
-    node.phase = 'closing';
-    const end = await drainBegin(node);
-    end();
-    await this.#flushForClose(node);
-    await this.#closeDriver(node);
-    await this.#releaseChildren(node);
-    this.#nodes.delete(node.nodeName);
-  }
-
-  async #flushForClose(node: BlockNode): Promise<void> {
-    try {
-      await flush(node);
-    } catch (error) {
-      this.#log.error(`Failed to flush node '${node.nodeName}': ${String(error)}`);
-    }
-  }
-
-  async #closeDriver(node: BlockNode): Promise<void> {
-    node.phase = 'closing';
-    try {
-      await node.driver.close?.(node);
-    } catch (error) {
-      this.#log.error(`Failed to close node '${node.nodeName}': ${String(error)}`);
-    }
-  }
-
-  async #releaseChildren(node: BlockNode): Promise<void> {
-    for (const child of [...node.children].reverse()) {
-      detachEdge(child);
-      await this.#closeUnused(child.node);
-    }
+    await closeUnused(this.#register, child.node);
   }
 }

@@ -3,9 +3,9 @@
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
-import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { chainOf } from './block-status.ts';
+import type { GraphAccess } from './graph-access.ts';
 import { checkNotBlocked } from './op-blockers.ts';
 import { findRoot } from './snapshot-internal.ts';
 

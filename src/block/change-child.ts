@@ -2,10 +2,10 @@
 
 import { QmpError } from '../qapi/errors.ts';
 import { CHILD_DATA } from './block-driver.ts';
-import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { drainBegin } from './drain.ts';
 import { detachEdge } from './edges.ts';
+import type { GraphAccess } from './graph-access.ts';
 
 /** Exactly one of `child`, which goes, and `node`, which comes. Throws QmpError, everything as before. */
 export async function changeChild(

@@ -9,9 +9,9 @@ import type {
   BlockDirtyBitmapAdd,
   BlockDirtyBitmapMerge,
 } from '../qapi/generated/types.ts';
-import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { DirtyBitmap, findDirtyBitmap } from './dirty-bitmap.ts';
+import type { GraphAccess } from './graph-access.ts';
 
 /** Where nodes are found by name. */
 export type Nodes = Pick<GraphAccess, 'find' | 'lookUp'>;

@@ -8,12 +8,12 @@ import {
   FUA,
   MAY_UNMAP,
   NO_FALLBACK,
-  type OpenContext,
   OTHERS_WAIT,
   WRITE_COMPRESSED,
   WRITE_UNCHANGED,
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
+import type { OpenContext } from './driver-context.ts';
 
 /** The child that a filter filters. */
 export function filteredChild(node: BlockNode): BlockChild {

@@ -11,10 +11,11 @@ import type { EventSink } from '../qapi/event-sink.ts';
 import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
 import { membersInOrder } from '../qapi/member-order.ts';
 import type { BlockChild } from './block-child.ts';
-import type { BlockDriver, ChildRole, DescriptorPoller } from './block-driver.ts';
+import type { BlockDriver, ChildRole } from './block-driver.ts';
 import { CHILD_COW, CHILD_IMAGE } from './block-driver.ts';
 import { BlockNode } from './block-node.ts';
 import type { BouncePool } from './bounce-pool.ts';
+import type { DescriptorPoller } from './driver-context.ts';
 import { filenameOf } from './filename.ts';
 import { refreshLimits } from './limits.ts';
 

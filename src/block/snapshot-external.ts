@@ -9,10 +9,10 @@ import type {
   BlockdevSnapshotSync,
 } from '../qapi/generated/types.ts';
 import { type BlockDriver, PERM_CONSISTENT_READ } from './block-driver.ts';
-import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { drainBegin } from './drain.ts';
 import { filenameOf } from './filename.ts';
+import type { GraphAccess } from './graph-access.ts';
 import { flush } from './io-flush.ts';
 import { isJsonFilename, jsonFilenameOptions } from './json-filename.ts';
 import { checkNotBlocked } from './op-blockers.ts';

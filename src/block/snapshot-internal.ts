@@ -12,9 +12,9 @@ import {
   type InternalSnapshot,
   type SnapshotSelector,
 } from './block-driver.ts';
-import type { GraphAccess } from './block-graph.ts';
 import type { BlockNode } from './block-node.ts';
 import { drainBegin, whileDrained } from './drain.ts';
+import type { GraphAccess } from './graph-access.ts';
 import { checkNotBlocked } from './op-blockers.ts';
 import type { TransactionAction } from './transaction.ts';
 

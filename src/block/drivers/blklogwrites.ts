@@ -7,8 +7,9 @@ import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { BlockdevOptionsBlklogwrites } from '../../qapi/generated/types.ts';
 import type { BlockChild } from '../block-child.ts';
-import { type BlockDriver, CHILD_METADATA, type OpenContext } from '../block-driver.ts';
+import { type BlockDriver, CHILD_METADATA } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
+import type { OpenContext } from '../driver-context.ts';
 import { filteredChild, openFiltered, passThrough } from '../filter.ts';
 import {
   encodeEntry,

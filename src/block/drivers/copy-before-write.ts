@@ -16,7 +16,6 @@ import {
   type BlockStatus,
   CHILD_DATA,
   CHILD_FILTERED,
-  type OpenContext,
   PERM_ALL,
   PERM_CONSISTENT_READ,
   PERM_RESIZE,
@@ -27,6 +26,7 @@ import {
 import type { BlockNode } from '../block-node.ts';
 import { nodeStatus } from '../block-status.ts';
 import { lookUpDirtyBitmap } from '../dirty-bitmap-commands.ts';
+import type { OpenContext } from '../driver-context.ts';
 import { filenameOf } from '../filename.ts';
 import { filteredChild, openFiltered, passFlags, passThrough } from '../filter.ts';
 import { tellOfBitmap } from '../internal-bitmap.ts';

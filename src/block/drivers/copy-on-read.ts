@@ -6,7 +6,6 @@ import { QmpError } from '../../qapi/errors.ts';
 import type { BlockdevOptionsCor } from '../../qapi/generated/types.ts';
 import {
   type BlockDriver,
-  type OpenContext,
   PERM_CONSISTENT_READ,
   PERM_RESIZE,
   PERM_WRITE,
@@ -15,6 +14,7 @@ import {
 import type { BlockNode } from '../block-node.ts';
 import { chainOf } from '../block-status.ts';
 import { copyOnRead } from '../copy-on-read.ts';
+import type { OpenContext } from '../driver-context.ts';
 import { filteredChild, openFiltered, passFlags, passThrough } from '../filter.ts';
 
 export interface CopyOnReadState {

@@ -1,6 +1,5 @@
 // transaction.json, and the commands that are transactions of one action.
 
-import type { GraphAccess } from '../../block/block-graph.ts';
 import { changeBackingFile } from '../../block/change-backing-file.ts';
 import {
   addBitmapAction,
@@ -9,6 +8,7 @@ import {
   mergeBitmapsAction,
   removeBitmapAction,
 } from '../../block/dirty-bitmap-actions.ts';
+import type { GraphAccess } from '../../block/graph-access.ts';
 import { snapshotAction, snapshotSyncAction } from '../../block/snapshot-external.ts';
 import { deleteInternalSnapshot, InternalSnapshotAction } from '../../block/snapshot-internal.ts';
 import { runTransaction, type TransactionAction } from '../../block/transaction.ts';

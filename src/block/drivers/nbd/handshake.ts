@@ -9,7 +9,7 @@ import { connect } from '../../../net/connect.ts';
 import type { SocketAddress } from '../../../net/socket-address.ts';
 import type { SocketChannel } from '../../../net/socket-channel.ts';
 import { QmpError } from '../../../qapi/errors.ts';
-import type { DescriptorPoller } from '../../block-driver.ts';
+import type { DescriptorPoller } from '../../driver-context.ts';
 import { negotiate, type ServerInfo, type Wish } from './negotiation.ts';
 import { NegotiationError, type Step } from './option.ts';
 

@@ -4,7 +4,7 @@ import { NBD_MAX_STRING_SIZE } from '../../../net/nbd/protocol.ts';
 import { tlsCredentials } from '../../../object/tls-creds.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevOptionsNbd } from '../../../qapi/generated/types.ts';
-import type { OpenContext } from '../../block-driver.ts';
+import type { OpenContext } from '../../driver-context.ts';
 import type { ServerTarget } from './handshake.ts';
 
 export const ALLOCATION_DEPTH = 'qemu:allocation-depth';

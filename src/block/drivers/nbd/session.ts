@@ -13,7 +13,7 @@
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
-import type { OpenContext } from '../../block-driver.ts';
+import type { OpenContext } from '../../driver-context.ts';
 import type { ClientRequest } from './client-request.ts';
 import { type ConnectionEnd, NbdConnection } from './connection.ts';
 import { establishWithRetries } from './connector.ts';

@@ -10,13 +10,8 @@ import type {
   BlockdevRefOrNull,
 } from '../../../qapi/generated/types.ts';
 import type { BlockChild } from '../../block-child.ts';
-import {
-  CHILD_COW,
-  CHILD_DATA,
-  CHILD_METADATA,
-  CHILD_PRIMARY,
-  type OpenContext,
-} from '../../block-driver.ts';
+import { CHILD_COW, CHILD_DATA, CHILD_METADATA, CHILD_PRIMARY } from '../../block-driver.ts';
+import type { OpenContext } from '../../driver-context.ts';
 import { filenameOf } from '../../filename.ts';
 import {
   isJsonFilename,

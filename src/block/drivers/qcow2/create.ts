@@ -7,13 +7,13 @@ import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevCreateOptionsQcow2 } from '../../../qapi/generated/types.ts';
 import type { BlockBackend } from '../../block-backend.ts';
 import {
-  type CreateContext,
   PERM_ALL,
   PERM_CONSISTENT_READ,
   PERM_RESIZE,
   PERM_WRITE,
   type PermissionPair,
 } from '../../block-driver.ts';
+import type { CreateContext } from '../../driver-context.ts';
 import { filenameOf } from '../../filename.ts';
 import {
   checkCompressionType,

@@ -2,7 +2,7 @@
 
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { isOneOf } from '../../../sys/file.ts';
-import type { OpenContext } from '../../block-driver.ts';
+import type { OpenContext } from '../../driver-context.ts';
 
 /** `QFI\xfb`, then the version. */
 const MAGIC = 0x514649fb;

@@ -8,13 +8,10 @@ import { systemClock } from '../../../../src/base/clock.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
 import { createTrace } from '../../../../src/base/trace.ts';
 import { BlockChild, type ChildParent } from '../../../../src/block/block-child.ts';
-import {
-  type BlockDriver,
-  type OpenContext,
-  PERM_ALL,
-} from '../../../../src/block/block-driver.ts';
+import { type BlockDriver, PERM_ALL } from '../../../../src/block/block-driver.ts';
 import { BlockNode, defaultLimits, type NodeSettings } from '../../../../src/block/block-node.ts';
 import { BouncePool } from '../../../../src/block/bounce-pool.ts';
+import type { OpenContext } from '../../../../src/block/driver-context.ts';
 import type { BlockdevOptions } from '../../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
 
