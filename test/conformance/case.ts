@@ -63,8 +63,18 @@ export interface FileSetup {
   readonly target?: string;
 }
 
+/** What is waited for: that nothing comes for a moment, so many objects or bytes, or the end of the connection. */
+export type Heard = 'nothing' | 'the end' | number;
+
 export type Step =
   | { readonly do: 'command'; readonly line: string; readonly on: string }
+  /** Asks until the answer has this in it: for what the daemon notices without telling. */
+  | {
+      readonly do: 'command until';
+      readonly line: string;
+      readonly on: string;
+      readonly has: string;
+    }
   | { readonly do: 'raw'; readonly bytes: Uint8Array; readonly on: string }
   | { readonly do: 'send'; readonly bytes: Uint8Array; readonly on: string }
   | { readonly do: 'monitor'; readonly path: string; readonly as: string }
@@ -75,10 +85,12 @@ export type Step =
       readonly on: string;
       /** Part of the event that is waited for. */
       readonly containing?: string;
+      /** It is not waited for where the case's last command was refused, or the event came before the answer. */
+      readonly unlessOver?: true;
     }
   | { readonly do: 'exit' }
   | { readonly do: 'signal'; readonly signal: NodeJS.Signals }
-  | { readonly do: 'listen'; readonly on: string }
+  | { readonly do: 'listen'; readonly on: string; readonly hears: Heard }
   | { readonly do: 'nbd'; readonly path: string; readonly as: string; readonly flags: number }
   | {
       readonly do: 'option';
@@ -107,8 +119,7 @@ export type Step =
       readonly do: 'bytes';
       readonly on: string;
       readonly bytes: Uint8Array;
-      /** The connection ends with them, and that is waited for. */
-      readonly ending?: true;
+      readonly hears: Heard;
     }
   | { readonly do: 'all'; readonly steps: readonly Step[] }
   | { readonly do: 'drop'; readonly on: string }

@@ -34,7 +34,7 @@ export interface DaemonOptions {
   readonly environment?: NodeJS.ProcessEnv;
 }
 
-const EXIT_LIMIT_MS = 8000;
+const EXIT_LIMIT_MS = 30_000;
 
 export class DaemonProcess {
   readonly directory: string;
@@ -87,7 +87,7 @@ export class DaemonProcess {
   /** Connects to a monitor socket in the directory, as soon as it is there. */
   async connect(name = 'qmp.sock'): Promise<QmpLink> {
     const path = this.path(name);
-    await waitUntil(() => existsSync(path) || this.child.exitCode !== null, 10_000);
+    await waitUntil(() => existsSync(path) || this.child.exitCode !== null, 30_000);
     for (let attempt = 0; ; attempt++) {
       try {
         return await QmpLink.connect(path);

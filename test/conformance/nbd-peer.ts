@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
-import type { Request } from './case.ts';
+import type { Heard, Request } from './case.ts';
 
 export const NBDMAGIC = 0x4e42444d41474943n;
 export const IHAVEOPT = 0x49484156454f5054n;
@@ -165,7 +165,7 @@ export class NbdPeer {
         break;
       }
     }
-    if (open.size === 0) stray.push(...(await this.silence()));
+    if (open.size === 0) stray.push(...(await this.listen('the end')));
     return [...[...open.values()].flatMap((entry) => entry.lines), ...stray];
   }
 
@@ -214,10 +214,13 @@ export class NbdPeer {
     return undefined;
   }
 
-  /** Whatever comes within a moment, as hex, or that nothing or the end came. */
-  async silence(limitMs = SILENCE_MS): Promise<string[]> {
-    const end = Date.now() + limitMs;
-    while (!this.#closed && Date.now() < end) await this.#news(end - Date.now());
+  /** What comes of its own, as hex, or that nothing or the end came; at most `limitMs` are waited. */
+  async listen(hears: Heard, limitMs = ANSWER_LIMIT_MS): Promise<string[]> {
+    const end = Date.now() + (hears === 'nothing' ? Math.min(SILENCE_MS, limitMs) : limitMs);
+    const enough = typeof hears === 'number' ? hears : Infinity;
+    while (!this.#closed && this.#available < enough && Date.now() < end) {
+      await this.#news(end - Date.now());
+    }
     const lines = this.#available > 0 ? [`bytes ${words(this.#cut(this.#available))}`] : [];
     if (this.#closed) return [...lines, '<closed>'];
     return lines.length > 0 ? lines : ['<nothing>'];

@@ -3,8 +3,11 @@
 
 import { connect as connectSocket, type Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
+import type { Heard } from './case.ts';
 
-const ANSWER_LIMIT_MS = 8000;
+const ANSWER_LIMIT_MS = 30_000;
+/** How long nothing must come to be called that. */
+const SILENCE_MS = 200;
 
 export class QmpLink {
   /** Complete objects that nobody has taken yet, as text, with their line end. */
@@ -85,6 +88,16 @@ export class QmpLink {
     const answers = await this.until((text) => text.includes(`"${marker}"`), limitMs);
     if (answers.at(-1)?.includes(`"${marker}"`) === true) answers.pop();
     return answers;
+  }
+
+  /** What comes of its own; at most `limitMs` are waited. */
+  async listen(hears: Heard, limitMs = ANSWER_LIMIT_MS): Promise<string[]> {
+    if (hears === 'nothing') {
+      const heard = await this.until(() => false, Math.min(SILENCE_MS, limitMs));
+      return heard.filter((line) => line !== '<no answer>');
+    }
+    let left = hears === 'the end' ? Infinity : hears;
+    return this.until(() => --left === 0, limitMs);
   }
 
   /** Objects up to and with the first that fits. */

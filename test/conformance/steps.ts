@@ -19,24 +19,28 @@ export interface Stage {
   /** NBD connections by name, of this case alone. */
   readonly peers: Map<string, NbdPeer>;
   readonly patienceMs: number;
+  /** What the case was answered with up to now. */
+  readonly answers: readonly string[];
 }
-
-const RAW_LIMIT_MS = 6000;
-const LISTEN_MS = 200;
 
 type Performer<Kind extends Step['do']> = (
   step: Extract<Step, { do: Kind }>,
   stage: Stage,
 ) => readonly string[] | Promise<readonly string[]>;
 
-const ENDING_MS = 20_000;
-
 const performers = {
   command: (step, stage) =>
     link(stage, step.on).command(located(stage, step.line), stage.patienceMs),
+  'command until': async (step, stage) => {
+    for (;;) {
+      const lines = await link(stage, step.on).command(located(stage, step.line), stage.patienceMs);
+      const last = lines.at(-1) ?? '';
+      if (last.includes(step.has) || last.startsWith('<')) return lines;
+    }
+  },
   raw: (step, stage) => {
     link(stage, step.on).send(step.bytes);
-    return link(stage, step.on).sync(RAW_LIMIT_MS);
+    return link(stage, step.on).sync();
   },
   send: (step, stage) => {
     link(stage, step.on).send(step.bytes);
@@ -51,10 +55,13 @@ const performers = {
     stage.links.delete(step.on);
     return [];
   },
-  event: (step, stage) =>
-    link(stage, step.on).until(
-      (text) => text.includes(`"event": "${step.name}"`) && text.includes(step.containing ?? ''),
-    ),
+  event: (step, stage) => {
+    const isIt = (text: string): boolean =>
+      text.includes(`"event": "${step.name}"`) && text.includes(step.containing ?? '');
+    const refused = stage.answers.at(-1)?.startsWith('{"error"') ?? false;
+    if (step.unlessOver === true && (refused || stage.answers.some(isIt))) return [];
+    return link(stage, step.on).until(isIt);
+  },
   exit: async (_, stage) => {
     const { code, signal } = await stage.daemon.exited;
     return [signal === null ? `<exit ${code}>` : `<${signal}>`];
@@ -63,10 +70,7 @@ const performers = {
     stage.daemon.child.kill(step.signal);
     return [];
   },
-  listen: async (step, stage) => {
-    const heard = await link(stage, step.on).until(() => false, LISTEN_MS);
-    return heard.filter((line) => line !== '<no answer>');
-  },
+  listen: (step, stage) => link(stage, step.on).listen(step.hears, stage.patienceMs),
   nbd: async (step, stage) => {
     const made = await NbdPeer.connect(located(stage, step.path));
     stage.peers.set(step.as, made);
@@ -84,7 +88,7 @@ const performers = {
   requests: (step, stage) => peer(stage, step.on).requests(step.requests),
   bytes: (step, stage) => {
     peer(stage, step.on).send(step.bytes);
-    return peer(stage, step.on).silence(step.ending === true ? ENDING_MS : undefined);
+    return peer(stage, step.on).listen(step.hears, stage.patienceMs);
   },
   all: async (step, stage) => {
     const lines: string[] = [];

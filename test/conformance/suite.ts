@@ -10,7 +10,7 @@ import { readRecording } from './recording.ts';
 import { type Answers, caseIds, runArea } from './runner.ts';
 import { ours, reference } from './side.ts';
 
-const AREA_LIMIT_MS = 120_000;
+const AREA_LIMIT_MS = 300_000;
 
 export function conformance(area: Area): void {
   if (area.live === undefined) conformanceToRecording(area);

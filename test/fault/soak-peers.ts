@@ -202,6 +202,6 @@ function noise(random: Random): Buffer {
 export async function hostile(door: Door, random: Random): Promise<void> {
   const peer = await pick(random, attacks)(door, random);
   if (peer === undefined) return;
-  if (random() < 0.6) await peer.silence(below(random, 300));
+  if (random() < 0.6) await peer.listen('nothing', below(random, 300));
   peer.close();
 }

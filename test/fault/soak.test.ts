@@ -164,7 +164,7 @@ async function soak(
       await new Promise((resolve) => setTimeout(resolve, 20 + 200 * random()));
     });
     await Promise.all([...good, ...bad, operating]);
-    await waitUntil(() => daemon.openDescriptors() <= descriptors, 8000);
+    await waitUntil(() => daemon.openDescriptors() <= descriptors, 30_000);
     await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
     resident.push(daemon.residentKilobytes());
     const last = numbersFrom(seed + round);

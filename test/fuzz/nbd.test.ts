@@ -89,7 +89,7 @@ describe('NBD against hostile bytes', () => {
   async function haggle(input: Uint8Array): Promise<void> {
     const peer = await NbdPeer.connect(victim.socket);
     peer.send(input);
-    await peer.silence(4);
+    await peer.listen('nothing', 4);
     peer.close();
   }
 
@@ -102,7 +102,7 @@ describe('NBD against hostile bytes', () => {
     peer.sendOption(NBD_OPT_GO, goPayload('ex', []));
     for (let at = 0; at < 3; at++) await peer.optionReplies();
     peer.send(input);
-    await peer.silence(4);
+    await peer.listen('nothing', 4);
     peer.close();
   }
 

@@ -81,7 +81,7 @@ export class Victim {
   async stop(): Promise<void> {
     expect(await this.ailment()).toBeUndefined();
     const settled = async (): Promise<void> =>
-      waitUntil(() => this.daemon.openDescriptors() <= this.#descriptors, 4000);
+      waitUntil(() => this.daemon.openDescriptors() <= this.#descriptors, 30_000);
     await settled().catch(() => {
       expect(this.daemon.openDescriptors()).toBeLessThanOrEqual(this.#descriptors);
     });

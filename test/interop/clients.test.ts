@@ -57,7 +57,7 @@ describe('many clients', () => {
     const { socket } = served;
     const peers = await Promise.all(Array.from({ length: 100 }, async () => enter(socket)));
     const late = await NbdPeer.connect(socket);
-    expect(await late.silence(150)).toEqual(['<nothing>']);
+    expect(await late.listen('nothing', 150)).toEqual(['<nothing>']);
     peers[0]?.close();
     expect(await late.greet(3)).toMatch(/^greeting /);
     for (const peer of [...peers, late]) peer.close();

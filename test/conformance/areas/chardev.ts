@@ -1,6 +1,14 @@
 // Character devices by command, and ring buffers.
 
-import { type Area, ask, type Case, type CommandPair, type Step, scene } from '../case.ts';
+import {
+  type Area,
+  ask,
+  type Case,
+  type CommandPair,
+  commandLine,
+  type Step,
+  scene,
+} from '../case.ts';
 
 const add = (type: string, data: object, id = 'c'): CommandPair => [
   'chardev-add',
@@ -240,8 +248,12 @@ export const chardev: Area = {
         scene(
           'query after it left',
           { do: 'hang up', on: 'm' },
-          { do: 'listen', on: 'main' },
-          'query-chardev',
+          {
+            do: 'command until',
+            line: commandLine('query-chardev'),
+            on: 'main',
+            has: 'disconnected:unix',
+          },
         ),
       ],
     },

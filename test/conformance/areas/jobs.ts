@@ -17,12 +17,12 @@ const file = (more: object = {}): object => ({
 });
 const of = (verb: string, id = 'j'): CommandPair => [`job-${verb}`, { id }];
 const dismiss = of('dismiss');
-const concluded: Step = {
+const concluded = {
   do: 'event',
   name: 'JOB_STATUS_CHANGE',
   on: 'main',
   containing: '"status": "concluded"',
-};
+} satisfies Step;
 const look: Step = { do: 'inspect', file: 'new.img' };
 const stat: Step = { do: 'stat', file: 'new.img' };
 const verbs = ['pause', 'resume', 'cancel', 'complete', 'finalize', 'dismiss'];
@@ -32,9 +32,9 @@ const later = (options: object, ...more: Step[]): Case =>
   outcome(`later ${JSON.stringify(options)}`, options, ...more);
 const outcome = (id: string, options: object, ...more: Step[]): Case =>
   scene(id, create(options), concluded, 'query-jobs', ...more, dismiss);
-/** A job that is refused here. */
+/** A job that is refused here, before there is one. */
 const briefly = (id: string, options: object): Case =>
-  scene(id, create(options), { do: 'listen', on: 'main' }, 'query-jobs', dismiss);
+  scene(id, create(options), { ...concluded, unlessOver: true }, 'query-jobs', dismiss);
 /** A job that has failed when its command is answered. */
 const atOnce = (options: object): Case =>
   scene(`at once ${JSON.stringify(options)}`, create(options), 'query-jobs', dismiss);
@@ -247,7 +247,7 @@ const running: Case[] = [
     concluded,
     lines(slow(), query, { execute: 'quit' }),
     { do: 'exit' },
-    { do: 'listen', on: 'main' },
+    { do: 'listen', on: 'main', hears: 'the end' },
   ),
 ];
 

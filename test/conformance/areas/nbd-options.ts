@@ -1,6 +1,6 @@
 // NBD option haggling, byte by byte.
 
-import { type Area, type Case, type Group, type Step, scene } from '../case.ts';
+import { type Area, type Case, type Group, type Heard, type Step, scene } from '../case.ts';
 import {
   go,
   goPayload,
@@ -30,7 +30,7 @@ const info = (name: string, infos: readonly number[] = []): Step =>
   opt(NBD_OPT_INFO, goPayload(name, infos));
 const listMeta = (name: string, queries: readonly string[]): Step =>
   opt(NBD_OPT_LIST_META_CONTEXT, metaPayload(name, queries));
-const send = (bytes: Uint8Array): Step => ({ do: 'bytes', on: 'c', bytes });
+const send = (bytes: Uint8Array, hears: Heard): Step => ({ do: 'bytes', on: 'c', bytes, hears });
 const text = (value: string): Uint8Array => Buffer.from(value);
 const join = (...parts: Uint8Array[]): Uint8Array => Buffer.concat(parts);
 const read: Step = { do: 'requests', on: 'c', requests: [{ type: 0, length: 16 }] };
@@ -53,8 +53,12 @@ const simple: Case[] = [
   handshake('peek', opt(NBD_OPT_PEEK_EXPORT)),
   handshake('starttls', opt(NBD_OPT_STARTTLS)),
   handshake('starttls with payload', opt(NBD_OPT_STARTTLS, text('x')), opt(NBD_OPT_LIST)),
-  handshake('abort', opt(NBD_OPT_ABORT), send(new Uint8Array())),
-  handshake('abort with payload', opt(NBD_OPT_ABORT, text('bye')), send(new Uint8Array())),
+  handshake('abort', opt(NBD_OPT_ABORT), send(new Uint8Array(), 'the end')),
+  handshake(
+    'abort with payload',
+    opt(NBD_OPT_ABORT, text('bye')),
+    send(new Uint8Array(), 'the end'),
+  ),
   handshake('extended headers', opt(NBD_OPT_EXTENDED_HEADERS)),
   ...[0, 12, 99, 0x7fffffff, 0x80000000, 0xffffffff].map((number) =>
     handshake(`option ${number}`, opt(number), opt(NBD_OPT_LIST)),
@@ -84,13 +88,13 @@ const simple: Case[] = [
     magic: 0x4948415645545054n,
   }),
   handshake('list fifty times', ...Array.from({ length: 50 }, () => opt(NBD_OPT_LIST))),
-  handshake('two options in one packet', send(join(optionBytes(3, 0), optionBytes(99, 0)))),
+  handshake('two options in one packet', send(join(optionBytes(3, 0), optionBytes(99, 0)), 4289)),
   handshake(
     'an option in pieces',
-    send(text('IHAV')),
-    send(text('EOPT')),
-    send(join(u32(3), u16(0))),
-    send(u16(0)),
+    send(text('IHAV'), 'nothing'),
+    send(text('EOPT'), 'nothing'),
+    send(join(u32(3), u16(0)), 'nothing'),
+    send(u16(0), 4236),
   ),
 ];
 
@@ -324,14 +328,14 @@ const disconnects: Case[] = [
   scene(
     'inside an option',
     hello('c', NBD_FLAGS),
-    send(text('IHAVE')),
+    send(text('IHAVE'), 'nothing'),
     { do: 'drop', on: 'c' },
     'query-block-exports',
   ),
   scene(
     'inside a payload',
     hello('c', NBD_FLAGS),
-    send(optionBytes(7, 100, text('x'))),
+    send(optionBytes(7, 100, text('x')), 'nothing'),
     { do: 'drop', on: 'c' },
     'query-block-exports',
   ),

@@ -1,10 +1,10 @@
 // A QMP session: greeting, negotiation, out-of-band, several monitors, events, pretty printing, back-pressure.
 
-import { type Area, ask, bytes, type Group, raw, type Step, scene } from '../case.ts';
+import { type Area, ask, bytes, type Group, type Heard, raw, type Step, scene } from '../case.ts';
 
 const monitor = (as: string, path = 'second.sock'): Step => ({ do: 'monitor', path, as });
 const hangUp = (on: string): Step => ({ do: 'hang up', on });
-const listen = (on: string): Step => ({ do: 'listen', on });
+const listen = (on: string, hears: Heard): Step => ({ do: 'listen', on, hears });
 const stat = (file: string): Step => ({ do: 'stat', file });
 const second = [
   '--chardev',
@@ -116,16 +116,16 @@ export const session: Area = {
       name: 'two monitors',
       arguments: [...second, ...withExports],
       cases: [
-        scene('greeting of the second', monitor('b'), listen('b')),
+        scene('greeting of the second', monitor('b'), listen('b', 1)),
         scene(
           'events reach negotiated monitors only',
           ['block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' }],
           ['block-export-del', { id: 'e' }],
-          listen('b'),
+          listen('b', 'nothing'),
           ['qmp_capabilities', {}, 'b'],
           ['block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' }],
           ['block-export-del', { id: 'e' }],
-          listen('b'),
+          listen('b', 1),
         ),
         scene(
           'the other one issues',
@@ -135,9 +135,9 @@ export const session: Area = {
         scene(
           'a chardev has one client at a time',
           monitor('c'),
-          listen('c'),
+          listen('c', 'nothing'),
           hangUp('b'),
-          listen('c'),
+          listen('c', 1),
         ),
         scene(
           'the next client starts over',
@@ -181,7 +181,7 @@ export const session: Area = {
           ['block-export-add', { type: 'nbd', id: 'e2', 'node-name': 'n', name: 'b' }],
           ['block-export-add', { type: 'nbd', id: 'e3', 'node-name': 'n', name: 'c' }],
           'quit',
-          listen('main'),
+          listen('main', 'the end'),
           { do: 'exit' },
           { do: 'stat', file: 'nbd.sock' },
         ),
@@ -198,7 +198,7 @@ export const session: Area = {
             ['block-export-add', { type: 'nbd', id: 'e2', 'node-name': 'n', name: 'b' }],
             stat('pid'),
             { do: 'signal', signal },
-            listen('main'),
+            listen('main', 'the end'),
             { do: 'exit' },
             stat('pid'),
             stat('nbd.sock'),
@@ -235,7 +235,7 @@ export const session: Area = {
           monitor('b'),
           ['qmp_capabilities', {}, 'b'],
           ['quit', undefined, 'b'],
-          listen('b'),
+          listen('b', 'the end'),
           { do: 'exit' },
           { do: 'stat', file: 'second.sock' },
         ),

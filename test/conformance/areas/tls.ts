@@ -202,7 +202,7 @@ const before: readonly Case[] = [
     do: 'bytes',
     on: 'c',
     bytes: new Uint8Array(),
-    ending: true,
+    hears: 'the end',
   }),
   handshake('export name before TLS', { do: 'export name', on: 'c', name: 'n', zeroes: false }),
   handshake('starttls with data', option('c', NBD_OPT_STARTTLS, Buffer.from('x'))),
@@ -211,12 +211,12 @@ const before: readonly Case[] = [
     do: 'bytes',
     on: 'c',
     bytes: Buffer.from('GET / HTTP/1.0\r\n\r\n'),
-    ending: true,
+    hears: 'the end',
   }),
   greeted('options in the clear behind starttls', {
     do: 'bytes',
     on: 'c',
-    ending: true,
+    hears: 'the end',
     bytes: Buffer.from('IHAVEOPT\0\0\0\x05\0\0\0\0IHAVEOPT\0\0\0\x03\0\0\0\0'),
   }),
 ];
