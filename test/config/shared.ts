@@ -11,6 +11,8 @@ export const shared = {
     pool: 'forks' as const,
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // What is awaited comes late on a busy machine.
+    expect: { poll: { timeout: 30_000 } },
     // The list of what failed shows messages, not diffs: 40 characters of a value say too little.
     chaiConfig: { truncateThreshold: 200 },
     env: { NODE_EXTRA_CA_CERTS: '' },

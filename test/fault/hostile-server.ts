@@ -13,7 +13,7 @@ export const IMAGE_SIZE = 64 * MIB;
 /** What every byte of the image is at first. */
 export const IMAGE_BYTE = 0x5a;
 
-const SETTLE_LIMIT_MS = 5000;
+const SETTLE_LIMIT_MS = 30_000;
 
 /** A daemon with a writable export `ex` of an image full of IMAGE_BYTE. It ends with the test. */
 export async function startHostileServer(nbdServer = ''): Promise<HostileServer> {

@@ -114,7 +114,7 @@ describe('handshakes of TLS', () => {
       peer.close();
     }
     await serves(server);
-    await expect.poll(() => sockets(server), { timeout: 20_000 }).toBeLessThanOrEqual(before);
+    await expect.poll(() => sockets(server)).toBeLessThanOrEqual(before);
   });
 
   it('may be broken at any byte', async () => {
@@ -131,7 +131,7 @@ describe('handshakes of TLS', () => {
       peer.close();
     }
     await serves(server);
-    await expect.poll(() => sockets(server), { timeout: 20_000 }).toBeLessThanOrEqual(before);
+    await expect.poll(() => sockets(server)).toBeLessThanOrEqual(before);
   });
 
   it('that go nowhere are ended after a while, and keep nobody waiting', async () => {
@@ -143,7 +143,7 @@ describe('handshakes of TLS', () => {
     for (const peer of idle) peer.send(Buffer.concat([STARTTLS, hello]));
     await serves(server);
     expect(sockets(server)).toBeGreaterThanOrEqual(before + 100);
-    await expect.poll(() => sockets(server), { timeout: 40_000 }).toBeLessThanOrEqual(before);
+    await expect.poll(() => sockets(server)).toBeLessThanOrEqual(before);
     for (const peer of idle) peer.close();
   });
 });
@@ -183,14 +183,14 @@ describe('memory of connections under TLS', () => {
     for (const peer of peers) attack(peer);
     // Until they hold something, and then what they can.
     const grown = (): number => server.residentKilobytes() - resident;
-    await expect.poll(grown, { timeout: 20_000 }).toBeGreaterThan(count * 8 * 1024);
+    await expect.poll(grown).toBeGreaterThan(count * 8 * 1024);
     for (let most = 0; grown() > most + 512; ) {
       most = grown();
       await serves(server);
     }
     expect(grown()).toBeLessThan(count * CONNECTION_KIB + GROWTH_KIB);
     for (const peer of peers) peer.close();
-    await expect.poll(() => sockets(server), { timeout: 20_000 }).toBeLessThanOrEqual(before);
-    await expect.poll(grown, { timeout: 20_000 }).toBeLessThan(2 * GROWTH_KIB);
+    await expect.poll(() => sockets(server)).toBeLessThanOrEqual(before);
+    await expect.poll(grown).toBeLessThan(2 * GROWTH_KIB);
   });
 });

@@ -17,7 +17,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const MEMORY = 4 * MIB;
 const RESIDENT_LIMIT_KIB = 500 * KIB;
-const ANSWER_LIMIT_MS = 10_000;
+const ANSWER_LIMIT_MS = 30_000;
 const RING = 16;
 
 type Next = () => number;

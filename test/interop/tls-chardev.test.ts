@@ -17,9 +17,6 @@ import {
   writeCredentials,
 } from '../helpers/tls-files.ts';
 
-/** What is to happen has happened then, however busy the machine is. */
-const poll = { timeout: 30_000 };
-
 const CLIENT = 'C=GB,O=Example\\, Inc,CN=client1';
 const GREETING = '{"QMP": {"version"';
 const NEGOTIATE = '{"execute": "qmp_capabilities"}\n';
@@ -58,7 +55,7 @@ function start(side: Side, files: CredentialFiles, args: readonly string[]): Dae
 /** What the log says at least once from now on. */
 async function logged(daemon: DaemonProcess, reason: string): Promise<void> {
   const text = JSON.stringify(`chardev c: ${reason}`).slice(1, -1);
-  await expect.poll(() => daemon.stderr, poll).toContain(text);
+  await expect.poll(() => daemon.stderr).toContain(text);
 }
 
 interface Program {
@@ -86,9 +83,9 @@ function run(name: string, args: readonly string[]): Program {
 
 /** Greeted with a version, it negotiates. */
 async function negotiates(peer: Program): Promise<void> {
-  await expect.poll(() => peer.said(), poll).toContain(GREETING);
+  await expect.poll(() => peer.said()).toContain(GREETING);
   peer.tell(NEGOTIATE);
-  await expect.poll(() => peer.said(), poll).toContain(DONE);
+  await expect.poll(() => peer.said()).toContain(DONE);
 }
 
 async function freePort(): Promise<string> {
@@ -116,7 +113,7 @@ describe.skipIf(missing('gnutls-cli', 'socat') !== undefined)('a QMP socket unde
       '--monitor',
       'c',
     ]);
-    await expect.poll(() => existsSync(daemon.path('pid')), poll).toBe(true);
+    await expect.poll(() => existsSync(daemon.path('pid'))).toBe(true);
     return { daemon, port };
   }
 
@@ -208,8 +205,8 @@ describe.skipIf(missing('gnutls-cli', 'socat') !== undefined)('a QMP socket that
       '-p',
       port,
     ]);
-    await expect.poll(() => server.said(), poll).toContain('CN=client1');
-    await expect.poll(() => server.said(), poll).toContain('The certificate is trusted.');
+    await expect.poll(() => server.said()).toContain('CN=client1');
+    await expect.poll(() => server.said()).toContain('The certificate is trusted.');
   });
 
   it.each([
@@ -268,7 +265,7 @@ describe.skipIf(missing('qemu-storage-daemon') !== undefined)('chardevs of the r
   async function call(from: Talker, port: string, creds: string): Promise<void> {
     const data = { addr: address(port), server: false, reconnect: 1, 'tls-creds': creds };
     await from.execute('chardev-add', { id: creds, backend: { type: 'socket', data } });
-    await expect.poll(async () => from.filename(creds), poll).toContain(' <-> ');
+    await expect.poll(async () => from.filename(creds)).toContain(' <-> ');
   }
 
   it.each([
@@ -294,6 +291,6 @@ describe.skipIf(missing('qemu-storage-daemon') !== undefined)('chardevs of the r
     await call(calling, port, 'friend');
     const [, own = ''] = /^tcp:(\S+) <->/.exec(await calling.filename('friend')) ?? [];
     // There is room for one: that one is in, so the others are not.
-    await expect.poll(async () => serving.filename('c'), poll).toContain(` <-> ${own}`);
+    await expect.poll(async () => serving.filename('c')).toContain(` <-> ${own}`);
   });
 });
