@@ -3,6 +3,7 @@
 import path from 'node:path';
 import { createLineLogger, type ProcessLogger } from './base/log.ts';
 import { createJsonLogger, jsonLogLevel } from './base/log-json.ts';
+import { createAnnouncements } from './cli/announcements.ts';
 import { type BackgroundProcess, enterBackground } from './cli/background.ts';
 import { daemonTarget } from './cli/daemon-target.ts';
 import { buildFromOptions, type Ending, processOptions, reportFailure } from './cli/options.ts';
@@ -27,11 +28,16 @@ async function run(words: readonly string[], program: string): Promise<number> {
     const { startInBackground } = await import('./cli/daemonize.ts');
     return startInBackground();
   }
+  const announcements = createAnnouncements(
+    (text) => writeAll(STDOUT, text),
+    // To import it would cost every start 2 ms.
+    () => process.getBuiltinModule('node:tty').isatty(STDOUT),
+  );
   const daemon = new Daemon({
     log,
     packageName,
     daemonized: background !== undefined,
-    print: (text) => writeAll(STDOUT, text),
+    print: (text) => announcements.print(text),
   });
   survive(log);
   // Nothing else need keep the process alive: standard input may end, and there may be no monitor at all.
@@ -48,6 +54,7 @@ async function run(words: readonly string[], program: string): Promise<number> {
     ]);
     // The first command need not wait for this.
     if (ending === undefined) void daemon.load();
+    if (ending !== undefined || !daemon.chardevs.hasStdio) announcements.release();
     if (ending === undefined) await Promise.race([stopped, daemon.ended]);
     await daemon.close();
     return ending === undefined ? 0 : conclude(ending);

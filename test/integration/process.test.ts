@@ -185,6 +185,37 @@ describe('--daemonize', () => {
   });
 });
 
+describe('standard output', () => {
+  const pty = ['--chardev', 'pty,id=p'];
+  const redirected = /^char device redirected to \/dev\/pts\/\d+ \(label p\)\n$/;
+
+  it.each([
+    ['before', (stdio: readonly string[]) => [...pty, ...stdio]],
+    ['behind', (stdio: readonly string[]) => [...stdio, ...pty]],
+  ])(
+    'carries nothing but QMP for a monitor, with a pseudo-terminal %s it',
+    async (_where, args) => {
+      const stdio = ['--chardev', 'stdio,id=s', '--monitor', 's'];
+      const daemon = await startDaemon({ args: args(stdio) });
+      await daemon.qmp.execute('quit');
+      expect((await daemon.outcome).stdout).toMatch(/^{"QMP": [^\r\n]*}\r\n$/);
+    },
+  );
+
+  it("tells which pseudo-terminal a chardev got, where it is nobody's", async () => {
+    const daemon = await startDaemon({ args: pty });
+    await daemon.qmp.execute('quit');
+    expect((await daemon.outcome).stdout).toMatch(redirected);
+  });
+
+  it('tells it when the start fails, too', async () => {
+    const args = [...pty, '--chardev', 'stdio,id=s', '--blockdev', 'file'];
+    const outcome = await runProgram({ directory: tempDir(), args }).outcome;
+    expect(outcome.code).toBe(1);
+    expect(outcome.stdout).toMatch(redirected);
+  });
+});
+
 describe('monitors', () => {
   it('can be several; each hears of events', async () => {
     const directory = tempDir();

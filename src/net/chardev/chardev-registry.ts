@@ -65,6 +65,11 @@ export class ChardevRegistry {
     this.#options = options;
   }
 
+  /** Whether stdin and stdout are a chardev's. */
+  get hasStdio(): boolean {
+    return [...this.#slots.values()].some((slot) => slot.filename() === 'stdio');
+  }
+
   /** chardev-add. Rejects QmpError. */
   async add(id: string, backend: ChardevBackend): Promise<ChardevReturn> {
     if (this.#slots.has(id)) throw new QmpError(`Chardev with id '${id}' already exists`);
@@ -219,7 +224,7 @@ export class ChardevRegistry {
       origin,
       daemonized,
       objects,
-      hasStdio: () => [...this.#slots.values()].some((other) => other.filename() === 'stdio'),
+      hasStdio: () => this.hasStdio,
       signal,
     };
   }
