@@ -32,8 +32,9 @@ test: build reference ## the whole suite
 bench: build reference ## ours beside the reference and nbdkit, in one run
 	node --import tsx test/bench/main.ts
 
-nbd-conformance: generate ## what the NBD specification asks of a server, and what ours does
+nbd-conformance: generate ## the rules of the NBD specification: what our server does, and our client when another breaks them
 	@node --import tsx test/protocol/conformance/main.ts
+	@node --import tsx test/protocol/client-conformance/main.ts
 
 soak: build ## random clients, good and hostile, for SOAK_SECONDS (600)
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/vitest run -c test/config/daemon.config.ts test/fault/soak.test.ts

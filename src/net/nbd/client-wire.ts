@@ -4,6 +4,8 @@
 import {
   CHUNK_SIZE,
   EXTENDED_CHUNK_SIZE,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_WRITE,
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_EXTENDED_REQUEST_MAGIC,
   NBD_OPTS_MAGIC,
@@ -40,7 +42,9 @@ export function encodeRequest(
   extended: boolean,
 ): void {
   view.setUint32(at, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
-  view.setUint16(at + 4, request.flags);
+  // What follows the header of a write is a payload, and not the size of a range.
+  const isPayload = extended && request.type === NBD_CMD_WRITE;
+  view.setUint16(at + 4, isPayload ? request.flags | NBD_CMD_FLAG_PAYLOAD_LEN : request.flags);
   view.setUint16(at + 6, request.type);
   view.setUint32(at + 8, request.cookieHigh);
   view.setUint32(at + 12, request.cookieLow);

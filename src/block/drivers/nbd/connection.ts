@@ -1,6 +1,7 @@
 // One connection in the transmission phase: requests out, replies in, until one side ends it. It knows nothing of others
 // before or after it.
 
+import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer } from '../../../base/io-buffer.ts';
 import type { ByteChannel } from '../../../net/byte-channel.ts';
@@ -138,10 +139,20 @@ export class NbdConnection {
     try {
       work();
     } catch (error) {
-      if (error instanceof ServerFault) this.#end({ why: 'fault', reason: error.message });
+      if (error instanceof ServerFault) this.#faulty(error);
       else if (error instanceof IoError) this.#end({ why: 'lost', reason: error.reason });
       else throw error;
     }
+  }
+
+  /** As in the reference the request whose reply is wrong fails otherwise than those that get none. */
+  #faulty({ message }: ServerFault): void {
+    const { answered } = this.#reader;
+    if (answered !== undefined) {
+      this.#slots[answered.cookieLow] = undefined;
+      answered.fail(errno.EINVAL);
+    }
+    this.#end({ why: 'fault', reason: message });
   }
 
   #end(end: ConnectionEnd): void {

@@ -28,7 +28,7 @@ export function* negotiateContext({
 }): Negotiation<number | undefined> {
   yield optionRequest(NBD_OPT_SET_META_CONTEXT, encodeContextRequest(name, [context]));
   let id: number | undefined;
-  yield* replies(NBD_OPT_SET_META_CONTEXT, { strict: false }, function* (reply) {
+  const isGranted = yield* replies(NBD_OPT_SET_META_CONTEXT, { strict: false }, function* (reply) {
     if (isEnd(reply)) return 'done';
     const granted = yield* receiveContext(reply);
     if (id !== undefined) {
@@ -43,7 +43,8 @@ export function* negotiateContext({
     id = granted.id;
     return 'more';
   });
-  return id;
+  // An error takes back what was granted before it.
+  return isGranted ? id : undefined;
 }
 
 function isEnd(reply: OptionReply): boolean {

@@ -3,7 +3,10 @@
 import { encodeInfoRequest } from '../../../net/nbd/client-wire.ts';
 import {
   NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_DESCRIPTION,
   NBD_INFO_EXPORT,
+  NBD_INFO_NAME,
+  NBD_MAX_BUFFER_SIZE,
   NBD_MAX_STRING_SIZE,
   NBD_OPT_GO,
   NBD_REP_ACK,
@@ -59,9 +62,18 @@ function* receiveInfo(kind: number, length: number, info: Gathered): Negotiation
   } else if (kind === NBD_INFO_BLOCK_SIZE) {
     yield* receiveBlockSizes(length, info);
   } else {
-    // Names and descriptions, and what may come later: not needed.
-    if (length > NBD_MAX_STRING_SIZE) throw wrong(`NBD_REP_INFO length ${length} is too long`);
-    yield* receive(length, 'info payload');
+    yield* skipInfo(kind, length);
+  }
+}
+
+/** Names and descriptions, and what later versions of the protocol may know: not needed. */
+function* skipInfo(kind: number, length: number): Negotiation<void> {
+  const isString = kind === NBD_INFO_NAME || kind === NBD_INFO_DESCRIPTION;
+  if (length > (isString ? NBD_MAX_STRING_SIZE : NBD_MAX_BUFFER_SIZE)) {
+    throw wrong(`NBD_REP_INFO length ${length} is too long`);
+  }
+  for (let left = length; left > 0; left -= NBD_MAX_STRING_SIZE) {
+    yield* receive(Math.min(left, NBD_MAX_STRING_SIZE), 'info payload');
   }
 }
 

@@ -1,6 +1,7 @@
 // NBD_OPT_LIST: for servers that know no NBD_OPT_GO, so that an export that they do not have is told from other troubles.
 
 import {
+  NBD_MAX_BUFFER_SIZE,
   NBD_MAX_STRING_SIZE,
   NBD_OPT_LIST,
   NBD_REP_ACK,
@@ -49,7 +50,9 @@ function* receiveName({ type, length }: OptionReply): Negotiation<Buffer> {
       { abort: true },
     );
   }
-  if (length < LENGTH_SIZE) throw wrong(`incorrect option length ${length}`);
+  if (length < LENGTH_SIZE || length > NBD_MAX_BUFFER_SIZE) {
+    throw wrong(`incorrect option length ${length}`);
+  }
   const nameLength = (yield* receive(LENGTH_SIZE, 'option name length')).readUInt32BE(0);
   const left = length - LENGTH_SIZE;
   if (left < nameLength || nameLength > NBD_MAX_STRING_SIZE) {

@@ -12,6 +12,7 @@ import {
   NBD_MAGIC,
   NBD_OPT_EXPORT_NAME,
   NBD_OPT_EXTENDED_HEADERS,
+  NBD_OPT_GO,
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
 } from '../../../net/nbd/protocol.ts';
@@ -21,6 +22,7 @@ import { checkListed } from './list-option.ts';
 import {
   type Negotiation,
   NegotiationError,
+  named,
   optionRequest,
   receive,
   simpleOption,
@@ -97,6 +99,12 @@ function* negotiateNewstyle(wish: Wish): Negotiation<ServerInfo> {
   const contextId = headers === 'simple' ? undefined : yield* negotiateContext(wish);
   const info = yield* negotiateInfo(wish.name);
   if (info !== undefined) return { ...info, headers, contextId };
+  if (headers === 'extended') {
+    throw new NegotiationError(
+      `Server with extended headers does not support option ${named(NBD_OPT_GO)}`,
+      { abort: true },
+    );
+  }
   // NBD_OPT_EXPORT_NAME has no way to say that there is no such export.
   yield* checkListed(wish.name);
   return { ...(yield* negotiateExportName(wish, noZeroes)), headers, contextId };

@@ -53,6 +53,7 @@ export class ReplyReader {
   readonly #header = new ReplyHeader();
   /** Whose reply is being received, beyond its header. */
   #request: ClientRequest | undefined;
+  #answered: ClientRequest | undefined;
   /** Its data: where they go, and how many bytes are missing. */
   #to = 0;
   #missing = 0;
@@ -64,6 +65,11 @@ export class ReplyReader {
   constructor(options: ReplyReaderOptions) {
     this.#options = options;
     this.#buffer = options.allocate(BUFFER_SIZE);
+  }
+
+  /** The request that the last header was for; undefined when it was for none. */
+  get answered(): ClientRequest | undefined {
+    return this.#answered;
   }
 
   /** A reply to this request may come from now on. */
@@ -126,6 +132,7 @@ export class ReplyReader {
     const { view } = this.#buffer;
     const available = this.#end - this.#start;
     if (available < 4) return false;
+    this.#answered = undefined;
     const magic = view.getUint32(this.#start);
     const size = replySizeOf(magic);
     if (size === undefined) throw new ServerFault(`invalid magic (got 0x${magic.toString(16)})`);
@@ -135,6 +142,7 @@ export class ReplyReader {
     this.#start += size;
     checkKind(magic, this.#options.headers);
     const request = this.#options.find(header.cookieHigh, header.cookieLow);
+    this.#answered = request;
     if (size === EXTENDED_CHUNK_SIZE && header.offset !== request.offset) {
       throw new ServerFault('Protocol error: chunk of another offset than its request');
     }

@@ -12,6 +12,7 @@ import { allocate } from '../../../../../src/sys/memory.ts';
 import { Poller } from '../../../../../src/sys/poller.ts';
 import { tempDir } from '../../../../helpers/temp-dir.ts';
 import {
+  ABORT,
   ack,
   context,
   EXTENDED_HEADERS,
@@ -20,9 +21,12 @@ import {
   GO,
   greeting,
   info,
+  NAME,
   SET_META_CONTEXT,
   STRUCTURED_REPLY,
+  u16,
   u32,
+  u64,
 } from './server-bytes.ts';
 
 export const READ = 0;
@@ -59,6 +63,12 @@ export interface Script {
   readonly blockSizes?: readonly [number, number, number];
   /** Whether there is a context, which is the one that is asked for, with the id 7. */
   readonly hasContext?: boolean;
+  /** What is said first, when it is not the fixed newstyle's greeting. */
+  readonly greeting?: Buffer;
+  /** What is said to an option, by its number, when it is not the right answer. */
+  readonly options?: Readonly<Record<number, Buffer>>;
+  /** Hangs up behind `greeting`, or behind the first of `options` that was asked for. */
+  readonly hangsUp?: boolean;
   /** Called for each connection with its number, from 0; false hangs up before a word is said. */
   readonly greets?: (connection: number) => boolean;
   /** Accepts connections, and says nothing. */
@@ -75,11 +85,14 @@ export const CONTEXT_ID = 7;
 /** In bytes. */
 const REQUEST_SIZE = 28;
 const EXTENDED_REQUEST_SIZE = 32;
+const RESERVED_SIZE = 124;
 
 export class ScriptedServer {
   readonly path: string;
   script: Script;
   readonly requests: SeenRequest[] = [];
+  /** The options that clients asked for, in order. */
+  readonly options: number[] = [];
   connections = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -133,33 +146,52 @@ export class ScriptedServer {
       return;
     }
     const { script } = this;
-    const connection = new Conversation(script, (bytes) => socket.write(bytes));
+    const received = (bytes: Buffer): void => connection.received(bytes);
     const served: ServedConnection = {
       send: (bytes) => socket.write(bytes),
-      hangUp: (bytes = Buffer.alloc(0)) => socket.end(bytes),
+      hangUp: (bytes = Buffer.alloc(0)) => {
+        socket.off('data', received).resume();
+        socket.end(bytes);
+      },
     };
+    const connection = new Conversation(script, served);
+    connection.onOption = (option) => this.options.push(option);
     connection.onRequest = (request) => {
       this.requests.push(request);
       this.script.answer?.(request, served);
       this.#changed();
     };
-    socket.on('data', (bytes) => connection.received(bytes));
-    if (script.isSilent !== true) socket.write(greeting(3));
+    socket.on('data', received);
+    if (script.isSilent !== true) connection.greet();
     this.#changed();
   }
 }
 
+/** What requests begin with; options begin otherwise. */
+const REQUEST_MAGICS: readonly number[] = [0x25609513, 0x21e41c71];
+const IHAVEOPT = 0x49484156;
+
+/** Flags of the greeting and its answer. */
+const NO_ZEROES = 2;
+
 /** One connection's side of the protocol, as far as it is not the test's. */
 class Conversation {
+  onOption: (option: number) => void = () => {};
   onRequest: (request: SeenRequest) => void = () => {};
   readonly #script: Script;
-  readonly #send: (bytes: Buffer) => void;
+  readonly #to: ServedConnection;
   #input = Buffer.alloc(0);
-  #state: 'flags' | 'options' | 'requests' = 'flags';
+  #clientFlags: number | undefined;
 
-  constructor(script: Script, send: (bytes: Buffer) => void) {
+  constructor(script: Script, to: ServedConnection) {
     this.#script = script;
-    this.#send = send;
+    this.#to = to;
+  }
+
+  greet(): void {
+    const { greeting: other, hangsUp = false, options } = this.#script;
+    if (hangsUp && options === undefined) this.#to.hangUp(other);
+    else this.#to.send(other ?? greeting(3));
   }
 
   received(bytes: Buffer): void {
@@ -168,12 +200,12 @@ class Conversation {
   }
 
   #advance(): boolean {
-    if (this.#state === 'flags') {
-      if (this.#take(4) === undefined) return false;
-      this.#state = 'options';
-      return true;
-    }
-    return this.#state === 'options' ? this.#option() : this.#request();
+    if (this.#input.length < 4) return false;
+    const magic = this.#input.readUInt32BE(0);
+    if (REQUEST_MAGICS.includes(magic)) return this.#request();
+    if (magic === IHAVEOPT) return this.#option();
+    this.#clientFlags = this.#take(4)?.readUInt32BE(0);
+    return true;
   }
 
   #option(): boolean {
@@ -181,22 +213,38 @@ class Conversation {
     const bytes = this.#take(16 + this.#input.readUInt32BE(12));
     if (bytes === undefined) return false;
     const option = bytes.readUInt32BE(8);
-    const { headers = 'structured', hasContext = true, size = 1 << 20 } = this.#script;
-    if (option === EXTENDED_HEADERS) {
-      this.#send(headers === 'extended' ? ack(option) : error(option, 1));
-    } else if (option === STRUCTURED_REPLY) {
-      this.#send(headers === 'structured' ? ack(option) : error(option, 1));
-    } else if (option === SET_META_CONTEXT) {
-      const name = bytes.subarray(16 + 4 + bytes.readUInt32BE(16) + 8).toString();
-      if (hasContext) this.#send(context(CONTEXT_ID, name));
-      this.#send(ack(option));
-    } else if (option === GO) {
-      const { flags = ALL_FLAGS, blockSizes } = this.#script;
-      if (blockSizes !== undefined) this.#send(info(3, Buffer.concat(blockSizes.map(u32))));
-      this.#send(Buffer.concat([exportInfo(size, flags), ack(option)]));
-      this.#state = 'requests';
-    }
+    this.onOption(option);
+    const wrong = this.#script.options?.[option];
+    if (wrong === undefined) this.#to.send(this.#rightAnswer(option, bytes.subarray(16)));
+    else if (this.#script.hangsUp === true) this.#to.hangUp(wrong);
+    else this.#to.send(wrong);
     return true;
+  }
+
+  #rightAnswer(option: number, data: Buffer): Buffer {
+    const { headers = 'structured', hasContext = true, blockSizes } = this.#script;
+    const { size = 1 << 20, flags = ALL_FLAGS } = this.#script;
+    switch (option) {
+      case EXTENDED_HEADERS:
+        return headers === 'extended' ? ack(option) : error(option, 1);
+      case STRUCTURED_REPLY:
+        return headers === 'structured' ? ack(option) : error(option, 1);
+      case SET_META_CONTEXT: {
+        const name = data.subarray(4 + data.readUInt32BE(0) + 8).toString();
+        return Buffer.concat([...(hasContext ? [context(CONTEXT_ID, name)] : []), ack(option)]);
+      }
+      case GO: {
+        const sizes = blockSizes === undefined ? [] : [info(3, Buffer.concat(blockSizes.map(u32)))];
+        return Buffer.concat([...sizes, exportInfo(size, flags), ack(option)]);
+      }
+      case NAME: {
+        const zeroes = ((this.#clientFlags ?? 0) & NO_ZEROES) === 0 ? RESERVED_SIZE : 0;
+        return Buffer.concat([u64(size), u16(flags), Buffer.alloc(zeroes)]);
+      }
+      // Not a word to NBD_OPT_ABORT: its sender does not wait for one.
+      default:
+        return option === ABORT ? Buffer.alloc(0) : error(option, 1);
+    }
   }
 
   #request(): boolean {

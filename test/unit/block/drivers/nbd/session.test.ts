@@ -22,7 +22,7 @@ import {
   WRITE,
   WRITE_ZEROES,
 } from './scripted-server.ts';
-import { chunk, dataAt, simple } from './server-bytes.ts';
+import { chunk, dataAt, extendedChunk, simple } from './server-bytes.ts';
 
 const buffer = allocate(64 * 1024);
 const eio = { errno: errno.EIO };
@@ -93,6 +93,23 @@ describe('requests', () => {
       [WRITE_ZEROES, 17],
       [TRIM, 0],
       [FLUSH, 0],
+    ]);
+  });
+
+  it('with extended headers say which of them have a payload', async () => {
+    const { node, server } = await clientOf({
+      headers: 'extended',
+      answer: ({ cookie, offset, type }, to) => {
+        if (type !== DISC) to.send(extendedChunk(cookie, offset, { type: 0 }));
+      },
+    });
+    await write(node, 0, 512, buffer, 0);
+    await write(node, 0, 64 * 1024, buffer, 0, FUA);
+    await writeZeroes(node, 0, 512);
+    expect(server.requests.map(({ type, flags, length }) => [type, flags, length])).toEqual([
+      [WRITE, 32, 512],
+      [WRITE, 33, 64 * 1024],
+      [WRITE_ZEROES, 2, 512],
     ]);
   });
 
