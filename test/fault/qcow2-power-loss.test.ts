@@ -9,13 +9,14 @@ import {
   PERM_RESIZE,
   PERM_WRITE,
 } from '../../src/block/block-driver.ts';
-import {
-  deleteInternalSnapshot,
-  InternalSnapshotAction,
-} from '../../src/block/snapshot-internal.ts';
-import { runTransaction } from '../../src/block/transaction.ts';
 import { plainWords, SECTOR } from '../helpers/marked-words.ts';
-import { bufferOf, type Opened, random } from '../helpers/qcow2-disk.ts';
+import {
+  bufferOf,
+  dropSnapshot,
+  type Opened,
+  random,
+  takeSnapshot,
+} from '../helpers/qcow2-disk.ts';
 import { examine } from '../helpers/qcow2-examine.ts';
 import {
   checkImage,
@@ -331,14 +332,10 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
   return { trail, load, before, backing, data, dir };
 }
 
-function snapshotsOf({ graph }: Opened): SnapshotCommands {
+function snapshotsOf(opened: Opened): SnapshotCommands {
   return {
-    take: (name) =>
-      graph.change((access) =>
-        runTransaction([new InternalSnapshotAction(access, { device: 'image', name })]),
-      ),
-    drop: (name) =>
-      graph.change((access) => deleteInternalSnapshot(access, { device: 'image', name })),
+    take: (name) => takeSnapshot(opened, name),
+    drop: (name) => dropSnapshot(opened, name),
   };
 }
 

@@ -12,14 +12,9 @@ import {
   WRITE_COMPRESSED,
   ZERO_WRITE,
 } from '../../src/block/block-driver.ts';
-import {
-  deleteInternalSnapshot,
-  InternalSnapshotAction,
-} from '../../src/block/snapshot-internal.ts';
-import { runTransaction } from '../../src/block/transaction.ts';
 import { QmpError } from '../../src/qapi/errors.ts';
 import { noisyWords, plainWords } from '../helpers/marked-words.ts';
-import { bufferOf, openDisk } from '../helpers/qcow2-disk.ts';
+import { bufferOf, dropSnapshot, openDisk, takeSnapshot } from '../helpers/qcow2-disk.ts';
 import { carryOut, operations, type Plan, type Target } from './qcow2-operations.ts';
 
 // With small caches tables are written at any time, not only by flushes.
@@ -40,7 +35,8 @@ async function write(plan: Plan): Promise<void> {
 }
 
 async function openTarget({ path, life }: Plan): Promise<Target> {
-  const { graph } = await openDisk(path, life % 2 === 0 ? {} : small);
+  const opened = await openDisk(path, life % 2 === 0 ? {} : small);
+  const { graph } = opened;
   const backend = graph.backend(graph.find(undefined, 'image'), {
     perm: PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
     shared: PERM_ALL,
@@ -74,16 +70,8 @@ async function openTarget({ path, life }: Plan): Promise<Target> {
       await backend.truncate(length, { ...exact, flags: 0 });
       await backend.truncate(before, { ...exact, flags: ZERO_WRITE });
     },
-    take: (name) =>
-      unlessRefused(
-        graph.change((access) =>
-          runTransaction([new InternalSnapshotAction(access, { device: 'image', name })]),
-        ),
-      ),
-    drop: (name) =>
-      unlessRefused(
-        graph.change((access) => deleteInternalSnapshot(access, { device: 'image', name })),
-      ),
+    take: (name) => unlessRefused(takeSnapshot(opened, name)),
+    drop: (name) => unlessRefused(dropSnapshot(opened, name)),
   };
 }
 

@@ -58,20 +58,34 @@ export function askReference(
   return { returned: answers.slice(2, -1).map((one) => one.error?.desc ?? one.return), stderr };
 }
 
-/** `name recording count sha256` of each bitmap that the reference has once it opened the image, read-only. */
-export function bitmapsByReference(path: string): string[] {
-  const query: Command = ['query-named-block-nodes', { flat: true }];
-  const [nodes] = askReference(path, [query], { readOnly: true }).returned;
+/**
+ * `name recording count sha256` of each bitmap that the reference has once it opened the image, read-only. `names` saves asking for
+ * them first: of those that there may be.
+ */
+export function bitmapsByReference(
+  path: string,
+  names: readonly string[] = namesByReference(path),
+): string[] {
+  const commands = names.map(
+    (name) => ['x-debug-block-dirty-bitmap-sha256', { node: 'n', name }] as const,
+  );
+  const { returned } = askReference(path, [QUERY, ...commands], { readOnly: true });
+  return bitmapInfos(returned).map((info) => {
+    const { sha256 } = returned[1 + names.indexOf(String(info.name))] as { sha256: string };
+    return bitmapLine(info, sha256);
+  });
+}
+
+const QUERY: Command = ['query-named-block-nodes', { flat: true }];
+
+function namesByReference(path: string): string[] {
+  const { returned } = askReference(path, [QUERY], { readOnly: true });
+  return bitmapInfos(returned).map(({ name }) => String(name));
+}
+
+function bitmapInfos([nodes]: readonly unknown[]): readonly BlockDirtyInfo[] {
   const found = (nodes as BlockDeviceInfo[]).find((one) => one['node-name'] === 'n');
-  const infos = found?.['dirty-bitmaps'] ?? [];
-  const { returned } = askReference(
-    path,
-    infos.map(({ name }) => ['x-debug-block-dirty-bitmap-sha256', { node: 'n', name }] as const),
-    { readOnly: true },
-  );
-  return infos.map((info, index) =>
-    bitmapLine(info, (returned[index] as { sha256: string }).sha256),
-  );
+  return found?.['dirty-bitmaps'] ?? [];
 }
 
 export function bitmapLine(info: BlockDirtyInfo, sha256: string): string {

@@ -4,6 +4,11 @@ import type { IoBuffer } from '../../src/base/io-buffer.ts';
 import type { BlockBackend } from '../../src/block/block-backend.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../src/block/block-driver.ts';
 import type { BlockDrivers, BlockGraph } from '../../src/block/block-graph.ts';
+import {
+  deleteInternalSnapshot,
+  InternalSnapshotAction,
+} from '../../src/block/snapshot-internal.ts';
+import { runTransaction } from '../../src/block/transaction.ts';
 import type { BlockdevOptions, BlockdevOptionsQcow2 } from '../../src/qapi/generated/types.ts';
 import { allocate } from '../../src/sys/memory.ts';
 import { testGraph } from '../unit/block/graph-fixture.ts';
@@ -41,6 +46,18 @@ export async function openDisk(
     await graph.close();
   };
   return { graph, backend, close };
+}
+
+/** Takes an internal snapshot. */
+export function takeSnapshot({ graph }: Pick<Opened, 'graph'>, name: string): Promise<void> {
+  return graph.change((access) =>
+    runTransaction([new InternalSnapshotAction(access, { device: 'image', name })]),
+  );
+}
+
+/** Deletes an internal snapshot. */
+export function dropSnapshot({ graph }: Pick<Opened, 'graph'>, name: string): Promise<unknown> {
+  return graph.change((access) => deleteInternalSnapshot(access, { device: 'image', name }));
 }
 
 /** Numbers from 0 to below 1, the same for the same seed. */

@@ -30,6 +30,12 @@ export function qemuImg(...args: string[]): string {
   return execFileSync('qemu-img', args, { encoding: 'utf8' });
 }
 
+/** Has qemu-io carry out commands on an image; what is discarded goes. */
+export function qemuIo(path: string, ...commands: readonly string[]): void {
+  const each = commands.flatMap((command) => ['-c', command]);
+  execFileSync('qemu-io', ['-f', 'qcow2', '-d', 'unmap', '-t', 'unsafe', ...each, path]);
+}
+
 export interface Made {
   readonly path: string;
   readonly size?: number;

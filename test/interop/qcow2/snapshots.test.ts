@@ -5,11 +5,13 @@ import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { MAY_UNMAP } from '../../../src/block/block-driver.ts';
 import {
-  deleteInternalSnapshot,
-  InternalSnapshotAction,
-} from '../../../src/block/snapshot-internal.ts';
-import { runTransaction } from '../../../src/block/transaction.ts';
-import { bufferOf, type Opened, random, someContent } from '../../helpers/qcow2-disk.ts';
+  bufferOf,
+  dropSnapshot as drop,
+  type Opened,
+  random,
+  someContent,
+  takeSnapshot as take,
+} from '../../helpers/qcow2-disk.ts';
 import {
   checkImage,
   contents,
@@ -24,16 +26,6 @@ import {
 import { WriteTrail } from '../../helpers/write-trail.ts';
 
 const LENGTH = 2 ** 20 + 512 * 3;
-
-function take({ graph }: Opened, name: string): Promise<void> {
-  return graph.change((access) =>
-    runTransaction([new InternalSnapshotAction(access, { device: 'image', name })]),
-  );
-}
-
-function drop({ graph }: Opened, name: string): Promise<unknown> {
-  return graph.change((access) => deleteInternalSnapshot(access, { device: 'image', name }));
-}
 
 async function change({ backend }: Opened, model: Buffer, next: () => number): Promise<void> {
   const length = 1 + Math.floor(next() ** 3 * 200_000);
