@@ -16,7 +16,9 @@ import type {
 import { FUA, PERM_RESIZE, PERM_WRITE, PERM_WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { type AllocationDepth, allocationDepth, blockStatus } from './block-status.ts';
+import { copyOnRead } from './copy-on-read.ts';
 import { cachedRange, discard, prefetch, read, write, writeZeroes } from './io.ts';
+import { inFlight } from './io-driver.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 import { setChildPermissions } from './permissions.ts';
@@ -146,11 +148,17 @@ export class BlockBackend {
     return flush(this.node);
   }
 
-  /** Reads for the effect alone: nothing to do for nodes that do not copy on read. */
+  /** Has data near for later reads: what only backing files have is copied into the node, as the reference does. */
   prefetch(offset: number, length: number): MaybePromise<void> {
     if (this.#drained > 0) return this.#whenUndrained(() => this.prefetch(offset, length));
     this.#checkBounds(offset, length, 'prefetch');
-    return prefetch(this.node, offset, length);
+    const { node } = this;
+    const copied = copyOnRead(node, { offset, length });
+    if (copied === undefined) return prefetch(node, offset, length);
+    return inFlight(
+      node,
+      copied.then(() => prefetch(node, offset, length)),
+    );
   }
 
   /**

@@ -1,5 +1,7 @@
 // Copying what a node does not have itself from its backing files into it, before it is read there.
 
+import { errno } from '../base/errno.ts';
+import { IoError } from '../base/errors.ts';
 import type { MaybePromise } from '../base/io-buffer.ts';
 import { WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
@@ -18,8 +20,12 @@ export interface CopyOnReadArea {
   readonly bottom?: BlockNode | undefined;
 }
 
-/** Makes the node have the area itself, so that no backing file is needed to read it. Throws or rejects IoError. */
+/**
+ * Makes the node have the area itself, so that no backing file is needed to read it. Does nothing for an inactive node. Throws
+ * or rejects IoError, EPERM for a read-only node.
+ */
 export function copyOnRead(node: BlockNode, area: CopyOnReadArea): MaybePromise<void> {
+  if (!node.active) return undefined;
   const { offset, length } = area;
   const found = allocationDepth(node, offset, length);
   if (!(found instanceof Promise) && found.depth === 1 && found.length === length) return undefined;
@@ -44,6 +50,7 @@ async function copyMissing(
 
 /** Copies whole clusters, a piece at a time. */
 async function copyArea(node: BlockNode, start: number, end: number): Promise<void> {
+  if (node.readOnly) throw new IoError(errno.EPERM, { syscall: 'write', offset: start });
   const { requestAlignment, maxTransfer } = node.limits;
   const unit = Math.max(imageState(node)?.clusterSize ?? 0, requestAlignment);
   const largest = Math.min(LARGEST_BOUNCE, maxTransfer || LARGEST_BOUNCE);

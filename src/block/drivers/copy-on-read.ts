@@ -62,7 +62,6 @@ function copy(
   offset: number,
   length: number,
 ): MaybePromise<void> {
-  if (!node.active) return undefined;
   const { bottom } = node.state;
   return copyOnRead(filteredChild(node).node, { offset, length, bottom });
 }

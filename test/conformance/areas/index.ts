@@ -15,6 +15,7 @@ import { fuseExports } from './fuse.ts';
 import { graphCommands } from './graph-commands.ts';
 import { jobs } from './jobs.ts';
 import { jsonNames } from './json-names.ts';
+import { nbdCache } from './nbd-cache.ts';
 import { nbdClient } from './nbd-client.ts';
 import { nbdCommands } from './nbd-commands.ts';
 import { nbdNames } from './nbd-names.ts';
@@ -50,6 +51,7 @@ export const areas: readonly Area[] = [
   commandLine,
   nbdOptions,
   nbdCommands,
+  nbdCache,
   nbdClient,
   nbdNames,
   jsonNames,

@@ -1,0 +1,4 @@
+import { nbdCache } from './areas/nbd-cache.ts';
+import { conformance } from './suite.ts';
+
+conformance(nbdCache);
