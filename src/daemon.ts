@@ -4,7 +4,7 @@
 import type { LogFields, ProcessLogger } from './base/log.ts';
 import { createTrace, type Trace } from './base/trace.ts';
 import type { Breakpoints } from './block/debug-breakpoints.ts';
-import type { Disk } from './block/drivers/library-disk.ts';
+import type { Disk } from './block/disk.ts';
 import type { Engine } from './engine.ts';
 import { CommandQueue } from './monitor/command-queue.ts';
 import type { DaemonServices } from './monitor/daemon-services.ts';

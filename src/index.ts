@@ -2,7 +2,7 @@
 
 import { createLineLogger, type Logger, type ProcessLogger } from './base/log.ts';
 import type { Breakpoints } from './block/debug-breakpoints.ts';
-import type { Disk } from './block/drivers/library-disk.ts';
+import type { Disk } from './block/disk.ts';
 import { packageName } from './cli/version.ts';
 import { Daemon } from './daemon.ts';
 import type { QmpMessage } from './monitor/request.ts';
@@ -11,7 +11,7 @@ import type { EventName, Events } from './qapi/generated/events.ts';
 
 export type { Logger } from './base/log.ts';
 export type { Breakpoints } from './block/debug-breakpoints.ts';
-export type { Disk, DiskStatus } from './block/drivers/library-disk.ts';
+export type { Disk, DiskStatus } from './block/disk.ts';
 export {
   type ExecuteOptions,
   type QmpAddress,

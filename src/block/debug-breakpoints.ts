@@ -1,7 +1,6 @@
 // Breakpoints of a blkdebug node: a request that comes right after an event waits there until it is told to go on. For tests
 // that need two things to happen in a certain order.
 
-import type { MaybePromise } from '../base/io-buffer.ts';
 import type { BlkdebugEvent } from '../qapi/generated/types.ts';
 
 /** Breakpoints by their tags, any number to a tag. */
@@ -76,7 +75,7 @@ export class NodeBreakpoints implements Breakpoints {
   }
 
   /** Asked by each request: resolves when it may go on; nothing when that is now. */
-  hold(): MaybePromise<void> {
+  hold(): void | Promise<void> {
     if (this.#reached.length === 0) return undefined;
     const held = this.#reached.splice(0).map((tag) => this.#suspend(tag));
     return Promise.all(held).then(() => undefined);

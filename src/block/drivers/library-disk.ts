@@ -6,42 +6,7 @@ import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { Logger } from '../../base/log.ts';
 import { BLOCK_DATA, BLOCK_ZERO, type BlockDriver, MAY_UNMAP } from '../block-driver.ts';
-
-/** What a `status` says of an area: data, or known to read as zeroes. */
-export interface DiskStatus {
-  readonly kind: 'data' | 'zero';
-  /** Bytes from the asked offset that are so; at least 1. What goes beyond the asked length is ignored. */
-  readonly length: number;
-}
-
-/**
- * A disk made of code. Offsets and lengths are bytes, and areas lie within `size`. A function that is done returns nothing, or
- * resolves; one that fails throws or rejects: an error with a `code` as Node's own (`ENOSPC`, `EIO`, ...) is answered as that,
- * any other as EIO. Several requests may be under way at a time. Memory that is handed over is the disk's until the function
- * is done, and not after.
- */
-export interface Disk {
-  /** Bytes. A multiple of 512 unless the rest of the last sector may be left out. */
-  readonly size: number;
-  /** Fills `into` with what lies from `offset` on. */
-  read(into: Uint8Array, offset: number): MaybePromise<void>;
-  /** Without it the disk is read-only. */
-  write?(from: Uint8Array, offset: number): MaybePromise<void>;
-  /** Makes an area read as zeroes; `mayUnmap`: its place may be given up. Without it zeroes are written. */
-  writeZeroes?(
-    offset: number,
-    length: number,
-    options: { readonly mayUnmap: boolean },
-  ): MaybePromise<void>;
-  /** The content of an area does not matter any more. */
-  discard?(offset: number, length: number): MaybePromise<void>;
-  /** Makes everything durable that was written before. */
-  flush?(): MaybePromise<void>;
-  /** Without it everything is data. */
-  status?(offset: number, length: number): MaybePromise<DiskStatus>;
-  /** The node is gone; no request is under way. */
-  close?(): MaybePromise<void>;
-}
+import type { Disk } from '../disk.ts';
 
 export const LIBRARY_DISK = 'x-library-disk';
 
