@@ -10,8 +10,10 @@ import {
   BlockdevDriverValues,
   BlockExportTypeValues,
   ChardevBackendKindValues,
+  JobTypeValues,
   ObjectTypeValues,
   SocketAddressTypeValues,
+  TransactionActionKindValues,
 } from '../../src/qapi/generated/enums.ts';
 import { eventNames } from '../../src/qapi/generated/events.ts';
 import { laterQemuEntries } from '../schema/differences.ts';
@@ -37,6 +39,12 @@ const rows: readonly Row[] = [
   { title: 'QMP commands', here: Object.keys(commandTable), ofReference: entities('command') },
   { title: 'QMP events', here: eventNames, ofReference: entities('event') },
   { title: 'block drivers', here: BlockdevDriverValues, ofReference: enumWith('qcow2') },
+  { title: 'jobs', here: JobTypeValues, ofReference: enumWith('snapshot-load') },
+  {
+    title: 'transaction actions',
+    here: TransactionActionKindValues,
+    ofReference: enumWith('blockdev-backup'),
+  },
   { title: 'export types', here: BlockExportTypeValues, ofReference: enumWith('vduse-blk') },
   { title: 'socket addresses', here: SocketAddressTypeValues, ofReference: enumWith('vsock') },
   { title: 'objects', here: ObjectTypeValues },
