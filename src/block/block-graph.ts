@@ -91,17 +91,19 @@ export class BlockGraph {
       forget: (node) => this.#nodes.delete(node.nodeName),
     };
     this.#environment = {
-      log: options.log,
-      events: options.events,
-      trace: options.trace,
-      poller: options.poller,
-      objects: options.objects,
-      clock: options.clock ?? systemClock,
-      fdsByNumber: false,
-      signal: this.#closing.signal,
-      servedFiles: this.servedFiles,
+      services: {
+        log: options.log,
+        events: options.events,
+        trace: options.trace,
+        poller: options.poller,
+        objects: options.objects,
+        clock: options.clock ?? systemClock,
+        fdsByNumber: false,
+        signal: this.#closing.signal,
+        servedFiles: this.servedFiles,
+        allocate: options.allocate,
+      },
       pool: new BouncePool(options.allocate),
-      allocate: options.allocate,
       driver: (name) => this.#driver(name),
       find: (reference) => this.find(reference, reference),
       lookUp: (name) => this.lookUp(name),
@@ -125,7 +127,8 @@ export class BlockGraph {
       if (options['node-name'] === undefined) {
         throw new QmpError("'node-name' must be specified for the root node");
       }
-      const environment = { ...this.#environment, fdsByNumber };
+      const services = { ...this.#environment.services, fdsByNumber };
+      const environment = { ...this.#environment, services };
       const node = await openNode(environment, options, rootDefaults);
       node.monitorOwned = true;
       return node;
@@ -330,7 +333,7 @@ export class BlockGraph {
     const context: CreateContext = {
       log: this.#log,
       servedFiles: this.servedFiles,
-      allocate: this.#environment.allocate,
+      allocate: this.#environment.services.allocate,
       find: (reference) => this.find(reference, reference),
       openBackend: (reference, pair) => this.#openBackend(reference, pair, turn),
     };

@@ -21,8 +21,8 @@ export interface DescriptorWatch {
   close(): void;
 }
 
-/** What a driver may use while it opens a node, and keep. */
-export interface OpenContext {
+/** What all drivers of a graph share. */
+export interface DriverServices {
   readonly log: Logger;
   readonly events: EventSink;
   readonly trace: Trace;
@@ -38,6 +38,10 @@ export interface OpenContext {
   readonly servedFiles: ReadonlySet<string>;
   /** Page-aligned memory, for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
+}
+
+/** What a driver may use while it opens a node, and keep. */
+export interface OpenContext extends DriverServices {
   /**
    * Opens or finds what `reference` names and attaches it to the node under `name`; `file` (primary) and `backing` (COW)
    * children appear as `node.file` and `node.backing` too. Throws QmpError; an attached child is released by the graph

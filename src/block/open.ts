@@ -1,13 +1,7 @@
 // From options to nodes: settings a child inherits, the order of checks, and releasing what was opened when one fails.
 
-import type { Clock } from '../base/clock.ts';
 import { IoError } from '../base/errors.ts';
-import type { IoBuffer } from '../base/io-buffer.ts';
-import type { Logger } from '../base/log.ts';
-import type { Trace } from '../base/trace.ts';
-import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
-import type { EventSink } from '../qapi/event-sink.ts';
 import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
 import { membersInOrder } from '../qapi/member-order.ts';
 import type { BlockChild } from './block-child.ts';
@@ -15,23 +9,14 @@ import type { BlockDriver, ChildRole } from './block-driver.ts';
 import { CHILD_COW, CHILD_IMAGE } from './block-driver.ts';
 import { BlockNode } from './block-node.ts';
 import type { BouncePool } from './bounce-pool.ts';
-import type { DescriptorPoller } from './driver-context.ts';
+import type { DriverServices } from './driver-context.ts';
 import { filenameOf } from './filename.ts';
 import { refreshLimits } from './limits.ts';
 
 /** What a graph lends to opening: finding, registering, attaching and letting go of nodes. */
 export interface OpenEnvironment {
-  readonly log: Logger;
-  readonly events: EventSink;
-  readonly trace: Trace;
-  readonly poller: DescriptorPoller;
-  readonly objects: ObjectLookup;
-  readonly clock: Clock;
-  readonly fdsByNumber: boolean;
-  readonly signal: AbortSignal;
-  readonly servedFiles: ReadonlySet<string>;
+  readonly services: DriverServices;
   readonly pool: BouncePool;
-  readonly allocate: (length: number) => IoBuffer;
   driver(name: BlockdevOptions['driver']): BlockDriver;
   /** By node name; throws QmpError. */
   find(reference: string): BlockNode;
@@ -174,8 +159,6 @@ async function openWithDriver(
   settings: Inherited,
   file: BlockNode | undefined,
 ): Promise<void> {
-  const { log, events, trace, poller, objects, clock, fdsByNumber, signal, servedFiles, allocate } =
-    environment;
   const openChild = async (
     name: string,
     reference: BlockdevRef,
@@ -200,16 +183,7 @@ async function openWithDriver(
     }
   };
   node.state = await node.driver.open(node, node.options as never, {
-    log,
-    events,
-    trace,
-    poller,
-    objects,
-    clock,
-    fdsByNumber,
-    signal,
-    servedFiles,
-    allocate,
+    ...environment.services,
     openChild,
     lookUp: (name) => environment.lookUp(name),
     driver: (name) => environment.driver(name),

@@ -3,6 +3,7 @@
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { ByteChannel } from '../../net/byte-channel.ts';
 import { BATCH_SIZE, type BufferPool } from './buffer-pool.ts';
+import { RetiredBuffers } from './retired-buffers.ts';
 
 export class Input {
   /** Where the bytes `start` (included) to `end` (excluded) lie. Undefined only when there are none. */
@@ -12,11 +13,12 @@ export class Input {
   /** Requests that still read from `buffer`. */
   #pins = 0;
   /** Buffers with requests that still read from them, but no unread bytes. */
-  readonly #retired = new Map<IoBuffer, number>();
+  readonly #retired: RetiredBuffers;
   readonly #pool: BufferPool;
 
   constructor(pool: BufferPool) {
     this.#pool = pool;
+    this.#retired = new RetiredBuffers(pool);
   }
 
   get length(): number {
@@ -60,17 +62,8 @@ export class Input {
   }
 
   unpin(buffer: IoBuffer): void {
-    if (buffer === this.buffer) {
-      this.#pins--;
-      return;
-    }
-    const left = (this.#retired.get(buffer) ?? 1) - 1;
-    if (left > 0) {
-      this.#retired.set(buffer, left);
-      return;
-    }
-    this.#retired.delete(buffer);
-    this.#pool.give(buffer);
+    if (buffer === this.buffer) this.#pins--;
+    else this.#retired.release(buffer);
   }
 
   /** Lets go of the buffer if nothing is in it. */
@@ -99,7 +92,7 @@ export class Input {
     const unread = this.end - this.start;
     let target = buffer;
     if (this.#pins > 0) {
-      this.#retired.set(buffer, this.#pins);
+      this.#retired.retire(buffer, this.#pins);
       this.#pins = 0;
       target = this.#pool.take(BATCH_SIZE);
     }

@@ -8,6 +8,7 @@ import type { FileRange } from '../../block/block-driver.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import { preadNow } from '../../sys/file.ts';
 import { BATCH_SIZE, type BufferPool } from './buffer-pool.ts';
+import { RetiredBuffers } from './retired-buffers.ts';
 
 const PAGE = 4096;
 
@@ -29,7 +30,7 @@ export class Output {
   #end = 0;
   /** Regions in #buffer that are deferred or queued. */
   #held = 0;
-  readonly #retired = new Map<IoBuffer, number>();
+  readonly #retired: RetiredBuffers;
   /** Regions to be sent before the bytes from #start to #end. No two in a row are one. */
   readonly #queue: QueuedRegion[] = [];
   #queueSent = 0;
@@ -38,6 +39,7 @@ export class Output {
 
   constructor(pool: BufferPool) {
     this.#pool = pool;
+    this.#retired = new RetiredBuffers(pool);
   }
 
   /** Bytes that are ready and unsent. */
@@ -186,7 +188,7 @@ export class Output {
     this.#enqueueTail();
     const buffer = this.#buffer;
     if (buffer !== undefined) {
-      if (this.#held > 0) this.#retired.set(buffer, this.#held);
+      if (this.#held > 0) this.#retired.retire(buffer, this.#held);
       else this.#pool.give(buffer);
     }
     this.#held = 0;
@@ -221,17 +223,8 @@ export class Output {
   }
 
   #letGo(buffer: IoBuffer): void {
-    if (buffer === this.#buffer) {
-      this.#held--;
-      return;
-    }
-    const left = (this.#retired.get(buffer) ?? 1) - 1;
-    if (left > 0) {
-      this.#retired.set(buffer, left);
-      return;
-    }
-    this.#retired.delete(buffer);
-    this.#pool.give(buffer);
+    if (buffer === this.#buffer) this.#held--;
+    else this.#retired.release(buffer);
   }
 }
 
