@@ -25,7 +25,7 @@ export async function openDisk(
   options: Partial<BlockdevOptionsQcow2> & Pick<BlockdevOptions, 'read-only' | 'cache'> = {},
   drivers: BlockDrivers = {},
 ): Promise<Opened> {
-  const graph = testGraph(undefined, drivers);
+  const graph = testGraph(undefined, { drivers });
   const readOnly = options['read-only'] ?? false;
   const node = await graph.add({
     driver: 'qcow2',

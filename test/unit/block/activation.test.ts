@@ -208,7 +208,7 @@ describe('making nodes inactive', () => {
       activate: () => void happened.push('activate'),
       close() {},
     };
-    const graph = newGraph(failing, { throttle: watched });
+    const graph = newGraph(failing, { drivers: { throttle: watched } });
     await graph.add({ driver: 'null-aio', 'node-name': 'failing' });
     await graph.add({
       driver: 'throttle',

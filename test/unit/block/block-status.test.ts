@@ -99,7 +99,7 @@ describe('blockStatus', () => {
           ? { status: BLOCK_DATA, length: Math.min(length, 1536 - offset) }
           : { status: 0, length: offset < 1024 ? Math.min(length, 1024 - offset) : length },
     };
-    const graph = testGraph(base.driver, { host_device: overlay });
+    const graph = testGraph(base.driver, { drivers: { host_device: overlay } });
     await graph.add({ driver: 'null-aio', 'node-name': 'base' });
     const top = await graph.add({ driver: 'host_device', 'node-name': 'top', filename: 'x' });
     const backend = graph.backend(top, { perm: PERM_CONSISTENT_READ, shared: PERM_ALL });

@@ -3,16 +3,24 @@
 import { silentLogger } from '../../../src/base/log.ts';
 import { createTrace } from '../../../src/base/trace.ts';
 import type { BlockDriver } from '../../../src/block/block-driver.ts';
-import { type BlockDrivers, BlockGraph } from '../../../src/block/block-graph.ts';
+import {
+  type BlockDrivers,
+  BlockGraph,
+  type BlockGraphOptions,
+} from '../../../src/block/block-graph.ts';
 import { blockDrivers } from '../../../src/block/drivers/index.ts';
-import type { ObjectLookup } from '../../../src/object/user-object.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 
-/** `memory` takes the name null-aio, so that options of it pass as BlockdevOptions; `others` replace drivers by name. */
+interface TestGraphOptions
+  extends Partial<Pick<BlockGraphOptions, 'log' | 'events' | 'objects' | 'clock' | 'poller'>> {
+  /** Drivers to have in place of others, by name. */
+  readonly drivers?: BlockDrivers;
+}
+
+/** `memory` takes the name null-aio, so that options of it pass as BlockdevOptions. */
 export function testGraph(
   memory?: BlockDriver,
-  others: BlockDrivers = {},
-  objects: ObjectLookup = { find: () => undefined },
+  { drivers, ...options }: TestGraphOptions = {},
 ): BlockGraph {
   return new BlockGraph({
     log: silentLogger,
@@ -22,13 +30,14 @@ export function testGraph(
         throw new Error('No descriptor is watched here');
       },
     },
-    objects,
+    objects: { find: () => undefined },
     events: { emit() {} },
     allocate,
+    ...options,
     drivers: {
       ...blockDrivers,
       ...(memory === undefined ? {} : { 'null-aio': memory }),
-      ...others,
+      ...drivers,
     },
   });
 }

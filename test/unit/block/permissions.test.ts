@@ -217,7 +217,7 @@ describe('a permission update', () => {
         return context.openChild('file', 'base', CHILD_FILTER);
       },
     };
-    const graph = testGraph(undefined, { 'null-aio': filter });
+    const graph = testGraph(filter);
     const base = await nullNode(graph, 'base');
     graph.backend(base, { perm: READ, shared: ALL_BUT_RESIZE });
     const top = await graph.add({ driver: 'null-aio', 'node-name': 'top' });

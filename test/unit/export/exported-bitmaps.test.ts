@@ -31,7 +31,9 @@ let poller: Poller;
 
 beforeEach(async () => {
   poller = new Poller();
-  graph = testGraph(memoryDisk({ size: 65536 }).driver, { host_device: overlay });
+  graph = testGraph(memoryDisk({ size: 65536 }).driver, {
+    drivers: { host_device: overlay },
+  });
   manager = new ExportManager({
     graph,
     events: { emit() {} },

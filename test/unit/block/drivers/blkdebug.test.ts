@@ -2,7 +2,6 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
-import { IoError } from '../../../../src/base/errors.ts';
 import type { BlockBackend } from '../../../../src/block/block-backend.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../../../src/block/block-driver.ts';
 import type { BlockGraph } from '../../../../src/block/block-graph.ts';
@@ -10,6 +9,7 @@ import type { BlockdevOptionsBlkdebug } from '../../../../src/qapi/generated/typ
 import { allocate } from '../../../../src/sys/memory.ts';
 import { testGraph } from '../graph-fixture.ts';
 import { type MemoryDisk, memoryDisk } from '../memory-driver.ts';
+import { outcome } from '../outcome.ts';
 import { scratch } from './open-node.ts';
 
 const MIB = 1024 * 1024;
@@ -33,17 +33,6 @@ async function debugged(options: Partial<BlockdevOptionsBlkdebug>): Promise<Made
     ...options,
   });
   return { graph, disk, backend: graph.backend(node, { perm, shared: PERM_ALL }) };
-}
-
-/** What becomes of a request: `ok` or the errno. */
-async function outcome(request: () => unknown): Promise<number | 'ok'> {
-  try {
-    await request();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof IoError) return error.errno;
-    throw error;
-  }
 }
 
 describe('rules of blkdebug', () => {

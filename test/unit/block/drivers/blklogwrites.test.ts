@@ -21,7 +21,7 @@ interface Noting {
 
 function noting(log: MemoryDisk = memoryDisk({ size: LOG_SIZE, canZero: true })): Noting {
   const disk = memoryDisk({ size: SIZE, canZero: true });
-  const graph = testGraph(disk.driver, { 'null-co': log.driver });
+  const graph = testGraph(disk.driver, { drivers: { 'null-co': log.driver } });
   const open = async (options: object = {}): Promise<BlockBackend> => {
     const node = await graph.add({
       driver: 'blklogwrites',

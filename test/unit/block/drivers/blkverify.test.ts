@@ -1,14 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
-import { IoError } from '../../../../src/base/errors.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
-import { createTrace } from '../../../../src/base/trace.ts';
 import type { BlockBackend } from '../../../../src/block/block-backend.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../../../src/block/block-driver.ts';
-import { BlockGraph } from '../../../../src/block/block-graph.ts';
-import { blockDrivers } from '../../../../src/block/drivers/index.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
+import { testGraph } from '../graph-fixture.ts';
 import { ioError, type MemoryDisk, memoryDisk } from '../memory-driver.ts';
+import { outcome } from '../outcome.ts';
 
 const SIZE = 65_536;
 
@@ -23,18 +21,9 @@ async function pair(): Promise<Pair> {
   const test = memoryDisk({ size: SIZE, canZero: true });
   const raw = memoryDisk({ size: SIZE, canZero: true });
   const logged: string[] = [];
-  const graph = new BlockGraph({
+  const graph = testGraph(test.driver, {
     log: { ...silentLogger, error: (message) => logged.push(message) },
-    trace: createTrace(),
-    poller: {
-      watch() {
-        throw new Error('No descriptor is watched here');
-      },
-    },
-    objects: { find: () => undefined },
-    events: { emit() {} },
-    allocate,
-    drivers: { ...blockDrivers, 'null-aio': test.driver, 'null-co': raw.driver },
+    drivers: { 'null-co': raw.driver },
   });
   const node = await graph.add({
     driver: 'blkverify',
@@ -48,16 +37,6 @@ async function pair(): Promise<Pair> {
 }
 
 const buffer = allocate(4096);
-
-async function outcome(request: () => unknown): Promise<number | 'ok'> {
-  try {
-    await request();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof IoError) return error.errno;
-    throw error;
-  }
-}
 
 describe('blkverify', () => {
   it('writes both nodes and reads what both have', async () => {

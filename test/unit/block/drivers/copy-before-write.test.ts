@@ -1,16 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
 import { IoError } from '../../../../src/base/errors.ts';
-import { silentLogger } from '../../../../src/base/log.ts';
-import { createTrace } from '../../../../src/base/trace.ts';
 import type { BlockBackend } from '../../../../src/block/block-backend.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../../../src/block/block-driver.ts';
-import { BlockGraph } from '../../../../src/block/block-graph.ts';
+import type { BlockGraph } from '../../../../src/block/block-graph.ts';
 import { addDirtyBitmap } from '../../../../src/block/dirty-bitmap-commands.ts';
-import { blockDrivers } from '../../../../src/block/drivers/index.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
 import { MadeUpClock } from '../../made-up-clock.ts';
+import { testGraph } from '../graph-fixture.ts';
 import { later, type MemoryDisk, memoryDisk } from '../memory-driver.ts';
+import { outcome } from '../outcome.ts';
 
 const CLUSTER = 64 * 1024;
 const SIZE = 16 * CLUSTER;
@@ -37,20 +36,7 @@ async function fleecing(
   const target = memoryDisk({ size: SIZE, canZero: true, tellsStatus: false });
   for (let at = 0; at < SIZE; at++) source.bytes[at] = 1 + (at % 251);
   target.bytes.fill(0xee);
-  const graph = new BlockGraph({
-    log: silentLogger,
-    trace: createTrace(),
-    poller: {
-      watch() {
-        throw new Error('No descriptor is watched here');
-      },
-    },
-    objects: { find: () => undefined },
-    events: { emit() {} },
-    clock,
-    allocate,
-    drivers: { ...blockDrivers, 'null-aio': source.driver, 'null-co': target.driver },
-  });
+  const graph = testGraph(source.driver, { clock, drivers: { 'null-co': target.driver } });
   await graph.add({ driver: 'null-aio', 'node-name': 'disk', discard: 'unmap' });
   await graph.add({ driver: 'null-co', 'node-name': 'target', discard: 'unmap' });
   prepare(graph);
@@ -87,16 +73,6 @@ async function read(backend: BlockBackend, offset: number, length: number): Prom
   const memory = allocate(length);
   await backend.read(offset, length, memory, 0);
   return memory.bytes;
-}
-
-async function outcome(request: () => unknown): Promise<number | 'ok'> {
-  try {
-    await request();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof IoError) return error.errno;
-    throw error;
-  }
 }
 
 describe('copy-before-write and snapshot-access', () => {

@@ -71,7 +71,7 @@ export function filterBattery(name: string, row: FilterRow): void {
     });
     for (let at = 0; at < SIZE; at++) disk.bytes[at] = at >= SIZE / 2 ? 0 : 1 + (at % 251);
     const objects = new ObjectRegistry();
-    const graph = testGraph(disk.driver, {}, objects);
+    const graph = testGraph(disk.driver, { objects });
     const below = await graph.add({
       driver: 'null-aio',
       'node-name': 'below',

@@ -1,8 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
-import { IoError } from '../../../../src/base/errors.ts';
-import { silentLogger } from '../../../../src/base/log.ts';
-import { createTrace } from '../../../../src/base/trace.ts';
 import type { BlockBackend } from '../../../../src/block/block-backend.ts';
 import {
   BLOCK_DATA,
@@ -11,11 +8,12 @@ import {
   PERM_CONSISTENT_READ,
   PERM_WRITE,
 } from '../../../../src/block/block-driver.ts';
-import { BlockGraph } from '../../../../src/block/block-graph.ts';
+import type { BlockGraph } from '../../../../src/block/block-graph.ts';
 import { changeChild } from '../../../../src/block/change-child.ts';
-import { blockDrivers } from '../../../../src/block/drivers/index.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
+import { testGraph } from '../graph-fixture.ts';
 import { ioError, later, type MemoryDisk, memoryDisk } from '../memory-driver.ts';
+import { outcome } from '../outcome.ts';
 
 const SIZE = 65_536;
 
@@ -31,15 +29,7 @@ async function voting(options: object = {}): Promise<Voting> {
   const disk = () => memoryDisk({ size: SIZE, canZero: true });
   const disks = [disk(), disk(), disk()] as const;
   const events: string[] = [];
-  const graph = new BlockGraph({
-    log: silentLogger,
-    trace: createTrace(),
-    poller: {
-      watch() {
-        throw new Error('No descriptor is watched here');
-      },
-    },
-    objects: { find: () => undefined },
+  const graph = testGraph(disks[0].driver, {
     events: {
       emit(name, payload) {
         const told = payload as { 'node-name'?: string; type?: string; error?: string };
@@ -47,10 +37,7 @@ async function voting(options: object = {}): Promise<Voting> {
         events.push(parts.filter((part) => part !== undefined).join(' '));
       },
     },
-    allocate,
     drivers: {
-      ...blockDrivers,
-      'null-aio': disks[0].driver,
       'null-co': disks[1].driver,
       file: disks[2].driver,
     },
@@ -80,16 +67,6 @@ async function firstByte(backend: BlockBackend): Promise<number> {
   const memory = allocate(4096);
   await backend.read(0, 4096, memory, 0);
   return memory.bytes[0] ?? -1;
-}
-
-async function outcome(request: () => unknown): Promise<number | 'ok'> {
-  try {
-    await request();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof IoError) return error.errno;
-    throw error;
-  }
 }
 
 describe('quorum', () => {

@@ -21,7 +21,7 @@ async function disks(): Promise<Made> {
   const objects = new ObjectRegistry({ clock });
   void objects.add({ 'qom-type': 'throttle-group', id: 'g', limits: { 'iops-total': 1 } });
   void objects.add({ 'qom-type': 'throttle-group', id: 'free' });
-  const graph = testGraph(undefined, {}, objects);
+  const graph = testGraph(undefined, { objects });
   const backends = [];
   for (const name of ['a', 'b']) {
     const node = await graph.add({

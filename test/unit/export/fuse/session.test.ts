@@ -5,7 +5,7 @@ import { errno } from '../../../../src/base/errno.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
 import { createTrace } from '../../../../src/base/trace.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ } from '../../../../src/block/block-driver.ts';
-import { BlockGraph } from '../../../../src/block/block-graph.ts';
+import type { BlockGraph } from '../../../../src/block/block-graph.ts';
 import { TransferBuffers } from '../../../../src/export/fuse/buffers.ts';
 import { FuseFile } from '../../../../src/export/fuse/fuse-file.ts';
 import {
@@ -23,9 +23,10 @@ import { FuseSession } from '../../../../src/export/fuse/session.ts';
 import { readDescriptor, writeDescriptor } from '../../../../src/sys/descriptor.ts';
 import { closeFile } from '../../../../src/sys/file.ts';
 import { libc } from '../../../../src/sys/libc.ts';
-import { allocate, ioBufferOver } from '../../../../src/sys/memory.ts';
+import { ioBufferOver } from '../../../../src/sys/memory.ts';
 import { Poller, READABLE } from '../../../../src/sys/poller.ts';
 import { WOULD_BLOCK } from '../../../../src/sys/socket.ts';
+import { testGraph } from '../../block/graph-fixture.ts';
 
 const SIZE = 65_536;
 const AF_UNIX = 1;
@@ -41,14 +42,7 @@ let kernel: number;
 
 beforeEach(async () => {
   poller = new Poller();
-  graph = new BlockGraph({
-    log,
-    trace: createTrace(),
-    poller,
-    objects: { find: () => undefined },
-    events: { emit() {} },
-    allocate,
-  });
+  graph = testGraph(undefined, { log, poller });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: SIZE, 'read-zeroes': true });
   await serve('n');
 });
