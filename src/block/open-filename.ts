@@ -13,22 +13,54 @@ export interface DebugFileOptions {
   readonly image: ProtocolOptions;
 }
 
-export type ProtocolOptions = FileOptions | NbdFileOptions | DebugFileOptions;
+export interface VerifyFileOptions {
+  readonly driver: 'blkverify';
+  readonly raw: ProtocolOptions;
+  readonly test: { readonly driver: ImageFormat; readonly file: ProtocolOptions };
+}
+
+export type ProtocolOptions = FileOptions | NbdFileOptions | DebugFileOptions | VerifyFileOptions;
+
+export type ImageFormat = 'qcow2' | 'raw';
+
+/** Finds out the format of what a protocol node with these options holds; `name` is what to call it. Throws QmpError. */
+export type FindFormat = (file: ProtocolOptions, name: string) => ImageFormat;
 
 const DEBUG = 'blkdebug:';
+const VERIFY = 'blkverify:';
 
 /** Options of the protocol node for a file name. Throws QmpError when nobody here knows its protocol, or what follows it. */
-export function protocolOptions(filename: string): ProtocolOptions {
-  if (filename.startsWith(DEBUG)) return debugOptions(filename.slice(DEBUG.length));
+export function protocolOptions(filename: string, findFormat: FindFormat): ProtocolOptions {
+  if (filename.startsWith(DEBUG)) return debugOptions(filename.slice(DEBUG.length), findFormat);
+  if (filename.startsWith(VERIFY)) return verifyOptions(filename.slice(VERIFY.length), findFormat);
   return isNbdFilename(filename) ? nbdFileOptions(filename) : fileOptions(filename);
 }
 
 /** `CONFIG:IMAGE`, both names of files; the first may be empty. */
-function debugOptions(names: string): DebugFileOptions {
+function debugOptions(names: string, findFormat: FindFormat): DebugFileOptions {
+  const [config, name] = twoNames(names) ?? [];
+  if (config === undefined || name === undefined) {
+    throw new QmpError('blkdebug requires both config file and image path');
+  }
+  const image = protocolOptions(name, findFormat);
+  return { driver: 'blkdebug', ...(config === '' ? {} : { config }), image };
+}
+
+/** `RAW:IMAGE`, both names of files; the second may have any format. */
+function verifyOptions(names: string, findFormat: FindFormat): VerifyFileOptions {
+  const [raw, name] = twoNames(names) ?? [];
+  if (raw === undefined || name === undefined) {
+    throw new QmpError('blkverify requires raw copy and original image path');
+  }
+  if (raw === '') throw new QmpError("The 'file' block driver requires a file name");
+  const file = protocolOptions(name, findFormat);
+  const test = { driver: findFormat(file, name), file };
+  return { driver: 'blkverify', raw: pathOptions(raw), test };
+}
+
+function twoNames(names: string): readonly [string, string] | undefined {
   const end = names.indexOf(':');
-  if (end === -1) throw new QmpError('blkdebug requires both config file and image path');
-  const image = protocolOptions(names.slice(end + 1));
-  return { driver: 'blkdebug', ...(end === 0 ? {} : { config: names.slice(0, end) }), image };
+  return end === -1 ? undefined : [names.slice(0, end), names.slice(end + 1)];
 }
 
 /** The same for names that have to be of local files. */

@@ -1,6 +1,14 @@
 // Filter drivers and what they need: options, permissions, errors, how they are shown, what a client sees through them.
 
-import { type Area, ask, type Case, type CommandPair, scene, verbatim } from '../case.ts';
+import {
+  type Area,
+  ask,
+  type Case,
+  type CommandPair,
+  type FileSetup,
+  scene,
+  verbatim,
+} from '../case.ts';
 import { NBD_CMD_READ, transmission } from '../wire-steps.ts';
 
 const MIB = 1024 * 1024;
@@ -890,6 +898,40 @@ const debugNames = [
   'blkdebug:rules:blkdebug::a.img',
   'blkdebug::nbd:unix:none.sock',
 ];
+const verifyNames = [
+  'blkverify:a.img:b.img',
+  'blkverify:a.img:c.qcow2',
+  'blkverify:a.img:file:b.img',
+  'blkverify:a.img:blkdebug::c.qcow2',
+  'blkverify:a.img',
+  'blkverify:',
+  'blkverify::b.img',
+  'blkverify:none:b.img',
+  'blkverify:a.img:none.img',
+  'blkverify:a.img:nope:b.img',
+  'blkdebug::blkverify:a.img:b.img',
+];
+
+/** Images with backing files of these names. */
+const backedBy = (names: readonly string[]): FileSetup[] =>
+  names.map((name, index) => ({
+    name: `${index}.qcow2`,
+    qcow2: { backing: { file: name, format: 'raw' } },
+  }));
+
+/** One of them opened. */
+const withBacking = (name: string, index: number): Case =>
+  scene(
+    name,
+    node({
+      driver: 'qcow2',
+      'node-name': 'x',
+      file: inline({ filename: `@DIR@/${index}.qcow2` }),
+    }),
+    ['query-named-block-nodes', { flat: true }],
+    graph,
+    del('x'),
+  );
 
 /** A quorum of `a`, `b` and `n`, and an export of it. */
 const quorumOver = (name: string, threshold: number): string[] => [
@@ -923,29 +965,19 @@ export const filters: Area = {
       files: [
         ...files,
         { name: 'rules', text: '[set-state]\nevent = "none"\nnew_state = "2"\n' },
-        ...debugNames.map((name, index) => ({
-          name: `${index}.qcow2`,
-          qcow2: { backing: { file: name, format: 'raw' } },
-        })),
+        ...backedBy(debugNames),
       ],
-      cases: debugNames.map((name, index) =>
-        scene(
-          name,
-          node({
-            driver: 'qcow2',
-            'node-name': 'x',
-            file: inline({ filename: `@DIR@/${index}.qcow2` }),
-          }),
-          ['query-named-block-nodes', { flat: true }],
-          graph,
-          del('x'),
-        ),
-      ),
+      cases: debugNames.map(withBacking),
     },
     { name: 'copy-before-write', files, arguments: server, cases: cbwNodes },
     { name: 'quorum', files, arguments: server, cases: quorumNodes },
     { name: 'changed children', files, arguments: server, cases: changedChildren },
     { name: 'blkverify', files, arguments: server, cases: blkverifyNodes },
+    {
+      name: 'blkverify in the name of a backing file',
+      files: [...files, { name: 'c.qcow2', qcow2: {} }, ...backedBy(verifyNames)],
+      cases: verifyNames.map(withBacking),
+    },
     {
       name: 'blkverify, nodes that differ',
       stderr: false,

@@ -18,7 +18,12 @@ import {
   type JsonFilenameContext,
   jsonFilenameOptions,
 } from '../../json-filename.ts';
-import { hasProtocol, pathOptions, protocolOptions } from '../../open-filename.ts';
+import {
+  hasProtocol,
+  type ImageFormat,
+  pathOptions,
+  protocolOptions,
+} from '../../open-filename.ts';
 import { refreshPermissions } from '../../permissions.ts';
 import { AUTOCLEAR_DATA_FILE_RAW, INCOMPAT_DATA_FILE } from './features.ts';
 import { type Header, MAX_BACKING_NAME } from './header.ts';
@@ -118,7 +123,7 @@ async function backingOptions(
   if (isJsonFilename(filename)) {
     return jsonFilenameOptions(filename, { level: 'image', driver: format }, namesIn(context));
   }
-  const protocol = protocolOptions(filename);
+  const protocol = protocolOptions(filename, (file, name) => formatOf(file, name, context));
   if (format === protocol.driver) return protocol;
   if (format !== undefined && format !== '') {
     return { driver: format as BlockdevDriver, file: protocol } as BlockdevOptions;
@@ -141,7 +146,10 @@ function namesIn(context: OpenContext): JsonFilenameContext {
 }
 
 /** The format of what a protocol node with those options holds; `name` is what to call it. Throws QmpError. */
-function formatOf(file: BlockdevOptions, name: string, context: OpenContext): 'qcow2' | 'raw' {
+function formatOf(file: BlockdevOptions, name: string, context: OpenContext): ImageFormat {
+  if (file.driver === 'blkdebug' && typeof file.image !== 'string') {
+    return formatOf(file.image, name, context);
+  }
   if (file.driver === 'file' || file.driver === 'host_device') {
     return readProbe(file.filename, context);
   }
