@@ -3,7 +3,7 @@
 
 import { errno } from '../../../src/base/errno.ts';
 import { IoError } from '../../../src/base/errors.ts';
-import type { MaybePromise } from '../../../src/base/io-buffer.ts';
+import type { IoBuffer, MaybePromise } from '../../../src/base/io-buffer.ts';
 import {
   BLOCK_DATA,
   BLOCK_OFFSET_VALID,
@@ -12,6 +12,7 @@ import {
   type BlockLimits,
   type BlockStatus,
   type RequestFlags,
+  WRITE_COMPRESSED,
 } from '../../../src/block/block-driver.ts';
 import type { BlockNode } from '../../../src/block/block-node.ts';
 
@@ -40,6 +41,8 @@ export interface MemoryOptions {
   readonly zeroFlags?: RequestFlags;
   /** Without: no writeZeroes at all. */
   readonly canZero?: boolean;
+  /** Takes what is to be compressed, and keeps it as it is. */
+  readonly canCompress?: boolean;
   /** False: no blockStatus. */
   readonly tellsStatus?: boolean;
   /** Bytes that it can grow to; without, its size is fixed. */
@@ -95,6 +98,21 @@ export function memoryDisk(options: MemoryOptions): MemoryDisk {
           writeZeroes(node: BlockNode, offset: number, length: number, flags: RequestFlags) {
             return perform(area('zero', offset, length, flags), node, () => {
               bytes.fill(0, offset, offset + length);
+            });
+          },
+        }
+      : {}),
+    ...(options.canCompress === true
+      ? {
+          writeCompressed(
+            node: BlockNode,
+            offset: number,
+            length: number,
+            from: IoBuffer,
+            at: number,
+          ) {
+            return perform(area('write', offset, length, WRITE_COMPRESSED), node, () => {
+              from.bytes.copy(bytes, offset, at, at + length);
             });
           },
         }
