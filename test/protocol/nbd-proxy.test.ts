@@ -171,6 +171,27 @@ describe('an export with an nbd node', () => {
     expect(server.requests.map(({ type }) => type)).toEqual([BLOCK_STATUS, READ, READ, READ]);
   });
 
+  it('asks only once for each of the pieces that data lie in', async () => {
+    const piece = 65_536;
+    const server = await upstream({
+      answer: ({ cookie, type, offset, length }, to) => {
+        const isHole = Math.floor(offset / piece) % 2 === 1;
+        if (type === BLOCK_STATUS) {
+          to.send(chunk(cookie, { type: 5, data: extents(CONTEXT_ID, [piece, isHole ? 3 : 0]) }));
+        } else if (type === READ) {
+          to.send(chunk(cookie, { type: 1, data: dataAt(offset, Buffer.alloc(length, 1)) }));
+        } else if (type !== DISC) to.send(simple(cookie, 0));
+      },
+    });
+    const client = await ready();
+    for (const offset of [0, 2 * piece, 4 * piece, 512, 2 * piece, 4 * piece + 4096]) {
+      const [reply] = await client.request({ type: CMD.READ, offset, length: 4096 });
+      expect(reply).toMatchObject({ type: CHUNK.OFFSET_DATA });
+    }
+    const asked = server.requests.filter(({ type }) => type === BLOCK_STATUS);
+    expect(asked.map(({ offset }) => offset)).toEqual([0, 2 * piece, 4 * piece]);
+  });
+
   it('shows holes that were made while it asked where data lie', async () => {
     let isHole = false;
     let answerLate = (): void => {};

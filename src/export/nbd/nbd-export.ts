@@ -27,7 +27,7 @@ import { QmpError } from '../../qapi/errors.ts';
 import type { BlockDirtyBitmapOrStr, XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
 import type { BlockExport } from '../block-export.ts';
 import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
-import { DataRange } from './data-range.ts';
+import { DataRanges } from './data-ranges.ts';
 import { contextsOf, type MetaContext } from './meta-context.ts';
 
 /** Sizes are told in whole sectors. */
@@ -78,7 +78,7 @@ export class NbdExport implements RunningExport {
   /** Transmission flags, without those that depend on the client. */
   readonly flags: number;
   readonly contexts: readonly MetaContext[];
-  readonly dataRange = new DataRange();
+  readonly dataRanges = new DataRanges();
   readonly #registry: ExportRegistry;
   readonly #bitmaps: readonly DirtyBitmap[];
   readonly #clients = new Set<ExportClient>();

@@ -125,7 +125,7 @@ function readChunk(
 
 function readSparse(session: Session, request: NbdRequest): MaybePromise<void> {
   const { offset, length } = request;
-  if (session.dataRange.covers(offset, length)) {
+  if (session.dataRanges.covers(offset, length)) {
     return readChunk(session, request, offset, length);
   }
   const status = statusFrom(session, offset);
@@ -137,11 +137,11 @@ function readSparse(session: Session, request: NbdRequest): MaybePromise<void> {
 
 /** What lies at `offset`, and how far it goes, be it beyond the request. */
 function statusFrom(session: Session, offset: number): MaybePromise<BlockStatus> {
-  const { dataRange } = session;
-  const askedAt = dataRange.now;
+  const { dataRanges } = session;
+  const askedAt = dataRanges.now;
   try {
     return whenDone(session.backend.blockStatus(offset, session.size - offset), (status) => {
-      dataRange.learn(offset, status, askedAt);
+      dataRanges.learn(offset, status, askedAt);
       return status;
     });
   } catch (error) {

@@ -157,7 +157,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   }
 
   forgetData(): void {
-    for (const known of this.#allExports) known.dataRange.forget();
+    for (const known of this.#allExports) known.dataRanges.forget();
   }
 
   /** Takes no more connections. Idempotent. */

@@ -3,7 +3,7 @@
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
-import type { DataRange } from './data-range.ts';
+import type { DataRanges } from './data-ranges.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
 
@@ -17,7 +17,7 @@ export interface Session {
   /** Bytes of the export. */
   readonly size: number;
   /** The export's, shared by its connections. */
-  readonly dataRange: DataRange;
+  readonly dataRanges: DataRanges;
   /** Zeroes or holes have come where data may have been, in any export. */
   forgetData(): void;
   /**

@@ -18,7 +18,7 @@ import type { NbdRequest } from '../../net/nbd/wire.ts';
 import { AdaptivePoll } from '../adaptive-poll.ts';
 import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
-import type { DataRange } from './data-range.ts';
+import type { DataRanges } from './data-ranges.ts';
 import { wireErrorOf } from './errno.ts';
 import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
@@ -65,7 +65,7 @@ export interface TransmissionOptions {
     readonly backend: BlockBackend;
     readonly size: number;
     readonly readOnly: boolean;
-    readonly dataRange: DataRange;
+    readonly dataRanges: DataRanges;
     forgetData(): void;
   };
   readonly trace: Trace;
@@ -91,7 +91,7 @@ export class Transmission implements Session {
   readonly contexts: readonly MetaContext[];
   readonly size: number;
   readonly readOnly: boolean;
-  readonly dataRange: DataRange;
+  readonly dataRanges: DataRanges;
   readonly #options: TransmissionOptions;
   readonly #channel: ByteChannel;
   readonly #traffic: Traffic;
@@ -138,7 +138,7 @@ export class Transmission implements Session {
     this.contexts = options.contexts;
     this.size = options.target.size;
     this.readOnly = options.target.readOnly;
-    this.dataRange = options.target.dataRange;
+    this.dataRanges = options.target.dataRanges;
   }
 
   /** The channel has bytes, or the end of them. */
