@@ -105,6 +105,11 @@ export class SocketChannel implements ByteChannel {
     return this.fd;
   }
 
+  /** A channel for the same connection in place of this one, which is closed. */
+  handOver(): SocketChannel {
+    return new SocketChannel(this.detach(), this.#poller);
+  }
+
   /** Sends small segments at once. Does nothing on sockets that know no such delay. */
   setNoDelay(): void {
     const { family } = this.local;

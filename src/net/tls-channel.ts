@@ -1,30 +1,32 @@
-// A TLS session as a ByteChannel. node:tls pushes what comes and takes what goes; here both wait in bounded buffers, so that the
-// owner can pull and push when it likes, and a peer that reads slowly fills only its own.
+// A TLS session as a ByteChannel: the handshake, then bytes both ways. The session tells what it can do now; here it waits for
+// the socket. What was taken of the owner and is not sent yet is bounded, so that a peer that reads slowly fills only its own.
 
-import type { Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
-import { type ByteChannel, WOULD_BLOCK } from './byte-channel.ts';
-import { CHUNK_BYTES, type ChunkPool } from './chunk-pool.ts';
+import type { ByteChannel } from './byte-channel.ts';
+import type { SocketChannel } from './socket-channel.ts';
+import type { TlsContext } from './tls-context.ts';
 import { type FailureContext, handshakeFailure, TlsError } from './tls-failure.ts';
+import { TlsSession } from './tls-session.ts';
 
-/** Bytes received and not yet taken beyond which no more are decrypted. */
-const MAX_RECEIVED = 256 * 1024;
 /** Milliseconds in which the last bytes must have left, once the channel is closed. */
 const LINGER_MS = 1000;
 
 export interface TlsChannelOptions {
-  readonly peer: string;
-  /** The socket below; it belongs to the channel. */
-  readonly socket: Socket;
-  readonly pool: ChunkPool;
+  /** The connection below; it belongs to the channel. */
+  readonly plain: SocketChannel;
+  readonly context: TlsContext;
+  readonly endpoint: 'server' | 'client';
+  /** What the peer has sent already. */
+  readonly received?: Uint8Array | undefined;
   /** Checks the peer after the handshake and answers who it is, where that is known. Throws TlsError. */
-  readonly check: (socket: TLSSocket) => string | undefined;
+  readonly check: (session: TlsSession) => string | undefined;
   readonly kind: FailureContext['kind'];
   /** Milliseconds for the handshake; 0 for any. */
   readonly handshakeMs: number;
+  /** Called once, when the session has been freed. */
+  readonly onFreed?: () => void;
 }
 
 export class TlsChannel implements ByteChannel {
@@ -37,8 +39,10 @@ export class TlsChannel implements ByteChannel {
   /** Resolves when the peer is known and accepted; rejects TlsError, and the channel is closed then. */
   readonly ready: Promise<void>;
   readonly #options: TlsChannelOptions;
-  #state: 'handshake' | 'open' | 'closed' = 'handshake';
-  #tls: TLSSocket | undefined;
+  readonly #plain: SocketChannel;
+  readonly #session: TlsSession;
+  /** `lingering`: closed, but the last bytes are not sent yet. */
+  #state: 'handshake' | 'open' | 'lingering' | 'closed' = 'handshake';
   #identity: string | undefined;
   /** Who the peer says it is, with keys. */
   #user: string | undefined;
@@ -47,37 +51,40 @@ export class TlsChannel implements ByteChannel {
     reject: () => {},
   };
   #timer: NodeJS.Timeout | undefined;
-
-  readonly #received: Buffer[] = [];
-  /** Bytes of the first of #received that are taken. */
-  #taken = 0;
-  #receivedBytes = 0;
-  #ended = false;
-  #failure: IoError | undefined;
-  /** One chunk is being encrypted and sent, while the next fills: node copies what it is given several of at once. */
-  #writing = false;
-  #filling: Buffer | undefined;
-  #filled = 0;
   #wantsReadable = false;
   #wantsWritable = false;
   #wakeUp: NodeJS.Immediate | undefined;
 
   constructor(options: TlsChannelOptions) {
+    const { plain, context, endpoint, received, handshakeMs } = options;
     this.#options = options;
+    this.#plain = plain;
     this.ready = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
     // Whoever closes the channel during the handshake does not wait for it.
     this.ready.catch(() => {});
-    options.socket.on('error', () => {});
-    if (options.handshakeMs > 0) {
-      const late = { code: 'ERR_TLS_HANDSHAKE_TIMEOUT' };
-      this.#timer = setTimeout(() => this.failed(late), options.handshakeMs);
+    const onNamed = (user: string): void => {
+      this.#user = user;
+    };
+    try {
+      this.#session = new TlsSession({ context, fd: plain.fd, endpoint, received, onNamed });
+    } catch (error) {
+      plain.close();
+      options.onFreed?.();
+      throw handshakeFailure(error, { kind: options.kind, named: false });
     }
+    plain.onReadable = () => this.#readable();
+    plain.onWritable = () => this.#writable();
+    if (handshakeMs > 0) {
+      const late = { code: 'ERR_TLS_HANDSHAKE_TIMEOUT' };
+      this.#timer = setTimeout(() => this.#failed(late), handshakeMs);
+    }
+    this.#handshake();
   }
 
   get peer(): string {
-    return this.#options.peer;
+    return this.#plain.peer;
   }
 
   /** Who the peer is: the distinguished name of its certificate, or the user whose key it has; undefined when it is not known. */
@@ -85,204 +92,153 @@ export class TlsChannel implements ByteChannel {
     return this.#identity;
   }
 
-  /** The handshake is done. */
-  secured(tls: TLSSocket): void {
-    if (this.#state !== 'handshake') {
-      tls.destroy();
-      return;
-    }
-    this.#tls = tls;
-    tls.on('error', () => {});
-    try {
-      this.#identity = this.#options.check(tls) ?? this.#user;
-    } catch (error) {
-      const reason = error instanceof TlsError ? error : new TlsError((error as Error).message);
-      this.#giveUp(reason);
-      return;
-    }
-    clearTimeout(this.#timer);
-    this.#state = 'open';
-    // A peer that sends no more may still want its answers.
-    tls.allowHalfOpen = true;
-    tls.on('data', (bytes: Buffer) => this.#arrived(bytes));
-    tls.on('end', () => this.#over(undefined));
-    tls.on('close', () => this.#over(undefined));
-    tls.on('error', (error) => this.#over(ioErrorOf(error)));
-    this.#settle.resolve();
-  }
-
-  /** The peer has said which user it is; it counts when the handshake is done. */
-  peerNamed(user: string): void {
-    this.#user = user;
-  }
-
-  /** The handshake cannot be done. */
-  failed(error: unknown): void {
-    if (this.#state !== 'handshake') return;
-    this.#giveUp(
-      handshakeFailure(error, { kind: this.#options.kind, named: this.#user !== undefined }),
-    );
-  }
-
   wantReadable(want: boolean): void {
     this.#wantsReadable = want;
+    if (this.#state !== 'open') return;
+    this.#watch();
     if (want) this.#wakeLater();
   }
 
   wantWritable(want: boolean): void {
     this.#wantsWritable = want;
+    if (this.#state !== 'open') return;
+    this.#watch();
     if (want) this.#wakeLater();
   }
 
   receive(into: IoBuffer, at: number, max: number): number {
-    let copied = 0;
-    while (copied < max) {
-      const first = this.#received[0];
-      if (first === undefined) break;
-      const length = Math.min(first.length - this.#taken, max - copied);
-      first.copy(into.bytes, at + copied, this.#taken, this.#taken + length);
-      copied += length;
-      this.#taken += length;
-      if (this.#taken < first.length) break;
-      this.#received.shift();
-      this.#taken = 0;
-    }
-    if (copied > 0) {
-      this.#receivedBytes -= copied;
-      if (this.#receivedBytes < MAX_RECEIVED && this.#tls?.isPaused() === true) this.#tls.resume();
-      return copied;
-    }
-    if (this.#failure !== undefined) throw this.#failure;
-    return this.#ended ? 0 : WOULD_BLOCK;
+    if (this.#state !== 'open') return 0;
+    const count = this.#session.read(into.address + at, max);
+    this.#watch();
+    if (this.#wantsReadable) this.#wakeLater();
+    return count;
   }
 
   send(from: IoBuffer, at: number, length: number): number {
-    if (this.#failure !== undefined) throw this.#failure;
-    const tls = this.#tls;
-    if (this.#state !== 'open' || tls === undefined || !tls.writable) {
-      throw new IoError(errno.EPIPE, { syscall: 'send' });
-    }
-    if (!this.#writing) {
-      const chunk = this.#options.pool.take(length);
-      from.bytes.copy(chunk, 0, at, at + chunk.length);
-      this.#write(tls, chunk, chunk.length);
-      return chunk.length;
-    }
-    this.#filling ??= this.#options.pool.take(CHUNK_BYTES);
-    const taken = Math.min(length, this.#filling.length - this.#filled);
-    if (taken === 0) return WOULD_BLOCK;
-    from.bytes.copy(this.#filling, this.#filled, at, at + taken);
-    this.#filled += taken;
-    return taken;
-  }
-
-  #write(tls: TLSSocket, chunk: Buffer, length: number): void {
-    this.#writing = true;
-    tls.write(length === chunk.length ? chunk : chunk.subarray(0, length), () => {
-      this.#options.pool.give(chunk);
-      this.#writing = false;
-      if (this.#state !== 'open') return;
-      this.#writeFilled(tls);
-      if (this.#wantsWritable && this.#hasRoom()) this.onWritable();
-    });
-  }
-
-  #writeFilled(tls: TLSSocket): void {
-    const chunk = this.#filling;
-    if (chunk === undefined) return;
-    const length = this.#filled;
-    this.#filling = undefined;
-    this.#filled = 0;
-    this.#write(tls, chunk, length);
-  }
-
-  #hasRoom(): boolean {
-    return this.#filled < CHUNK_BYTES;
+    if (this.#state !== 'open') throw new IoError(errno.EPIPE, { syscall: 'send' });
+    const count = this.#session.write(from.address + at, length);
+    this.#watch();
+    return count;
   }
 
   /** What was taken is still sent. */
   shutdown(): void {
-    if (this.#state === 'closed') return;
-    const { socket } = this.#options;
-    const tls = this.#tls;
+    if (this.#state === 'closed' || this.#state === 'lingering') return;
     if (this.#state === 'handshake') {
       this.#giveUp(new TlsError('The connection was closed'));
       return;
     }
-    this.#close();
-    if (tls === undefined || this.#failure !== undefined) {
-      socket.destroy();
-      return;
-    }
-    // What still comes is nobody's.
-    tls.removeAllListeners('data');
-    tls.resume();
-    const linger = setTimeout(() => socket.destroy(), LINGER_MS);
-    tls.once('close', () => clearTimeout(linger));
-    this.#writeFilled(tls);
-    tls.end(() => tls.destroy());
+    this.#silence();
+    this.#state = 'lingering';
+    this.#session.end();
+    this.#timer = setTimeout(() => this.#release(), LINGER_MS);
+    this.#writable();
   }
 
   close(): void {
     this.shutdown();
   }
 
-  #arrived(bytes: Buffer): void {
-    this.#received.push(bytes);
-    this.#receivedBytes += bytes.length;
-    if (this.#receivedBytes >= MAX_RECEIVED) this.#tls?.pause();
-    this.#wake();
+  #handshake(): void {
+    try {
+      if (!this.#session.handshake()) {
+        const { isSending, isBlockedByWriting } = this.#session;
+        this.#plain.wantReadable(!isBlockedByWriting);
+        this.#plain.wantWritable(isSending);
+        return;
+      }
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    try {
+      this.#identity = this.#options.check(this.#session) ?? this.#user;
+    } catch (error) {
+      this.#giveUp(error instanceof TlsError ? error : new TlsError((error as Error).message));
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#state = 'open';
+    this.#watch();
+    this.#settle.resolve();
   }
 
-  #over(failure: IoError | undefined): void {
-    this.#failure ??= failure;
-    this.#ended = true;
-    this.#wake();
+  #readable(): void {
+    if (this.#state === 'handshake') this.#handshake();
+    else if (this.#state === 'open' && this.#wantsReadable) this.onReadable();
   }
 
-  /** Tells the owner, and again for as long as there is something and it wants to know. */
-  #wake(): void {
-    if (this.#state !== 'open') return;
-    if (this.#wantsReadable && this.#hasNews()) this.onReadable();
-    this.#wakeLater();
+  #writable(): void {
+    if (this.#state === 'handshake') {
+      this.#handshake();
+      return;
+    }
+    let sent = true;
+    try {
+      sent = this.#session.flush();
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      // The next to send hears of it; there is nothing to wait for.
+    }
+    if (this.#state === 'lingering') {
+      if (sent) this.#release();
+      else this.#plain.wantWritable(true);
+      return;
+    }
+    if (sent && this.#wantsWritable) this.onWritable();
+    if (this.#state === 'open') this.#watch();
   }
 
+  /** Waits for the socket for what the session cannot do now. */
+  #watch(): void {
+    const { isSending, isBlockedByWriting } = this.#session;
+    this.#plain.wantReadable(this.#wantsReadable && !isBlockedByWriting);
+    this.#plain.wantWritable(isSending);
+  }
+
+  /** Tells the owner what the socket does not know of. */
   #wakeLater(): void {
-    if (this.#state !== 'open' || this.#wakeUp !== undefined) return;
-    const readable = this.#wantsReadable && this.#hasNews();
-    const writable = this.#wantsWritable && this.#hasRoom();
-    if (!readable && !writable) return;
+    if (this.#wakeUp !== undefined || !this.#hasNews()) return;
     this.#wakeUp = setImmediate(() => {
       this.#wakeUp = undefined;
-      if (this.#state !== 'open') return;
-      if (this.#wantsWritable && this.#hasRoom()) this.onWritable();
-      this.#wake();
+      if (this.#wantsWritable && !this.#session.isSending) this.onWritable();
+      if (this.#state === 'open' && this.#wantsReadable && this.#session.hasNews) this.onReadable();
+      if (this.#state === 'open') this.#wakeLater();
     });
   }
 
   #hasNews(): boolean {
-    return this.#received.length > 0 || this.#ended || this.#failure !== undefined;
+    const { isSending, hasNews } = this.#session;
+    return (this.#wantsReadable && hasNews) || (this.#wantsWritable && !isSending);
+  }
+
+  /** The handshake cannot be done. */
+  #failed(error: unknown): void {
+    const { kind } = this.#options;
+    this.#giveUp(handshakeFailure(error, { kind, named: this.#user !== undefined }));
   }
 
   #giveUp(error: TlsError): void {
-    this.#close();
-    this.#tls?.destroy();
-    this.#options.socket.destroy();
+    this.#silence();
+    this.#release();
     this.#settle.reject(error);
   }
 
-  #close(): void {
-    this.#state = 'closed';
+  /** The owner hears nothing more. */
+  #silence(): void {
     clearTimeout(this.#timer);
     clearImmediate(this.#wakeUp);
     this.onReadable = () => {};
     this.onWritable = () => {};
-    this.#received.length = 0;
+    this.#plain.wantReadable(false);
   }
-}
 
-/** A failure below, or one of the protocol, which has no errno of its own. */
-function ioErrorOf(error: NodeJS.ErrnoException): IoError {
-  const number = typeof error.errno === 'number' && error.errno < 0 ? -error.errno : errno.EIO;
-  return new IoError(number, { syscall: error.syscall ?? 'TLS' });
+  #release(): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    clearTimeout(this.#timer);
+    this.#plain.close();
+    this.#session.free();
+    this.#options.onFreed?.();
+  }
 }

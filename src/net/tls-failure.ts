@@ -15,7 +15,7 @@ const NO_CREDENTIALS = 'Insufficient credentials for that request.';
 const NO_CIPHERS = 'No supported cipher suites have been found.';
 const ALERT = 'A TLS fatal alert has been received.';
 
-/** By node's code for OpenSSL's reason. */
+/** By what a session's HandshakeFailure has as its code: OpenSSL's reason, or an errno's name. */
 const handshakeReasons: Readonly<Record<string, string>> = {
   ECONNRESET: 'The TLS connection was non-properly terminated.',
   EPIPE: 'Error in the push function.',
@@ -65,19 +65,19 @@ export function handshakeFailure(error: unknown, { kind, named }: FailureContext
 const UNKNOWN_ISSUER = "The certificate hasn't got a known issuer";
 const INSECURE = 'The certificate uses an insecure algorithm';
 
-/** By OpenSSL's name for what is wrong with a certificate. */
-const certificateReasons: Readonly<Record<string, string>> = {
-  UNABLE_TO_GET_ISSUER_CERT: UNKNOWN_ISSUER,
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNKNOWN_ISSUER,
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNKNOWN_ISSUER,
-  SELF_SIGNED_CERT_IN_CHAIN: UNKNOWN_ISSUER,
-  DEPTH_ZERO_SELF_SIGNED_CERT: UNKNOWN_ISSUER,
-  CA_MD_TOO_WEAK: INSECURE,
-  EE_KEY_TOO_SMALL: INSECURE,
-  CA_KEY_TOO_SMALL: INSECURE,
+/** By OpenSSL's X509_V_ERR_* for what is wrong with a certificate. */
+const certificateReasons: Readonly<Record<number, string>> = {
+  /* UNABLE_TO_GET_ISSUER_CERT */ 2: UNKNOWN_ISSUER,
+  /* DEPTH_ZERO_SELF_SIGNED_CERT */ 18: UNKNOWN_ISSUER,
+  /* SELF_SIGNED_CERT_IN_CHAIN */ 19: UNKNOWN_ISSUER,
+  /* UNABLE_TO_GET_ISSUER_CERT_LOCALLY */ 20: UNKNOWN_ISSUER,
+  /* UNABLE_TO_VERIFY_LEAF_SIGNATURE */ 21: UNKNOWN_ISSUER,
+  /* EE_KEY_TOO_SMALL */ 66: INSECURE,
+  /* CA_KEY_TOO_SMALL */ 67: INSECURE,
+  /* CA_MD_TOO_WEAK */ 68: INSECURE,
 };
 
 /** What is logged of a peer whose certificate OpenSSL does not accept. */
-export function untrusted(code: string): TlsError {
-  return new TlsError(certificateReasons[code] ?? 'The certificate is not trusted');
+export function untrusted(verifyResult: number): TlsError {
+  return new TlsError(certificateReasons[verifyResult] ?? 'The certificate is not trusted');
 }

@@ -3,16 +3,21 @@
 
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import type { TLSSocket } from 'node:tls';
 import { certificateFields, insecureSignatures } from '../base/certificate.ts';
 import type { TlsCredentials, X509Material } from '../base/tls-credentials.ts';
 import { TlsError, untrusted } from './tls-failure.ts';
 
-/** OpenSSL's name for a certificate that is not meant for this end of a connection. The reference does not look at that. */
-const WRONG_PURPOSE = 'INVALID_PURPOSE';
+const X509_V_OK = 0;
+/** The certificate is not meant for this end of a connection. The reference does not look at that. */
+const X509_V_ERR_INVALID_PURPOSE = 26;
 
-/** Certificates of a chain that are looked at; OpenSSL accepts no longer ones. */
-const MAX_CHAIN = 100;
+/** What a session knows of its peer. */
+export interface Peer {
+  /** Its certificate and those that vouch for it; none without one. */
+  readonly certificates: readonly X509Certificate[];
+  /** X509_V_OK, or X509_V_ERR_*. */
+  readonly verifyResult: number;
+}
 
 export interface PeerCheck {
   readonly credentials: TlsCredentials;
@@ -23,18 +28,19 @@ export interface PeerCheck {
 }
 
 /** The distinguished name of the peer's certificate, if it has shown one that counts. Throws TlsError. */
-export function checkPeer(socket: TLSSocket, check: PeerCheck): string | undefined {
+export function checkPeer(peer: Peer, check: PeerCheck): string | undefined {
   const { credentials, authorize, hostname } = check;
   const { material } = credentials;
   // Only certificates say who somebody is.
   if (material.kind !== 'x509' || !credentials.verifyPeer) return undefined;
-  const certificate = socket.getPeerX509Certificate();
+  const { certificates, verifyResult } = peer;
+  const [certificate] = certificates;
   if (certificate === undefined) throw new TlsError('Verify failed: No certificate was found.');
-  const problem = socket.authorized ? undefined : String(socket.authorizationError);
-  if (problem !== undefined && !(problem === WRONG_PURPOSE && isIssued(certificate, material))) {
-    throw untrusted(problem);
-  }
-  if (isRevoked(certificate, material)) throw new TlsError('The certificate has been revoked');
+  const isTrusted =
+    verifyResult === X509_V_OK ||
+    (verifyResult === X509_V_ERR_INVALID_PURPOSE && isIssued(certificate, material));
+  if (!isTrusted) throw untrusted(verifyResult);
+  if (isRevoked(certificates, material)) throw new TlsError('The certificate has been revoked');
   const { subject } = certificateFields(certificate.raw);
   if (authorize !== undefined && !authorize(subject)) {
     throw new TlsError(`TLS x509 authz check for ${subject} is denied`);
@@ -74,16 +80,12 @@ function isIssued(certificate: X509Certificate, { ca }: X509Material): boolean {
  * Whether the certificate, or one between it and its authority, is on a list. As in the reference a list is a list, however old it
  * is and whatever its signer may sign; OpenSSL would accept nobody at all then.
  */
-function isRevoked(certificate: X509Certificate, { revoked }: X509Material): boolean {
+function isRevoked(chain: readonly X509Certificate[], { revoked }: X509Material): boolean {
   if (revoked.length === 0) return false;
-  let at: X509Certificate | undefined = certificate;
-  for (let length = 0; at !== undefined && length < MAX_CHAIN; length++) {
-    const { issuer, serial } = certificateFields(at.raw);
-    if (revoked.some((list) => list.issuer === issuer && list.serials.has(serial))) return true;
-    const above: X509Certificate | undefined = at.issuerCertificate;
-    at = above === undefined || above.raw.equals(at.raw) ? undefined : above;
-  }
-  return false;
+  return chain.some(({ raw }) => {
+    const { issuer, serial } = certificateFields(raw);
+    return revoked.some((list) => list.issuer === issuer && list.serials.has(serial));
+  });
 }
 
 function isCurrent({ raw }: X509Certificate): boolean {

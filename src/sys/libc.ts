@@ -87,14 +87,12 @@ const prototypes = {
   uv_unref: 'void uv_unref(uintptr_t)',
 } as const;
 
-type Prototypes = typeof prototypes;
-
 type Value<T extends string> = T extends 'void'
   ? undefined
   : T extends 'str'
     ? string | null
     : T extends 'void*'
-      ? Uint8Array | null
+      ? Uint8Array | Uint32Array | null
       : T extends 'loff_t'
         ? number | bigint
         : number;
@@ -114,13 +112,21 @@ type CFunction<F extends (...values: never[]) => unknown> = F & {
   ) => void;
 };
 
-type Libc = { readonly [Name in keyof Prototypes]: CFunction<Signature<Prototypes[Name]>> };
+/** What a table of prototypes comes to. */
+export type Bound<Prototypes extends Readonly<Record<string, string>>> = {
+  readonly [Name in keyof Prototypes]: CFunction<Signature<Prototypes[Name]>>;
+};
+
+type Libc = Bound<typeof prototypes>;
 
 // Calls in flight beyond this make koffi throw; sys/file.ts stays below.
 export const MAX_ASYNC_CALLS = 1024;
 
+koffi.config({ max_async_calls: MAX_ASYNC_CALLS, resident_async_pools: 16 });
+koffi.alias('loff_t', 'int64_t');
+
 /** The C library. A property is bound when first read, then is a plain value. */
-export const libc: Libc = bindLazily();
+export const libc: Libc = bindLazily(prototypes);
 
 /** errno of the last call. Read it before anything else runs: libuv overwrites it. */
 export const errnoNow: () => number = koffi.errno;
@@ -153,9 +159,10 @@ export function functionPointer(
   return { address: Number(pointer), release: () => koffi.unregister(pointer) };
 }
 
-function bindLazily(): Libc {
-  koffi.config({ max_async_calls: MAX_ASYNC_CALLS, resident_async_pools: 16 });
-  koffi.alias('loff_t', 'int64_t');
+/** Binds functions of the running program, each when it is first read. */
+export function bindLazily<Prototypes extends Readonly<Record<string, string>>>(
+  prototypes: Prototypes,
+): Bound<Prototypes> {
   // The program itself: the C library, whichever it is, and libuv are all reachable from it.
   const program = koffi.load(null);
   const table = {};
@@ -170,5 +177,5 @@ function bindLazily(): Libc {
       },
     });
   }
-  return table as Libc;
+  return table as Bound<Prototypes>;
 }

@@ -4,14 +4,10 @@ import type { TlsCredentials, TlsMaterial } from '../../../src/base/tls-credenti
 import { SocketChannel } from '../../../src/net/socket-channel.ts';
 import { TlsAcceptor, tlsConnect } from '../../../src/net/tls.ts';
 import type { TlsChannel } from '../../../src/net/tls-channel.ts';
-import { libc } from '../../../src/sys/libc.ts';
 import { Poller } from '../../../src/sys/poller.ts';
+import { socketPair } from '../../../src/sys/socket.ts';
 import { received, sent } from '../../helpers/byte-channel.ts';
 import { fixture, PSK } from '../../helpers/tls-files.ts';
-
-const AF_UNIX = 1;
-/** SOCK_SEQPACKET, not blocking: as little known to node as vsock, and to be had everywhere. */
-const PACKETS = 5 | 0o4000;
 
 const ca = fixture('ca-cert.pem');
 const certificates = (end: 'client' | 'server'): TlsMaterial => ({
@@ -47,9 +43,7 @@ afterEach(async () => {
 });
 
 function pair(): readonly [SocketChannel, SocketChannel] {
-  const numbers = Buffer.alloc(8);
-  if (libc.socketpair(AF_UNIX, PACKETS, 0, numbers) < 0) throw new Error('no sockets');
-  const [one, other] = [numbers.readInt32LE(0), numbers.readInt32LE(4)];
+  const [one, other] = socketPair();
   return [new SocketChannel(one, poller), new SocketChannel(other, poller)];
 }
 
@@ -60,7 +54,7 @@ const credentials = (endpoint: 'client' | 'server', material: TlsMaterial): TlsC
   material,
 });
 
-/** Both ends of a session over sockets that node knows nothing of. */
+/** Both ends of a session. */
 function session(server = certificates('server'), client = certificates('client')) {
   const [ours, theirs] = pair();
   const accepted = new TlsAcceptor(credentials('server', server)).accept(ours, {
@@ -86,7 +80,7 @@ function openSockets(): number {
   }).length;
 }
 
-describe('TLS over a socket that node has no handle for', () => {
+describe('TLS between two ends of ours', () => {
   it('knows both ends, and carries megabytes both ways', async () => {
     const { accepted, connected } = session();
     await Promise.all([accepted.ready, connected.ready]);
