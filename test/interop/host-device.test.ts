@@ -3,9 +3,10 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { startDaemon } from '../helpers/daemon.ts';
 import { loopMissing } from '../helpers/fuse.ts';
+import { loopDevice } from '../helpers/loop-device.ts';
 import { missing } from '../helpers/reference.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { succeed } from './serve.ts';
@@ -13,13 +14,6 @@ import { succeed } from './serve.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const reason = loopMissing() ?? missing('qemu-io');
-
-/** A device over `file`, there until the test ends. */
-function loopDevice(file: string): string {
-  const device = execFileSync('losetup', ['-f', '--show', file], { encoding: 'utf8' }).trim();
-  onTestFinished(() => void execFileSync('losetup', ['-d', device]));
-  return device;
-}
 
 describe.skipIf(reason !== undefined)(`host_device${reason ? ` (${reason})` : ''}`, () => {
   it.each(['', ',cache.direct=on'])('reads, writes and discards a device%s', async (cache) => {
