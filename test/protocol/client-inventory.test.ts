@@ -2,24 +2,14 @@
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { XNbdClientInfo } from '../../src/qapi/generated/types.ts';
-import { type NbdTestServer, startNbdTestServer } from './nbd-test-server.ts';
+import { addSlowExport, type NbdTestServer, startNbdTestServer } from './nbd-test-server.ts';
 import { CMD, encodeRequest, FLAG, NbdWireClient, OPT } from './nbd-wire-client.ts';
 
 let server: NbdTestServer;
-const clients: NbdWireClient[] = [];
 beforeEach(async () => {
   server = await startNbdTestServer();
 });
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await server.close();
-});
-
-async function ready(name = ''): Promise<NbdWireClient> {
-  const client = await NbdWireClient.ready(server.path, { name });
-  clients.push(client);
-  return client;
-}
+afterEach(() => server.close());
 
 /** What there is to know of the only client. */
 function only(): XNbdClientInfo {
@@ -36,8 +26,7 @@ describe('x-query-nbd-clients', () => {
   });
 
   it('tells of a client that negotiates what there is to tell', async () => {
-    const client = await NbdWireClient.greeted(server.path);
-    clients.push(client);
+    const client = await server.greeted();
     await client.option(OPT.LIST);
     const now = Date.now() / 1000;
     expect(only()).toEqual({
@@ -54,7 +43,7 @@ describe('x-query-nbd-clients', () => {
   });
 
   it('tells which export a client uses, and how much', async () => {
-    const client = await ready();
+    const client = await server.ready();
     await client.request({ type: CMD.READ, length: 4096 });
     await client.request({ type: CMD.READ, flags: FLAG.DF, length: 512 });
     await client.request({ type: CMD.WRITE, payload: Buffer.alloc(1024) });
@@ -72,15 +61,15 @@ describe('x-query-nbd-clients', () => {
   });
 
   it('counts requests that take their time while they are under way, and afterwards', async () => {
-    await server.graph.add({ driver: 'null-co', 'node-name': 'slow', 'latency-ns': 100_000_000 });
-    await server.exports.add({ type: 'nbd', id: 'slow', 'node-name': 'slow' });
-    const client = await ready('slow');
+    const letGo = await addSlowExport(server);
+    const client = await server.ready({ name: 'slow' });
     const read = { type: CMD.READ, flags: FLAG.DF, length: 512 };
     client.send(encodeRequest(read), encodeRequest(read));
     // An option is answered in a later turn than requests that came before it.
-    await ready('ro');
+    await server.ready({ name: 'ro' });
     const [info] = server.exports.queryNbdClients();
     expect(info).toMatchObject({ requests: 0, 'requests-in-flight': 2 });
+    letGo();
     await client.reply();
     await client.reply();
     const [after] = server.exports.queryNbdClients();
@@ -88,13 +77,12 @@ describe('x-query-nbd-clients', () => {
   });
 
   it('gives no number twice, not even after the server was stopped', async () => {
-    await ready();
-    await ready();
+    await server.ready();
+    await server.ready();
     expect(server.exports.queryNbdClients().map(({ id }) => id)).toEqual([1, 2]);
     await server.exports.stopNbdServer();
     await server.exports.startNbdServer({ addr: { type: 'unix', path: server.path } });
-    const client = await NbdWireClient.greeted(server.path);
-    clients.push(client);
+    const client = await server.greeted();
     await client.option(OPT.LIST);
     expect(only().id).toBe(3);
   });
@@ -102,8 +90,8 @@ describe('x-query-nbd-clients', () => {
 
 describe('x-nbd-client-disconnect', () => {
   it('disconnects that client and no other', async () => {
-    const gone = await ready();
-    const kept = await ready();
+    const gone = await server.ready();
+    const kept = await server.ready();
     server.exports.disconnectNbdClient(1);
     expect(await gone.receiveRest()).toHaveLength(0);
     expect(await kept.request({ type: CMD.FLUSH })).toMatchObject([{ kind: 'simple', error: 0 }]);
@@ -111,8 +99,7 @@ describe('x-nbd-client-disconnect', () => {
   });
 
   it('disconnects a client that only negotiates', async () => {
-    const client = await NbdWireClient.greeted(server.path);
-    clients.push(client);
+    const client = await server.greeted();
     await client.option(OPT.LIST);
     server.exports.disconnectNbdClient(1);
     await client.receiveRest();
@@ -125,7 +112,7 @@ describe('x-nbd-client-disconnect', () => {
 
 describe('events of clients', () => {
   it('are not sent unless they are asked for', async () => {
-    const client = await ready();
+    const client = await server.ready();
     client.sendRequest({ type: CMD.DISC });
     await client.receiveRest();
     await server.exports.remove('ro');
@@ -136,7 +123,7 @@ describe('events of clients', () => {
     server.exports.announceNbdClients(true);
     const negotiating = await NbdWireClient.greeted(server.path);
     await negotiating.option(OPT.ABORT);
-    await ready();
+    await server.ready();
     expect(server.events).toEqual(['X_NBD_CLIENT_CONNECTED 2']);
     await server.exports.remove('rw', 'hard');
     await server.emitted('BLOCK_EXPORT_DELETED');
@@ -150,7 +137,7 @@ describe('events of clients', () => {
 
   it('are not sent any more once they are not wanted', async () => {
     server.exports.announceNbdClients(true);
-    await ready();
+    await server.ready();
     server.exports.announceNbdClients(false);
     await server.exports.remove('rw', 'hard');
     await server.emitted('BLOCK_EXPORT_DELETED');

@@ -32,7 +32,6 @@ import {
   FLAG,
   infoRequest,
   metaQuery,
-  NbdWireClient,
   OPT,
   type OptionReply,
   REP,
@@ -47,26 +46,16 @@ const DONE = 1;
 const BIG = 2 ** 40;
 
 let server: NbdTestServer;
-const clients: NbdWireClient[] = [];
 beforeEach(async () => {
   server = await startNbdTestServer();
 });
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await server.close();
-});
+afterEach(() => server.close());
 
 async function ready(
   options: { name?: string; contexts?: readonly string[] } = {},
 ): Promise<ExtendedClient> {
   const client = await ExtendedClient.ready(server.path, options);
-  clients.push(client.wire);
-  return client;
-}
-
-async function greeted(): Promise<NbdWireClient> {
-  const client = await NbdWireClient.greeted(server.path);
-  clients.push(client);
+  server.keep(client.wire);
   return client;
 }
 
@@ -112,15 +101,15 @@ async function expectRefused(
 
 describe('NBD_OPT_EXTENDED_HEADERS', () => {
   it('is acknowledged, with and without structured replies before it', async () => {
-    const first = await greeted();
+    const first = await server.greeted();
     expect(await first.option(EXTENDED_HEADERS)).toMatchObject([{ option: 11, type: REP.ACK }]);
-    const second = await greeted();
+    const second = await server.greeted();
     await second.option(OPT.STRUCTURED_REPLY);
     expect(await second.option(EXTENDED_HEADERS)).toMatchObject([{ type: REP.ACK }]);
   });
 
   it('with data is refused, and the handshake goes on', async () => {
-    const client = await greeted();
+    const client = await server.greeted();
     expect(textsOf(await client.option(EXTENDED_HEADERS, Buffer.from('x')))).toEqual([
       { type: REP.ERR_INVALID, text: "option 'extended headers' has unexpected length" },
     ]);
@@ -128,7 +117,7 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
   });
 
   it('is refused the second time', async () => {
-    const client = await greeted();
+    const client = await server.greeted();
     await client.option(EXTENDED_HEADERS);
     expect(textsOf(await client.option(EXTENDED_HEADERS))).toEqual([
       { type: REP.ERR_INVALID, text: 'extended headers already negotiated' },
@@ -137,7 +126,7 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
 
   it('makes NBD_OPT_STRUCTURED_REPLY fail with EXT_HEADER_REQD, even where it was negotiated before', async () => {
     for (const before of [[], [OPT.STRUCTURED_REPLY]]) {
-      const client = await greeted();
+      const client = await server.greeted();
       for (const option of before) await client.option(option);
       await client.option(EXTENDED_HEADERS);
       expect(textsOf(await client.option(OPT.STRUCTURED_REPLY))).toEqual([
@@ -147,7 +136,7 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
   });
 
   it('forbids NBD_OPT_EXPORT_NAME: the connection ends', async () => {
-    const client = await greeted();
+    const client = await server.greeted();
     await client.option(EXTENDED_HEADERS);
     client.sendOption(OPT.EXPORT_NAME);
     expect(await client.receiveRest()).toHaveLength(0);
@@ -155,7 +144,7 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
   });
 
   it('is as good as structured replies for metadata contexts', async () => {
-    const client = await greeted();
+    const client = await server.greeted();
     await client.option(EXTENDED_HEADERS);
     const replies = await client.option(OPT.SET_META_CONTEXT, metaQuery('', [ALLOCATION]));
     expect(replies.map(({ type }) => type)).toEqual([REP.META_CONTEXT, REP.ACK]);
@@ -171,7 +160,7 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
     expect(flagsIn(without.goReplies) & BLOCK_STATUS_PAYLOAD).toBe(0);
     const chosen = await ready({ contexts: [ALLOCATION] });
     expect(flagsIn(chosen.goReplies) & BLOCK_STATUS_PAYLOAD).not.toBe(0);
-    const other = await greeted();
+    const other = await server.greeted();
     await other.option(EXTENDED_HEADERS);
     await other.option(OPT.SET_META_CONTEXT, metaQuery('ro', [ALLOCATION]));
     expect(flagsIn(await other.option(OPT.INFO, infoRequest(''))) & BLOCK_STATUS_PAYLOAD).not.toBe(
@@ -181,7 +170,7 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
   });
 
   it('is not forced on anybody: without it, nothing is offered and compact headers are spoken', async () => {
-    const client = await greeted();
+    const client = await server.greeted();
     await client.option(OPT.STRUCTURED_REPLY);
     await client.option(OPT.SET_META_CONTEXT, metaQuery('', [ALLOCATION]));
     const replies = await client.option(OPT.GO, infoRequest(''));

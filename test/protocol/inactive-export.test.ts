@@ -8,28 +8,22 @@ import {
   type NbdTestServer,
   startNbdTestServer,
 } from './nbd-test-server.ts';
-import { CMD, errorOf, FLAG, NbdWireClient } from './nbd-wire-client.ts';
+import { CMD, errorOf, FLAG, type NbdWireClient } from './nbd-wire-client.ts';
 
 const EPERM = 1;
 const EINVAL = 22;
 
 let server: NbdTestServer;
-const clients: NbdWireClient[] = [];
 beforeEach(async () => {
   server = await startNbdTestServer();
   // Nobody may write to what is to become inactive.
   await server.exports.remove('rw');
 });
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await server.close();
-});
+afterEach(() => server.close());
 
-async function ready(name: string, structured = true): Promise<NbdWireClient> {
+function ready(name: string, structured = true): Promise<NbdWireClient> {
   const contexts = structured ? { contexts: ['base:allocation'] } : {};
-  const client = await NbdWireClient.ready(server.path, { name, structured, ...contexts });
-  clients.push(client);
-  return client;
+  return server.ready({ name, structured, ...contexts });
 }
 
 function isActive(): boolean {

@@ -8,35 +8,17 @@ import {
   type ServerOptions,
   startNbdTestServer,
 } from './nbd-test-server.ts';
-import {
-  CMD,
-  encodeRequest,
-  infoRequest,
-  NbdWireClient,
-  OPT,
-  type ReadyOptions,
-} from './nbd-wire-client.ts';
+import { CMD, encodeRequest, infoRequest, NbdWireClient, OPT } from './nbd-wire-client.ts';
 
 let server: NbdTestServer;
-const clients: NbdWireClient[] = [];
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await server.close();
-});
+afterEach(() => server.close());
 
 async function start(options?: ServerOptions): Promise<void> {
   server = await startNbdTestServer(options);
 }
 
-async function ready(options?: ReadyOptions): Promise<NbdWireClient> {
-  const client = await NbdWireClient.ready(server.path, options);
-  clients.push(client);
-  return client;
-}
-
 async function negotiating(): Promise<NbdWireClient> {
-  const client = await NbdWireClient.greeted(server.path);
-  clients.push(client);
+  const client = await server.greeted();
   await client.option(OPT.LIST);
   return client;
 }
@@ -51,7 +33,7 @@ describe('removing an export', () => {
 
   it('safely is refused while a client uses it', async () => {
     await start();
-    await ready();
+    await server.ready();
     await expect(server.exports.remove('rw')).rejects.toThrow("export 'rw' still in use");
     await expect(server.exports.remove('rw', 'safe')).rejects.toThrow();
     expect(server.exports.query().find(({ id }) => id === 'rw')).toMatchObject({
@@ -70,8 +52,8 @@ describe('removing an export', () => {
 
   it('hard returns first, drops its clients and no others, and sends the event then', async () => {
     await start();
-    const dropped = await ready();
-    const kept = await ready({ name: 'ro' });
+    const dropped = await server.ready();
+    const kept = await server.ready({ name: 'ro' });
     await server.exports.remove('rw', 'hard');
     expect(server.events).toEqual([]);
     expect(server.exports.query().find(({ id }) => id === 'rw')).toMatchObject({
@@ -97,7 +79,7 @@ describe('removing an export', () => {
 
   it('hard in the middle of large requests ends them all', async () => {
     await start();
-    const client = await ready();
+    const client = await server.ready();
     const requests = Array.from({ length: 64 }, (_, index) =>
       encodeRequest({ type: CMD.READ, flags: 4, cookie: BigInt(index), length: 1024 * 1024 }),
     );
@@ -112,11 +94,10 @@ describe('removing an export', () => {
 describe('nbd-server-stop', () => {
   it('drops clients wherever they are, sends the events first, and removes the socket', async () => {
     await start();
-    const mute = await NbdWireClient.connect(server.path);
-    clients.push(mute);
+    const mute = server.keep(await NbdWireClient.connect(server.path));
     await mute.receive(18);
     const handshaking = await negotiating();
-    const transmitting = await ready();
+    const transmitting = await server.ready();
     await server.exports.stopNbdServer();
     expect(server.events.toSorted()).toEqual([
       'BLOCK_EXPORT_DELETED ro',
@@ -135,7 +116,7 @@ describe('nbd-server-stop', () => {
     await server.exports.stopNbdServer();
     await server.exports.startNbdServer({ addr: { type: 'unix', path: server.path } });
     await server.exports.add({ type: 'nbd', id: 'again', 'node-name': 'disk', name: '' });
-    const client = await ready();
+    const client = await server.ready();
     expect(await client.request({ type: CMD.FLUSH })).toHaveLength(1);
   });
 });
@@ -143,10 +124,9 @@ describe('nbd-server-stop', () => {
 describe('max-connections', () => {
   it('leaves the next client waiting, ungreeted, until one has gone', async () => {
     await start({ 'max-connections': 2 });
-    const first = await ready();
-    await ready();
-    const third = await NbdWireClient.connect(server.path);
-    clients.push(third);
+    const first = await server.ready();
+    await server.ready();
+    const third = server.keep(await NbdWireClient.connect(server.path));
     let greeted = false;
     const greeting = third.receive(18).then(() => {
       greeted = true;
@@ -176,7 +156,7 @@ describe('handshake-max-seconds', () => {
   it('drops a client that has not chosen an export in time', async () => {
     await start({ 'handshake-max-seconds': 1 });
     const slow = await negotiating();
-    const chosen = await ready();
+    const chosen = await server.ready();
     expect(await slow.receiveRest()).toHaveLength(0);
     expect(server.log).toEqual([
       'option negotiation failed: Failed to read opts magic: ' +
@@ -189,11 +169,11 @@ describe('handshake-max-seconds', () => {
 describe('a client that does not read its replies', () => {
   it('is not read from any more, while others are served', async () => {
     await start();
-    const greedy = await ready();
+    const greedy = await server.ready();
     const request = encodeRequest({ type: CMD.READ, flags: 4, length: 1024 * 1024 });
     greedy.pause();
     greedy.send(...Array.from({ length: 64 }, () => request));
-    const other = await ready();
+    const other = await server.ready();
     for (let turn = 0; turn < 50; turn++) {
       const [reply] = await other.request({ type: CMD.READ, offset: DATA_START, length: 4096 });
       expect(reply?.data).toHaveLength(4096 + 8);

@@ -17,20 +17,16 @@ import {
 } from '../unit/block/drivers/nbd/scripted-server.ts';
 import { chunk, dataAt, extents, simple } from '../unit/block/drivers/nbd/server-bytes.ts';
 import { type NbdTestServer, startNbdTestServer } from './nbd-test-server.ts';
-import { CHUNK, CMD, NbdWireClient, type Reply } from './nbd-wire-client.ts';
+import { CHUNK, CMD, type NbdWireClient, type Reply } from './nbd-wire-client.ts';
 
 const BLOCK = 512;
 const SIZE = 1 << 20;
 
 let proxy: NbdTestServer;
-const clients: NbdWireClient[] = [];
 beforeEach(async () => {
   proxy = await startNbdTestServer();
 });
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await proxy.close();
-});
+afterEach(() => proxy.close());
 
 /** A server behind the proxy. */
 async function upstream(script: Script): Promise<ScriptedServer> {
@@ -41,10 +37,8 @@ async function upstream(script: Script): Promise<ScriptedServer> {
   return server;
 }
 
-async function ready(): Promise<NbdWireClient> {
-  const client = await NbdWireClient.ready(proxy.path, { name: 'proxy' });
-  clients.push(client);
-  return client;
+function ready(): Promise<NbdWireClient> {
+  return proxy.ready({ name: 'proxy' });
 }
 
 /** A disk in memory whose replies are late, in reverse, and made of several chunks. */

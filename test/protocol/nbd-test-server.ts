@@ -13,6 +13,7 @@ import type { NbdServerOptions } from '../../src/qapi/generated/types.ts';
 import { allocate } from '../../src/sys/memory.ts';
 import { Poller } from '../../src/sys/poller.ts';
 import { idOf } from '../helpers/events.ts';
+import { NbdWireClient, type ReadyOptions } from './nbd-wire-client.ts';
 
 /** Bytes of the disk: 1 MiB, data from 64 KiB to 128 KiB, the rest is a hole. */
 export const DISK_SIZE = 1024 * 1024;
@@ -31,6 +32,12 @@ export interface NbdTestServer {
   logged(text: string): Promise<void>;
   /** Resolves when an event is there. */
   emitted(event: string): Promise<void>;
+  /** A client that has been greeted and has sent its flags. */
+  greeted(): Promise<NbdWireClient>;
+  /** A client that may send requests. */
+  ready(options?: ReadyOptions): Promise<NbdWireClient>;
+  /** Makes a client the server's: close() closes it, as it does those from `greeted` and `ready`. */
+  keep(client: NbdWireClient): NbdWireClient;
   close(): Promise<void>;
 }
 
@@ -86,6 +93,11 @@ export async function startNbdTestServer({
     writable: true,
   });
   await exports.add({ type: 'nbd', id: 'ro', 'node-name': 'disk', name: 'ro' });
+  const clients: NbdWireClient[] = [];
+  const keep = (client: NbdWireClient): NbdWireClient => {
+    clients.push(client);
+    return client;
+  };
   return {
     path,
     graph,
@@ -94,13 +106,26 @@ export async function startNbdTestServer({
     events: events.list,
     logged: (text) => log.find(text),
     emitted: (event) => events.find(event),
+    greeted: async () => keep(await NbdWireClient.greeted(path)),
+    ready: async (options) => keep(await NbdWireClient.ready(path, options)),
+    keep,
     async close() {
+      for (const client of clients.splice(0)) client.close();
       await exports.close();
       await graph.close();
       poller.close();
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+/** Adds an export `slow` of a disk whose reads take until the answer is called. */
+export async function addSlowExport({ graph, exports }: NbdTestServer): Promise<() => void> {
+  let letGo = (): void => {};
+  const read = new Promise<void>((resolve) => (letGo = resolve));
+  await graph.addDisk('slow', { size: DISK_SIZE, read: () => read }, { readOnly: true });
+  await exports.add({ type: 'nbd', id: 'slow', 'node-name': 'slow' });
+  return letGo;
 }
 
 /** The byte that the disk has at an offset inside its data. */

@@ -2,7 +2,13 @@
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ExtendedClient } from './extended-wire.ts';
-import { DATA_START, diskByte, type NbdTestServer, startNbdTestServer } from './nbd-test-server.ts';
+import {
+  addSlowExport,
+  DATA_START,
+  diskByte,
+  type NbdTestServer,
+  startNbdTestServer,
+} from './nbd-test-server.ts';
 import {
   CHUNK,
   CMD,
@@ -10,10 +16,8 @@ import {
   errorOf,
   FLAG,
   infoRequest,
-  NbdWireClient,
   OPT,
   REP,
-  type ReadyOptions,
 } from './nbd-wire-client.ts';
 
 const ESHUTDOWN = 108;
@@ -22,26 +26,10 @@ const GONE = 'BLOCK_EXPORT_DELETED rw';
 const modes = ['hide', 'soft'] as const;
 
 let server: NbdTestServer;
-const clients: NbdWireClient[] = [];
 beforeEach(async () => {
   server = await startNbdTestServer();
 });
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await server.close();
-});
-
-async function ready(options?: ReadyOptions): Promise<NbdWireClient> {
-  const client = await NbdWireClient.ready(server.path, options);
-  clients.push(client);
-  return client;
-}
-
-async function greeted(): Promise<NbdWireClient> {
-  const client = await NbdWireClient.greeted(server.path);
-  clients.push(client);
-  return client;
-}
+afterEach(() => server.close());
 
 function shuttingDown(): boolean | undefined {
   return server.exports.query().find(({ id }) => id === 'rw')?.['shutting-down'];
@@ -55,11 +43,11 @@ describe.each(modes)('removing an export with mode %s', (mode) => {
   });
 
   it('keeps new clients from it, those that negotiate already among them', async () => {
-    await ready();
-    const negotiating = await greeted();
+    await server.ready();
+    const negotiating = await server.greeted();
     await server.exports.retire('rw', mode);
     expect(shuttingDown()).toBe(true);
-    for (const client of [negotiating, await greeted()]) {
+    for (const client of [negotiating, await server.greeted()]) {
       const listed = await client.option(OPT.LIST);
       expect(listed.map(({ type }) => type)).toEqual([REP.SERVER, REP.ACK]);
       const [reply] = await client.option(OPT.GO, infoRequest(''));
@@ -68,8 +56,8 @@ describe.each(modes)('removing an export with mode %s', (mode) => {
   });
 
   it('has ended it, with its event, when the last client has gone, and frees name and id', async () => {
-    const first = await ready();
-    const second = await ready();
+    const first = await server.ready();
+    const second = await server.ready();
     await server.exports.retire('rw', mode);
     await first.request({ type: CMD.FLUSH });
     first.close();
@@ -79,27 +67,27 @@ describe.each(modes)('removing an export with mode %s', (mode) => {
     await server.emitted(GONE);
     expect(server.exports.query().map(({ id }) => id)).toEqual(['ro']);
     await server.exports.add({ type: 'nbd', id: 'rw', 'node-name': 'disk', name: '' });
-    await ready();
+    await server.ready();
   });
 
   it('frees its name at once', async () => {
-    const client = await ready();
+    const client = await server.ready();
     await server.exports.retire('rw', mode);
     await server.exports.add({ type: 'nbd', id: 'new', 'node-name': 'disk', name: '' });
-    await ready();
+    await server.ready();
     await client.request({ type: CMD.FLUSH });
     expect(server.exports.query().map(({ id }) => id)).toEqual(['new', 'ro', 'rw']);
   });
 
   it('touches no other export', async () => {
-    const other = await ready({ name: 'ro' });
-    await ready();
+    const other = await server.ready({ name: 'ro' });
+    await server.ready();
     await server.exports.retire('rw', mode);
     expect(await other.request({ type: CMD.FLUSH })).toMatchObject([{ kind: 'simple', error: 0 }]);
   });
 
   it('can be followed by hard, and by nothing that is not harder', async () => {
-    const client = await ready();
+    const client = await server.ready();
     await server.exports.retire('rw', mode);
     const refused = "Export 'rw' is already shutting down";
     await expect(server.exports.retire('rw', 'hide')).rejects.toThrow(refused);
@@ -111,7 +99,7 @@ describe.each(modes)('removing an export with mode %s', (mode) => {
   });
 
   it('ends with the server, and then says so once', async () => {
-    await ready();
+    await server.ready();
     await server.exports.retire('rw', mode);
     await server.exports.stopNbdServer();
     expect(server.events.toSorted()).toEqual(['BLOCK_EXPORT_DELETED ro', GONE]);
@@ -124,7 +112,7 @@ describe.each(modes)('removing an export with mode %s', (mode) => {
 
 describe('hide', () => {
   it('lets clients go on reading and writing', async () => {
-    const client = await ready();
+    const client = await server.ready();
     await server.exports.retire('rw', 'hide');
     await client.request({ type: CMD.WRITE, offset: 0, payload: Buffer.from('kept') });
     const [reply] = await client.request({ type: CMD.READ, flags: FLAG.DF, length: 4 });
@@ -132,7 +120,7 @@ describe('hide', () => {
   });
 
   it('shows holes that clients of other exports make', async () => {
-    const hidden = await ready();
+    const hidden = await server.ready();
     await hidden.request({ type: CMD.READ, offset: DATA_START, length: 4096 });
     await server.exports.retire('rw', 'hide');
     await server.exports.add({
@@ -142,14 +130,14 @@ describe('hide', () => {
       name: 'other',
       writable: true,
     });
-    const other = await ready({ name: 'other' });
+    const other = await server.ready({ name: 'other' });
     await other.request({ type: CMD.WRITE_ZEROES, offset: DATA_START, length: 4096 });
     const read = { type: CMD.READ, offset: DATA_START, length: 4096 };
     expect(await hidden.request(read)).toMatchObject([{ type: CHUNK.OFFSET_HOLE }]);
   });
 
   it('can be followed by soft', async () => {
-    const client = await ready();
+    const client = await server.ready();
     await server.exports.retire('rw', 'hide');
     await server.exports.retire('rw', 'soft');
     expect(errorOf((await client.request({ type: CMD.FLUSH }))[0])).toEqual(REMOVED);
@@ -159,10 +147,10 @@ describe('hide', () => {
 
 describe('soft', () => {
   it('answers every further request with ESHUTDOWN and carries none out', async () => {
-    const client = await ready();
-    const simple = await ready({ structured: false });
+    const client = await server.ready();
+    const simple = await server.ready({ structured: false });
     const extended = await ExtendedClient.ready(server.path);
-    clients.push(extended.wire);
+    server.keep(extended.wire);
     await server.exports.retire('rw', 'soft');
     const write = { type: CMD.WRITE, offset: DATA_START, payload: Buffer.alloc(4096) };
     for (const request of [{ type: CMD.READ, length: 512 }, write, { type: 9 }]) {
@@ -173,23 +161,22 @@ describe('soft', () => {
     ]);
     const [chunk] = await extended.request({ type: CMD.READ, length: 16 });
     expect(chunk?.data.readUInt32BE(0)).toBe(ESHUTDOWN);
-    const reader = await ready({ name: 'ro' });
+    const reader = await server.ready({ name: 'ro' });
     const [read] = await reader.request({ type: CMD.READ, offset: DATA_START, length: 1 });
     expect(read?.data[8]).toBe(diskByte(DATA_START));
   });
 
   it('finishes what is under way', async () => {
-    const latency = { driver: 'null-co', 'node-name': 'slow', 'latency-ns': 100_000_000 } as const;
-    await server.graph.add(latency);
-    await server.exports.add({ type: 'nbd', id: 'slow', 'node-name': 'slow' });
-    const client = await ready({ name: 'slow' });
+    const letGo = await addSlowExport(server);
+    const client = await server.ready({ name: 'slow' });
     client.send(
       encodeRequest({ type: CMD.READ, flags: FLAG.DF, length: 512, cookie: 1n }),
       encodeRequest({ type: CMD.DISC }),
     );
     // The answer to another client shows that the server has seen the request.
-    const other = await ready({ name: 'slow' });
+    const other = await server.ready({ name: 'slow' });
     await server.exports.retire('slow', 'soft');
+    letGo();
     expect(await client.reply()).toMatchObject({ cookie: 1n, type: CHUNK.OFFSET_DATA });
     expect(errorOf((await other.request({ type: CMD.FLUSH }))[0])).toEqual(REMOVED);
   });

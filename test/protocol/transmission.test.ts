@@ -18,9 +18,8 @@ import {
   FLAG,
   infoRequest,
   metaQuery,
-  NbdWireClient,
+  type NbdWireClient,
   OPT,
-  type ReadyOptions,
   type Reply,
   type Request,
 } from './nbd-wire-client.ts';
@@ -28,20 +27,10 @@ import {
 const EINVAL = 22;
 
 let server: NbdTestServer;
-const clients: NbdWireClient[] = [];
 beforeEach(async () => {
   server = await startNbdTestServer();
 });
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await server.close();
-});
-
-async function ready(options: ReadyOptions = {}): Promise<NbdWireClient> {
-  const client = await NbdWireClient.ready(server.path, options);
-  clients.push(client);
-  return client;
-}
+afterEach(() => server.close());
 
 /** That a request is refused with EINVAL and this text, and that the session goes on. */
 async function expectRefused(client: NbdWireClient, request: Request, text: string): Promise<void> {
@@ -74,7 +63,7 @@ function expectDiskBytes(bytes: Buffer, offset: number): void {
 
 describe('replies', () => {
   it('have the cookie of their request, whatever it is', async () => {
-    const client = await ready();
+    const client = await server.ready();
     for (const cookie of [0n, 0xffff_ffff_ffff_ffffn, 0x8000_0000_0000_0001n]) {
       const [reply] = await client.request({ type: CMD.FLUSH, cookie });
       expect(reply?.cookie).toBe(cookie);
@@ -82,7 +71,7 @@ describe('replies', () => {
   });
 
   it('are simple as long as structured replies were not negotiated', async () => {
-    const client = await ready({ structured: false });
+    const client = await server.ready({ structured: false });
     const [data] = await client.request({ type: CMD.READ, offset: DATA_START, length: 100 }, 100);
     expect(data).toMatchObject({ kind: 'simple', error: 0 });
     expectDiskBytes(data?.data ?? Buffer.alloc(0), DATA_START);
@@ -91,7 +80,7 @@ describe('replies', () => {
   });
 
   it('come for every one of a thousand requests sent at once', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const requests = Array.from({ length: 1000 }, (_, index) =>
       encodeRequest({ type: CMD.READ, cookie: BigInt(index), offset: index * 512, length: 512 }),
     );
@@ -102,7 +91,7 @@ describe('replies', () => {
   });
 
   it('come for a request that arrives byte by byte', async () => {
-    const client = await ready();
+    const client = await server.ready();
     for (const byte of encodeRequest({ type: CMD.WRITE, payload: Buffer.from('abc') })) {
       client.send(Buffer.from([byte]));
     }
@@ -112,7 +101,7 @@ describe('replies', () => {
 
 describe('NBD_CMD_READ', () => {
   it('covers the whole region: chunks of data and holes, the last one marked', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const replies = await client.request({ type: CMD.READ, length: 256 * 1024 });
     expect(chunks(replies)).toEqual([
       `hole 0 ${DATA_START}`,
@@ -123,7 +112,7 @@ describe('NBD_CMD_READ', () => {
   });
 
   it('is one chunk of data with NBD_CMD_FLAG_DF, zeroes included', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const request = { type: CMD.READ, flags: FLAG.DF, offset: DATA_START - 512, length: 1024 };
     const replies = await client.request(request);
     expect(chunks(replies)).toEqual([`data ${DATA_START - 512} 1024 done`]);
@@ -133,7 +122,7 @@ describe('NBD_CMD_READ', () => {
   });
 
   it('serves any offset and length, with FUA too', async () => {
-    const client = await ready();
+    const client = await server.ready();
     for (const flags of [0, FLAG.FUA]) {
       const request = { type: CMD.READ, flags, offset: DATA_START + 3, length: 1001 };
       const [reply] = await client.request(request);
@@ -142,14 +131,14 @@ describe('NBD_CMD_READ', () => {
   });
 
   it('of nothing is a chunk without content', async () => {
-    const client = await ready();
+    const client = await server.ready();
     expect(chunks(await client.request({ type: CMD.READ, length: 0 }))).toEqual(['0  done']);
-    const simple = await ready({ structured: false });
+    const simple = await server.ready({ structured: false });
     expect(chunks(await simple.request({ type: CMD.READ, length: 0 }))).toEqual(['simple 0']);
   });
 
   it('shows a hole as soon as a client made one, and data as soon as they are written', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const offset = 512 * 1024;
     const read = { type: CMD.READ, offset, length: 65536 };
     await client.request({ type: CMD.WRITE, offset, payload: Buffer.alloc(65536, 7) });
@@ -167,7 +156,7 @@ describe('NBD_CMD_READ', () => {
 
 describe('NBD_CMD_WRITE', () => {
   it('writes, at any length, what a later read gives back', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const offset = 300 * 1024;
     for (const length of [1, 511, 4096, 65535, 65536, 300_000]) {
       const payload = Buffer.alloc(length, length & 0xff);
@@ -182,8 +171,8 @@ describe('NBD_CMD_WRITE', () => {
   });
 
   it('writes nothing before all data are there', async () => {
-    const client = await ready();
-    const other = await ready();
+    const client = await server.ready();
+    const other = await server.ready();
     const request = encodeRequest({ type: CMD.WRITE, payload: Buffer.alloc(200_000, 1) });
     client.send(request.subarray(0, request.length - 1));
     // The other client's answer comes after the server has seen what this one has sent so far.
@@ -199,7 +188,7 @@ describe('NBD_CMD_WRITE', () => {
   });
 
   it('keeps several large writes sent at once apart', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const offset = 256 * 1024;
     const size = 100_000;
     const requests = [1, 2, 3, 4].map((value) =>
@@ -227,7 +216,7 @@ describe('NBD_CMD_WRITE', () => {
   });
 
   it('of more than 32 MiB is refused without reading it, and ends the session', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const [reply] = await client.request({ type: CMD.WRITE, length: 32 * 1024 * 1024 + 1 });
     expect(errorOf(reply)).toEqual({
       error: EINVAL,
@@ -238,7 +227,7 @@ describe('NBD_CMD_WRITE', () => {
   });
 
   it('that is refused has its data skipped: the next request is understood', async () => {
-    const client = await ready({ name: 'ro' });
+    const client = await server.ready({ name: 'ro' });
     await expectRefused(
       client,
       { type: CMD.WRITE, payload: Buffer.alloc(100_000, 0x25) },
@@ -253,13 +242,13 @@ describe('a read-only export', () => {
     ['NBD_CMD_TRIM', { type: CMD.TRIM, length: 512 }],
     ['NBD_CMD_WRITE_ZEROES', { type: CMD.WRITE_ZEROES, length: 512 }],
   ])('refuses %s', async (_name, request) => {
-    await expectRefused(await ready({ name: 'ro' }), request, 'Export is read-only');
+    await expectRefused(await server.ready({ name: 'ro' }), request, 'Export is read-only');
   });
 });
 
 describe('NBD_CMD_WRITE_ZEROES and NBD_CMD_TRIM', () => {
   it('zero out, with any of the flags that the server advertised', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const offset = 700 * 1024;
     const flags = [0, FLAG.FUA, FLAG.NO_HOLE, FLAG.NO_HOLE | FLAG.FUA, FLAG.FAST_ZERO];
     for (const flag of flags) {
@@ -277,7 +266,7 @@ describe('NBD_CMD_WRITE_ZEROES and NBD_CMD_TRIM', () => {
   });
 
   it('succeed for no length at all', async () => {
-    const client = await ready();
+    const client = await server.ready();
     for (const type of [CMD.TRIM, CMD.WRITE_ZEROES, CMD.CACHE, CMD.WRITE]) {
       for (const flags of [0, FLAG.FUA]) {
         expect(chunks(await client.request({ type, flags }))).toEqual(['simple 0']);
@@ -286,7 +275,7 @@ describe('NBD_CMD_WRITE_ZEROES and NBD_CMD_TRIM', () => {
   });
 
   it('trims with FUA, at the very end too', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const request = { type: CMD.TRIM, flags: FLAG.FUA, offset: DISK_SIZE - 4096, length: 4096 };
     expect(chunks(await client.request(request))).toEqual(['simple 0']);
   });
@@ -294,7 +283,7 @@ describe('NBD_CMD_WRITE_ZEROES and NBD_CMD_TRIM', () => {
 
 describe('NBD_CMD_FLUSH and NBD_CMD_CACHE', () => {
   it('are acknowledged with a simple reply', async () => {
-    const client = await ready();
+    const client = await server.ready();
     expect(chunks(await client.request({ type: CMD.FLUSH, flags: FLAG.FUA }))).toEqual([
       'simple 0',
     ]);
@@ -310,14 +299,14 @@ describe('NBD_CMD_BLOCK_STATUS', () => {
   const rest = (DISK_SIZE - DATA_END).toString(16).padStart(8, '0');
 
   it('returns one chunk of consecutive extents for the context', async () => {
-    const client = await ready({ contexts });
+    const client = await server.ready({ contexts });
     const replies = await client.request({ type: CMD.BLOCK_STATUS, length: DISK_SIZE });
     const extents = `${start}00000003${start}00000000${rest}00000003`;
     expect(chunks(replies)).toEqual([`5 00000000${extents} done`]);
   });
 
   it('returns a single extent, cut to the request, with NBD_CMD_FLAG_REQ_ONE', async () => {
-    const client = await ready({ contexts });
+    const client = await server.ready({ contexts });
     const request = { type: CMD.BLOCK_STATUS, flags: FLAG.REQ_ONE };
     expect(chunks(await client.request({ ...request, length: DISK_SIZE }))).toEqual([
       `5 00000000${start}00000003 done`,
@@ -329,12 +318,12 @@ describe('NBD_CMD_BLOCK_STATUS', () => {
 
   it('is refused for no length, and where no context was selected', async () => {
     await expectRefused(
-      await ready({ contexts }),
+      await server.ready({ contexts }),
       { type: CMD.BLOCK_STATUS },
       'need non-zero length',
     );
     await expectRefused(
-      await ready(),
+      await server.ready(),
       { type: CMD.BLOCK_STATUS, length: 512 },
       'CMD_BLOCK_STATUS not negotiated',
     );
@@ -345,8 +334,7 @@ describe('NBD_CMD_BLOCK_STATUS', () => {
       ['ro', undefined],
       ['', ['base:none']],
     ] as const) {
-      const client = await NbdWireClient.greeted(server.path);
-      clients.push(client);
+      const client = await server.greeted();
       await client.option(OPT.STRUCTURED_REPLY);
       await client.option(OPT.SET_META_CONTEXT, metaQuery(first, contexts));
       if (second !== undefined) {
@@ -373,7 +361,7 @@ describe('a request beyond the end', () => {
   ];
 
   it.each(commands)('is refused for NBD_CMD_%s, wherever it is', async (_name, type) => {
-    const client = await ready({ contexts: ['base:allocation'] });
+    const client = await server.ready({ contexts: ['base:allocation'] });
     for (const [offset, length] of places) {
       const payload = type === CMD.WRITE ? Buffer.alloc(length) : undefined;
       await expectRefused(
@@ -397,14 +385,14 @@ describe('an unknown flag', () => {
     ['block status', CMD.BLOCK_STATUS, FLAG.FAST_ZERO],
   ])('is refused for %s (%i, 0x%x)', async (name, type, flags) => {
     await expectRefused(
-      await ready({ contexts: ['base:allocation'] }),
+      await server.ready({ contexts: ['base:allocation'] }),
       { type, flags, length: 0 },
       `unsupported flags for command ${name} (got 0x${flags.toString(16)})`,
     );
   });
 
   it('is DF where structured replies were not negotiated', async () => {
-    const client = await ready({ structured: false });
+    const client = await server.ready({ structured: false });
     const [reply] = await client.request({ type: CMD.READ, flags: FLAG.DF, length: 4 });
     expect(reply).toMatchObject({ kind: 'simple', error: EINVAL });
   });
@@ -412,14 +400,14 @@ describe('an unknown flag', () => {
 
 describe('frames', () => {
   it('of an unknown type are refused, and the session goes on', async () => {
-    const client = await ready();
+    const client = await server.ready();
     for (const type of [8, 9, 0xffff]) {
       await expectRefused(client, { type, length: 512 }, `invalid request type (${type}) received`);
     }
   });
 
   it('longer than 32 MiB are refused for reads and caching, and the session goes on', async () => {
-    const client = await ready();
+    const client = await server.ready();
     for (const type of [CMD.READ, CMD.CACHE]) {
       await expectRefused(
         client,
@@ -430,14 +418,14 @@ describe('frames', () => {
   });
 
   it('with a wrong magic are answered and end the session', async () => {
-    const client = await ready();
+    const client = await server.ready();
     const [reply] = await client.request({ type: CMD.READ, length: 4, magic: 0x12345678 });
     expect(errorOf(reply)).toEqual({ error: EINVAL, text: 'invalid magic (got 0x12345678)' });
     expect(await client.receiveRest()).toHaveLength(0);
   });
 
   it('cut off by the end of the stream end the session', async () => {
-    const client = await ready();
+    const client = await server.ready();
     client.send(encodeRequest({ type: CMD.READ, length: 4 }).subarray(0, 27));
     client.endSending();
     expect(await client.receiveRest()).toHaveLength(0);
@@ -449,7 +437,7 @@ describe('frames', () => {
 
 describe('NBD_CMD_DISC', () => {
   it('is not answered, but what was asked before it is', async () => {
-    const client = await ready();
+    const client = await server.ready();
     client.send(
       ...[1n, 2n, 3n].map((cookie) =>
         encodeRequest({ type: CMD.READ, cookie, offset: DATA_START, length: 512 }),
