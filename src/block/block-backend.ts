@@ -16,8 +16,18 @@ import type {
 import { FUA, PERM_RESIZE, PERM_WRITE, PERM_WRITE_UNCHANGED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { type AllocationDepth, allocationDepth, blockStatus } from './block-status.ts';
+import { type Completion, type Started, tell } from './completion.ts';
 import { copyOnRead } from './copy-on-read.ts';
-import { cachedRange, discard, prefetch, read, write, writeZeroes } from './io.ts';
+import {
+  cachedRange,
+  discard,
+  prefetch,
+  read,
+  startRead,
+  startWrite,
+  write,
+  writeZeroes,
+} from './io.ts';
 import { inFlight } from './io-driver.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
@@ -105,6 +115,19 @@ export class BlockBackend {
     return read(this.node, offset, length, into, at, flags);
   }
 
+  /** As read; `completion` is told, unless it is done now. Throws IoError. */
+  startRead(
+    offset: number,
+    length: number,
+    into: IoBuffer,
+    at: number,
+    completion: Completion,
+  ): Started {
+    if (this.#drained > 0) return tell(this.read(offset, length, into, at), completion);
+    this.#checkBounds(offset, length, 'read');
+    return startRead(this.node, offset, length, into, at, completion);
+  }
+
   /** Where an area lies in the page cache of a file, if it does: instead of a read. Good until the next wait only. */
   cachedRange(offset: number, length: number): FileRange | undefined {
     if (this.#drained > 0) return undefined;
@@ -125,6 +148,22 @@ export class BlockBackend {
     if (!this.writesBeyondEnd) this.#checkBounds(offset, length, 'write');
     this.#checkWrite(offset);
     return write(this.node, offset, length, from, at, this.writethrough ? flags | FUA : flags);
+  }
+
+  /** As write; `completion` is told, unless it is done now. Throws IoError. */
+  startWrite(
+    offset: number,
+    length: number,
+    from: IoBuffer,
+    at: number,
+    flags: RequestFlags,
+    completion: Completion,
+  ): Started {
+    if (this.#drained > 0) return tell(this.write(offset, length, from, at, flags), completion);
+    if (!this.writesBeyondEnd) this.#checkBounds(offset, length, 'write');
+    this.#checkWrite(offset);
+    const all = this.writethrough ? flags | FUA : flags;
+    return startWrite(this.node, offset, length, from, at, all, completion);
   }
 
   writeZeroes(offset: number, length: number, flags: RequestFlags = 0): MaybePromise<void> {

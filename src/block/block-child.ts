@@ -14,7 +14,17 @@ import {
 } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { blockStatus } from './block-status.ts';
-import { cachedRange, discard, prefetch, read, write, writeZeroes } from './io.ts';
+import type { Completion, Started } from './completion.ts';
+import {
+  cachedRange,
+  discard,
+  prefetch,
+  read,
+  startRead,
+  startWrite,
+  write,
+  writeZeroes,
+} from './io.ts';
 import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 
@@ -73,6 +83,17 @@ export class BlockChild {
     return read(this.node, offset, length, into, at, flags);
   }
 
+  /** As in io.ts. */
+  startRead(
+    offset: number,
+    length: number,
+    into: IoBuffer,
+    at: number,
+    completion: Completion,
+  ): Started {
+    return startRead(this.node, offset, length, into, at, completion);
+  }
+
   prefetch(offset: number, length: number): MaybePromise<void> {
     return prefetch(this.node, offset, length);
   }
@@ -85,6 +106,18 @@ export class BlockChild {
     flags: RequestFlags = 0,
   ): MaybePromise<void> {
     return write(this.node, offset, length, from, at, flags);
+  }
+
+  /** As in io.ts. */
+  startWrite(
+    offset: number,
+    length: number,
+    from: IoBuffer,
+    at: number,
+    flags: RequestFlags,
+    completion: Completion,
+  ): Started {
+    return startWrite(this.node, offset, length, from, at, flags, completion);
   }
 
   /** MAY_UNMAP counts only on a node with discard 'unmap'. */

@@ -11,6 +11,7 @@ import type {
   PreallocMode,
 } from '../qapi/generated/types.ts';
 import type { BlockNode } from './block-node.ts';
+import type { Completion, Started } from './completion.ts';
 import type { CreateContext, OpenContext } from './driver-context.ts';
 
 /** Request flags; the names are the reference's (BDRV_REQ_*). */
@@ -292,6 +293,18 @@ export interface BlockDriver<
     flags: RequestFlags,
   ): MaybePromise<void>;
   /**
+   * As read without flags, for a driver whose answers come from elsewhere: many requests under way cost no promise each. Throws
+   * IoError, or has `completion` told of one. Without it `read` is called, which there must be in any case.
+   */
+  startRead?(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    into: IoBuffer,
+    at: number,
+    completion: Completion,
+  ): Started;
+  /**
    * Where the area lies, as plain data, in the page cache of a file: a reader may have the kernel send it from there. Undefined
    * when it does not, or nobody knows without waiting. Without it: always.
    */
@@ -305,6 +318,16 @@ export interface BlockDriver<
     at: number,
     flags: RequestFlags,
   ): MaybePromise<void>;
+  /** To write what startRead is to read. */
+  startWrite?(
+    node: BlockNode<State>,
+    offset: number,
+    length: number,
+    from: IoBuffer,
+    at: number,
+    flags: RequestFlags,
+    completion: Completion,
+  ): Started;
   /** Reads for the effect alone: what reading copies is copied. Without it there is none. */
   prefetch?(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
   /** As write, for WRITE_COMPRESSED; without it such writes fail with ENOTSUP. */

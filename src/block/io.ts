@@ -11,6 +11,7 @@ import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { FileRange, RequestFlags } from './block-driver.ts';
 import { NO_FALLBACK } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
+import { type Completion, type Started, tell } from './completion.ts';
 import { readAligned, writeAligned } from './io-aligned.ts';
 import { discardArea } from './io-discard.ts';
 import { conflicts, inFlight, MAX_REQUEST, tracked, trackedAfterConflicts } from './io-driver.ts';
@@ -33,6 +34,28 @@ export function read(
     return readUnaligned(node, offset, length, into, at, flags);
   }
   return readAligned(node, offset, length, into, at, flags);
+}
+
+/** As read, without a promise if the driver can do so: `completion` is told, unless it is done now. */
+export function startRead(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  into: IoBuffer,
+  at: number,
+  completion: Completion,
+): Started {
+  const { driver } = node;
+  if (
+    driver.startRead === undefined ||
+    offset + length > node.length ||
+    !isPlain(node, offset, length)
+  ) {
+    return tell(read(node, offset, length, into, at), completion);
+  }
+  checkTransfer(offset, length, into, at, 'read');
+  const request = node.requests.prepare(offset, length, completion);
+  return request.started(driver.startRead(node, offset, length, into, at, request));
 }
 
 /** Where the area lies in the page cache of a file, if it does: instead of a read. Good until the next wait only. */
@@ -72,6 +95,41 @@ export function write(
     return writeUnaligned(node, offset, length, from, at, flags);
   }
   return writeAligned(node, offset, length, from, at, flags);
+}
+
+/** As write, without a promise if the driver can do so: `completion` is told, unless it is done now. */
+export function startWrite(
+  node: BlockNode,
+  offset: number,
+  length: number,
+  from: IoBuffer,
+  at: number,
+  flags: RequestFlags,
+  completion: Completion,
+): Started {
+  const { driver } = node;
+  if (
+    driver.startWrite === undefined ||
+    driver.debugEvent !== undefined ||
+    node.detectZeroes !== 'off' ||
+    (flags & ~node.supportedWriteFlags) !== 0 ||
+    !node.writable ||
+    !isPlain(node, offset, length)
+  ) {
+    return tell(write(node, offset, length, from, at, flags), completion);
+  }
+  checkTransfer(offset, length, from, at, 'write');
+  if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
+  if (node.writeThreshold !== 0) node.passThreshold(offset + length);
+  const request = node.requests.prepare(offset, length, completion, node);
+  let started: Started;
+  try {
+    started = driver.startWrite(node, offset, length, from, at, flags, request);
+  } catch (error) {
+    node.failedToWrite(offset, length);
+    throw error;
+  }
+  return request.started(started);
 }
 
 /**
@@ -127,6 +185,17 @@ export async function writeZeroesAlone(
 export function discard(node: BlockNode, offset: number, length: number): MaybePromise<void> {
   checkArea(offset, length, 'discard');
   return discardArea(node, offset, length);
+}
+
+/** A driver may be asked for the area as it is: nothing has to be widened, split or waited for. */
+function isPlain(node: BlockNode, offset: number, length: number): boolean {
+  const { requestAlignment, maxTransfer } = node.limits;
+  return (
+    length > 0 &&
+    ((offset | length) & (requestAlignment - 1)) === 0 &&
+    (maxTransfer === 0 || length <= maxTransfer) &&
+    !conflicts(node, offset, length)
+  );
 }
 
 /** Rejects areas that no node can have. */

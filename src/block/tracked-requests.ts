@@ -2,6 +2,8 @@
 // done when its function returns can conflict with nothing. Read-modify-write cycles serialise: they wait for what overlaps
 // their widened area, and what comes later waits for them.
 
+import type { Completion, Started } from './completion.ts';
+
 export interface TrackedRequest {
   offset: number;
   end: number;
@@ -13,12 +15,62 @@ export interface TrackedRequest {
   previous: TrackedRequest | undefined;
 }
 
+/** What is noted of a write when it has ended; a node. */
+export interface WriteBooks {
+  wrote(offset: number, length: number): void;
+  failedToWrite(offset: number, length: number): void;
+}
+
+/** A request that a driver starts and tells the end of: keeps the books, and passes the news on. Used again for the next one. */
+export class StartedRequest implements Completion {
+  readonly #tracker: RequestTracker;
+  #tracked: TrackedRequest | undefined;
+  #offset = 0;
+  #length = 0;
+  #completion: Completion | undefined;
+  /** For a write only. */
+  #books: WriteBooks | undefined;
+
+  constructor(tracker: RequestTracker) {
+    this.#tracker = tracker;
+  }
+
+  /** It is about to be started. */
+  prepare(offset: number, length: number, completion: Completion, books?: WriteBooks): void {
+    this.#offset = offset;
+    this.#length = length;
+    this.#completion = completion;
+    this.#books = books;
+  }
+
+  /** What the driver made of it. */
+  started(how: Started): Started {
+    if (how === 'later') {
+      this.#tracked = this.#tracker.begin(this.#offset, this.#length);
+    } else {
+      this.#books?.wrote(this.#offset, this.#length);
+      this.#tracker.takeBack(this);
+    }
+    return how;
+  }
+
+  completed(error: unknown): void {
+    const completion = this.#completion;
+    if (error === undefined) this.#books?.wrote(this.#offset, this.#length);
+    else this.#books?.failedToWrite(this.#offset, this.#length);
+    this.#tracker.end(this.#tracked as TrackedRequest);
+    this.#tracker.takeBack(this);
+    completion?.completed(error);
+  }
+}
+
 export class RequestTracker {
   /** Requests and flushes in flight. */
   inFlight = 0;
   /** How many of them serialise; while 0 nobody needs to look for conflicts. */
   serialising = 0;
   #first: TrackedRequest | undefined = undefined;
+  #spare: StartedRequest | undefined = undefined;
   #idle: (() => void)[] = [];
 
   begin(offset: number, length: number): TrackedRequest {
@@ -46,6 +98,24 @@ export class RequestTracker {
     request.waiters = undefined;
     if (waiters !== undefined) for (const wake of waiters) wake();
     this.leave();
+  }
+
+  /** For a driver that is about to start a request; `books` for a write. */
+  prepare(
+    offset: number,
+    length: number,
+    completion: Completion,
+    books?: WriteBooks,
+  ): StartedRequest {
+    const request = this.#spare ?? new StartedRequest(this);
+    this.#spare = undefined;
+    request.prepare(offset, length, completion, books);
+    return request;
+  }
+
+  /** One that has ended, for the next. */
+  takeBack(request: StartedRequest): void {
+    this.#spare = request;
   }
 
   /** For work that has no area (a flush): counts as in flight until leave(). */

@@ -154,6 +154,31 @@ describe('an export with an nbd node', () => {
     );
   });
 
+  it('passes requests on while none is answered', async () => {
+    const held: (() => void)[] = [];
+    const server = await upstream({
+      hasContext: false,
+      answer: ({ cookie, type, offset, length }, to) => {
+        const data = dataAt(offset, Buffer.alloc(length, offset / BLOCK));
+        if (type === READ) held.push(() => to.send(chunk(cookie, { type: 1, data })));
+        else if (type !== DISC) to.send(simple(cookie, 0));
+      },
+    });
+    const client = await ready();
+    const count = 16;
+    for (let at = 0; at < count; at++) {
+      client.sendRequest({ type: CMD.READ, offset: at * BLOCK, length: BLOCK, cookie: BigInt(at) });
+      // Those before it are under way, and stay so.
+      await server.until(() => held.length === at + 1);
+    }
+    for (const answer of held.reverse()) answer();
+    for (let at = count - 1; at >= 0; at--) {
+      const reply = await client.reply();
+      expect(reply.cookie).toBe(BigInt(at));
+      expect(blocksOf(reply)).toEqual([Buffer.alloc(BLOCK, at)]);
+    }
+  });
+
   it('asks only once where data lie', async () => {
     const { script } = tardyDisk();
     const server = await upstream(script);

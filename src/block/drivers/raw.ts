@@ -77,6 +77,13 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     state.file.debugEvent('read_aio');
     return state.file.read(offset + state.offset, length, into, at, flags);
   },
+  startRead(node, offset, length, into, at, completion) {
+    if (isOutside(node, offset, length))
+      throw new IoError(errno.EINVAL, { syscall: 'read', offset });
+    const { state } = node;
+    state.file.debugEvent('read_aio');
+    return state.file.startRead(offset + state.offset, length, into, at, completion);
+  },
   cachedRange(node, offset, length) {
     if (isOutside(node, offset, length)) return undefined;
     const { state } = node;
@@ -91,6 +98,12 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     const { state } = node;
     state.file.debugEvent('write_aio');
     return state.file.write(offset + state.offset, length, from, at, flags);
+  },
+  startWrite(node, offset, length, from, at, flags, completion) {
+    refuseOutside(node, offset, length);
+    const { state } = node;
+    state.file.debugEvent('write_aio');
+    return state.file.startWrite(offset + state.offset, length, from, at, flags, completion);
   },
   writeZeroes(node, offset, length, flags) {
     refuseOutside(node, offset, length);

@@ -2,6 +2,7 @@
 
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { FUA, MAY_UNMAP, NO_FALLBACK } from '../../block/block-driver.ts';
+import type { Outcome } from '../../block/completion.ts';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -31,8 +32,8 @@ export interface CommandRow extends RequestRules {
   memory(request: NbdRequest): number;
   /** The text of an error reply. */
   readonly failure: string;
-  /** Carries a checked request out. Throws or rejects IoError or CommandError. */
-  run(session: Session, request: NbdRequest): MaybePromise<void>;
+  /** Carries a checked request out. Fails with IoError or CommandError. */
+  run(session: Session, request: NbdRequest): Outcome;
 }
 
 /** FUA is let pass on every command; only where it means something does a row act on it. */
@@ -136,14 +137,15 @@ export function rowOfCommand(type: number): CommandRow | undefined {
   return rows[type];
 }
 
-function write(session: Session, request: NbdRequest): MaybePromise<void> {
-  if (request.length === 0) return undefined;
-  return session.backend.write(
+function write(session: Session, request: NbdRequest): Outcome {
+  if (request.length === 0) return 'done';
+  return session.backend.startWrite(
     request.offset,
     request.length,
     request.payload as IoBuffer,
     request.payloadAt,
     request.flags & NBD_CMD_FLAG_FUA ? FUA : 0,
+    session.underWay,
   );
 }
 

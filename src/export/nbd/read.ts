@@ -5,6 +5,7 @@ import { strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
+import { type Completion, type Outcome, promised, type Started } from '../../block/completion.ts';
 import { whenDone } from '../../block/maybe-promise.ts';
 import {
   NBD_CMD_FLAG_DF,
@@ -13,8 +14,9 @@ import {
   SIMPLE_REPLY_SIZE,
 } from '../../net/nbd/protocol.ts';
 import { chunkSizeOf, type NbdRequest } from '../../net/nbd/wire.ts';
+import { headData } from './late-data.ts';
 import { nextTurn } from './meta-context.ts';
-import { headDataChunk, headSimpleData, replyHole, replyNone } from './reply.ts';
+import { replyHole, replyNone } from './reply.ts';
 import { CommandError, type Session } from './session.ts';
 
 /** From this length on data begin on a page boundary: copies are faster, and direct I/O needs no bounce buffer. */
@@ -28,19 +30,18 @@ const CACHED_TO = 1024 * 1024;
 /** Chunks of one sparse reply that are made before others get their turn. */
 const CHUNKS_PER_TURN = 64;
 
-/** Replies to a read. Throws or rejects IoError or CommandError. */
-export function read(session: Session, request: NbdRequest): MaybePromise<void> {
+/** Replies to a read. Fails with IoError or CommandError. */
+export function read(session: Session, request: NbdRequest): Outcome {
   if ((request.flags & NBD_CMD_FLAG_FUA) !== 0) return readDurable(session, request);
-  return readNow(session, request);
+  return readNow(session, request, session.underWay);
 }
 
-function readNow(session: Session, request: NbdRequest): MaybePromise<void> {
-  if (!session.structuredReply) return readSimple(session, request);
-  if (request.length === 0) return replyNone(session, request);
-  if ((request.flags & NBD_CMD_FLAG_DF) !== 0) {
-    return readChunk(session, request, request.offset, request.length);
+function readNow(session: Session, request: NbdRequest, completion: Completion): Outcome {
+  if (session.structuredReply) {
+    if (request.length === 0) return replyNone(session, request);
+    if ((request.flags & NBD_CMD_FLAG_DF) === 0) return readSparse(session, request, completion);
   }
-  return readSparse(session, request);
+  return readData(session, request, request.offset, request.length, completion);
 }
 
 /** With FUA: what is read must be on stable storage first. The protocol does not say so; the reference does it. */
@@ -51,86 +52,50 @@ async function readDurable(session: Session, request: NbdRequest): Promise<void>
     if (error instanceof IoError) throw new CommandError(error.errno, 'flush failed');
     throw error;
   }
-  await readNow(session, request);
+  await promised((completion) => readNow(session, request, completion));
 }
 
-function readSimple(session: Session, request: NbdRequest): MaybePromise<void> {
-  const { output } = session;
-  const { length } = request;
-  const size = SIMPLE_REPLY_SIZE + length;
-  if (length >= CACHED_FROM && length <= CACHED_TO) {
-    const head = (buffer: IoBuffer, at: number): void =>
-      headSimpleData(session, request, { buffer, at });
-    if (session.sendCached(request, SIMPLE_REPLY_SIZE, head)) return undefined;
-  }
-  const at =
-    length < ALIGN_FROM ? output.reserve(size) : output.reserveAligned(SIMPLE_REPLY_SIZE, size);
-  const { buffer } = output;
-  if (length > 0) {
-    const later = session.backend.read(request.offset, length, buffer, at + SIMPLE_REPLY_SIZE);
-    if (later !== undefined) {
-      const region = output.defer(size);
-      return later.then(
-        () => {
-          headSimpleData(session, request, { buffer, at });
-          output.complete(region);
-        },
-        (error: unknown) => {
-          output.abandon(region);
-          throw error;
-        },
-      );
-    }
-  }
-  headSimpleData(session, request, { buffer, at });
-  output.commit(size);
-  return undefined;
-}
-
-/** One chunk of data, the last of its reply when it ends where the request does. */
-function readChunk(
+/** The data of a simple reply, or one chunk of them, the last of its reply when it ends where the request does. */
+function readData(
   session: Session,
   request: NbdRequest,
   offset: number,
   length: number,
-): MaybePromise<void> {
-  const { output } = session;
-  const header = chunkSizeOf(request) + OFFSET_DATA_SIZE;
+  completion: Completion,
+): Started {
+  const { output, lateData } = session;
+  const header = session.structuredReply
+    ? chunkSizeOf(request) + OFFSET_DATA_SIZE
+    : SIMPLE_REPLY_SIZE;
   const size = header + length;
   if (length >= CACHED_FROM && length <= CACHED_TO) {
     const head = (buffer: IoBuffer, at: number): void =>
-      headDataChunk(session, request, { buffer, at, offset, length });
-    if (session.sendCached({ offset, length }, header, head)) return undefined;
+      headData(session, request, { buffer, at, offset, length });
+    if (session.sendCached({ offset, length }, header, head)) return 'done';
   }
   const at = length < ALIGN_FROM ? output.reserve(size) : output.reserveAligned(header, size);
   const { buffer } = output;
-  const later = session.backend.read(offset, length, buffer, at + header);
-  if (later === undefined) {
-    headDataChunk(session, request, { buffer, at, offset, length });
-    output.commit(size);
-    return undefined;
+  if (length > 0) {
+    const late = lateData.take(request, offset, length, completion);
+    if (session.backend.startRead(offset, length, buffer, at + header, late) === 'later') {
+      late.region = output.defer(size);
+      return 'later';
+    }
+    lateData.takeBack(late);
   }
-  const region = output.defer(size);
-  return later.then(
-    () => {
-      headDataChunk(session, request, { buffer, at, offset, length });
-      output.complete(region);
-    },
-    (error: unknown) => {
-      output.abandon(region);
-      throw error;
-    },
-  );
+  headData(session, request, { buffer, at, offset, length });
+  output.commit(size);
+  return 'done';
 }
 
-function readSparse(session: Session, request: NbdRequest): MaybePromise<void> {
+function readSparse(session: Session, request: NbdRequest, completion: Completion): Outcome {
   const { offset, length } = request;
   if (session.dataRanges.covers(offset, length)) {
-    return readChunk(session, request, offset, length);
+    return readData(session, request, offset, length, completion);
   }
   const status = statusFrom(session, offset);
   if (!(status instanceof Promise) && status.length >= length) {
-    return readExtent(session, request, offset, status);
+    return readExtent(session, request, { offset, length, status: status.status }, completion);
   }
   return readExtents(session, request, status);
 }
@@ -149,17 +114,17 @@ function statusFrom(session: Session, offset: number): MaybePromise<BlockStatus>
   }
 }
 
-/** The chunk for what a block status says about the range from `offset` on. */
+/** The chunk for what a block status says of a part. */
 function readExtent(
   session: Session,
   request: NbdRequest,
-  offset: number,
-  status: BlockStatus,
-): MaybePromise<void> {
-  const length = Math.min(status.length, request.offset + request.length - offset);
-  if ((status.status & BLOCK_ZERO) === 0) return readChunk(session, request, offset, length);
+  part: { readonly offset: number; readonly length: number; readonly status: number },
+  completion: Completion,
+): Started {
+  const { offset, length, status } = part;
+  if ((status & BLOCK_ZERO) === 0) return readData(session, request, offset, length, completion);
   replyHole(session, request, { offset, length });
-  return undefined;
+  return 'done';
 }
 
 async function readExtents(
@@ -176,7 +141,9 @@ async function readExtents(
     } catch (error) {
       throw statusError(error);
     }
-    await readExtent(session, request, offset, status);
+    const length = Math.min(status.length, end - offset);
+    const part = { offset, length, status: status.status };
+    await promised((completion) => readExtent(session, request, part, completion));
     offset += status.length;
     if (offset >= end) return;
     if (chunks % CHUNKS_PER_TURN === 0) await nextTurn();

@@ -24,6 +24,7 @@ import type { Input } from './input.ts';
 import type { MetaContext } from './meta-context.ts';
 import { hasPayload, refusalBeforePayload } from './request.ts';
 import { takeFilter } from './status-filter.ts';
+import type { KeptRequest } from './under-way.ts';
 
 /** Data of a write from this length on are received straight into a buffer of their own. */
 const DIRECT_FROM = 64 * 1024;
@@ -59,7 +60,6 @@ export class RequestReader {
   readonly #input: Input;
   readonly #headerSize: number;
   readonly #decodeHeader: typeof decodeRequest;
-  readonly #spare: NbdRequest[] = [];
   /** The header of `request` has been taken; it waits for memory, or for its data. */
   #stage: 'header' | 'memory' | 'data' = 'header';
   /** Where large data are being received, and how many there are. */
@@ -137,20 +137,24 @@ export class RequestReader {
     this.#direct = undefined;
   }
 
-  /** `request` goes on for a while: it and its data stay as they are until the function that this returns is called. */
-  keep(): () => void {
+  /** `request` goes on for a while: it and its data are `kept` as they are until release(); what was there is used next. */
+  keep(kept: KeptRequest): void {
     const { request } = this;
-    this.request = this.#spare.pop() ?? new NbdRequest();
-    const direct = this.#direct;
+    this.request = kept.request;
+    kept.request = request;
+    kept.direct = this.#direct;
     this.#direct = undefined;
-    const pinned =
-      direct === undefined && request.payload !== undefined ? this.#input.pin() : undefined;
-    return () => {
-      if (direct !== undefined) this.#options.pool.give(direct);
-      if (pinned !== undefined) this.#input.unpin(pinned);
-      request.payload = undefined;
-      this.#spare.push(request);
-    };
+    kept.pinned =
+      kept.direct === undefined && request.payload !== undefined ? this.#input.pin() : undefined;
+  }
+
+  /** A request that was kept has ended. */
+  release(kept: KeptRequest): void {
+    if (kept.direct !== undefined) this.#options.pool.give(kept.direct);
+    if (kept.pinned !== undefined) this.#input.unpin(kept.pinned);
+    kept.direct = undefined;
+    kept.pinned = undefined;
+    kept.request.payload = undefined;
   }
 
   /** Forgets what was received and not taken. */

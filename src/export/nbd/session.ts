@@ -3,7 +3,9 @@
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
+import type { Completion } from '../../block/completion.ts';
 import type { DataRanges } from './data-ranges.ts';
+import type { LateDataPool } from './late-data.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
 
@@ -16,6 +18,9 @@ export interface Session {
   readonly contexts: readonly MetaContext[];
   /** Bytes of the export. */
   readonly size: number;
+  /** To be told of the end of the command that is being carried out, if that answers 'later'. */
+  readonly underWay: Completion;
+  readonly lateData: LateDataPool;
   /** The export's, shared by its connections. */
   readonly dataRanges: DataRanges;
   /** Zeroes or holes have come where data may have been, in any export. */

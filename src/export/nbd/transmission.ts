@@ -7,6 +7,7 @@ import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
 import type { BlockBackend } from '../../block/block-backend.ts';
+import { tell } from '../../block/completion.ts';
 import {
   type ByteChannel,
   type ChannelFailures,
@@ -20,7 +21,9 @@ import { type BufferPool, footprint, LARGEST_SIZE } from './buffer-pool.ts';
 import type { CommandRow } from './commands.ts';
 import type { DataRanges } from './data-ranges.ts';
 import { wireErrorOf } from './errno.ts';
+import { Gathering } from './gathering.ts';
 import type { Input } from './input.ts';
+import { LateDataPool } from './late-data.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
 import { replyDone, replyError } from './reply.ts';
@@ -29,6 +32,7 @@ import { type Frame, RequestReader } from './request-reader.ts';
 import { CommandError, type Session } from './session.ts';
 import type { Traffic } from './traffic.ts';
 import type { Turns } from './turns.ts';
+import { UnderWay } from './under-way.ts';
 
 /** Requests of one connection that may be under way at once; the reference's limit. */
 const MAX_REQUESTS_IN_FLIGHT = 16;
@@ -102,6 +106,8 @@ export class Transmission implements Session {
 
   readonly #reader: RequestReader;
   #inFlight = 0;
+  /** Those among them whose answers come from elsewhere, without a promise. */
+  #elsewhere = 0;
   #bytesInFlight = 0;
   #drained = false;
   #refusing = false;
@@ -115,18 +121,25 @@ export class Transmission implements Session {
   #awake = false;
   /** The turn is over; the next one is under way. */
   #resting = false;
+  /** Told of the end of the request that is being carried out, unless that is done at once. */
+  underWay: UnderWay;
+  readonly lateData = new LateDataPool(this);
+  readonly #spare: UnderWay[] = [];
+  readonly #onEnded = (ended: UnderWay, error: unknown): void => this.#ended(ended, error);
   readonly #waitingForRoom: (() => void)[] = [];
   /** Requests taken since the last time that nothing was received. */
   #taken = 0;
   /** How often in a row that was one. */
   #singles = 0;
   readonly #poll = new AdaptivePoll();
+  readonly #gathering = new Gathering(() => this.readable());
   readonly #attempt = (): number => this.#reader.receive();
 
   constructor(options: TransmissionOptions) {
     this.#options = options;
     this.#channel = options.channel;
     this.#traffic = options.traffic;
+    this.underWay = new UnderWay(this.#onEnded);
     this.#reader = new RequestReader({
       ...options,
       mayBegin: (row, request) => this.#hasMemoryFor(row, request),
@@ -306,8 +319,9 @@ export class Transmission implements Session {
   /** Receives once. False when there is nothing to go on with. */
   #receive(): boolean {
     let received: number;
+    const wasGathering = this.#gathering.end();
     try {
-      received = this.#maySkip() ? WOULD_BLOCK : this.#reader.receive();
+      received = !wasGathering && this.#maySkip() ? WOULD_BLOCK : this.#reader.receive();
       if (received === WOULD_BLOCK && this.#mayPoll()) received = this.#poll.again(this.#attempt);
     } catch (error) {
       this.#abort(this.#readFailure(`${this.#failures.read}: ${reasonOf(error)}`));
@@ -319,7 +333,7 @@ export class Transmission implements Session {
       return true;
     }
     if (received === WOULD_BLOCK) {
-      this.#wantReadable(true);
+      this.#wantReadable(!this.#gathering.begin(this.#elsewhere));
       // In this order, so that the pool gives each the buffer that it had before.
       this.output.releaseIdle();
       this.#options.input.releaseIdle();
@@ -375,9 +389,9 @@ export class Transmission implements Session {
       return;
     }
     try {
-      const later = row.run(this, request);
-      if (later !== undefined) {
-        this.#finishLater(row, request, later);
+      const outcome = row.run(this, request);
+      if (outcome !== undefined && outcome !== 'done') {
+        this.#goesOn(row, request, outcome);
         return;
       }
       if (row.reply === 'done') replyDone(this, request);
@@ -388,32 +402,39 @@ export class Transmission implements Session {
     this.#reader.done();
   }
 
-  #finishLater(row: CommandRow, request: NbdRequest, later: Promise<void>): void {
-    const release = this.#reader.keep();
-    const bytes = row.memory(request);
+  /** The request that was taken is not done yet. */
+  #goesOn(row: CommandRow, request: NbdRequest, outcome: Promise<void> | 'later'): void {
+    const { underWay } = this;
+    this.underWay = this.#spare.pop() ?? new UnderWay(this.#onEnded);
+    underWay.row = row;
+    underWay.isElsewhere = outcome === 'later';
+    underWay.bytes = row.memory(request);
+    this.#reader.keep(underWay);
     this.#inFlight++;
-    this.#bytesInFlight += bytes;
-    const finish = (): void => {
-      release();
-      this.#inFlight--;
-      this.#bytesInFlight -= bytes;
-      this.#wake();
-    };
-    later.then(
-      () => {
-        if (row.reply === 'done' && this.#state !== 'ended') replyDone(this, request);
+    this.#bytesInFlight += underWay.bytes;
+    if (this.#inFlight > 1) this.#singles = 0;
+    if (outcome === 'later') this.#elsewhere++;
+    else tell(outcome, underWay);
+  }
+
+  #ended(ended: UnderWay, error: unknown): void {
+    const { request, row } = ended;
+    try {
+      if (error === undefined) {
+        if (row?.reply === 'done' && this.#state !== 'ended') replyDone(this, request);
         this.#traffic.succeeded(request.type, request.length);
-        finish();
-      },
-      (error: unknown) => {
-        try {
-          if (this.#state !== 'ended') this.#fail(row, request, error);
-        } catch (fault) {
-          this.#options.onFault(fault);
-        }
-        finish();
-      },
-    );
+      } else if (this.#state !== 'ended') {
+        this.#fail(row as CommandRow, request, error);
+      }
+    } catch (fault) {
+      this.#options.onFault(fault);
+    }
+    this.#reader.release(ended);
+    this.#inFlight--;
+    if (ended.isElsewhere) this.#elsewhere--;
+    this.#bytesInFlight -= ended.bytes;
+    this.#spare.push(ended);
+    this.#wake();
   }
 
   /** Answers a request that must not be carried out. */
@@ -499,6 +520,7 @@ export class Transmission implements Session {
   #reportIdle(): void {
     if (this.#inFlight > 0 || this.#idleReported) return;
     this.#idleReported = true;
+    this.#gathering.close();
     this.#reader.discard();
     this.output.discard();
     this.#options.onIdle();

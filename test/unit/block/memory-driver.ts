@@ -15,6 +15,10 @@ import {
   WRITE_COMPRESSED,
 } from '../../../src/block/block-driver.ts';
 import type { BlockNode } from '../../../src/block/block-node.ts';
+import { type Started, tell } from '../../../src/block/completion.ts';
+
+type StartRead = NonNullable<BlockDriver['startRead']>;
+type StartWrite = NonNullable<BlockDriver['startWrite']>;
 
 type Operation = 'read' | 'write' | 'zero' | 'discard' | 'flush' | 'truncate' | 'close';
 
@@ -43,6 +47,8 @@ export interface MemoryOptions {
   readonly canZero?: boolean;
   /** Takes what is to be compressed, and keeps it as it is. */
   readonly canCompress?: boolean;
+  /** It has startRead and startWrite, too. */
+  readonly starts?: boolean;
   /** False: no blockStatus. */
   readonly tellsStatus?: boolean;
   /** Bytes that it can grow to; without, its size is fixed. */
@@ -123,6 +129,7 @@ export function memoryDisk(options: MemoryOptions): MemoryDisk {
     flush(node) {
       return perform(area('flush', 0, 0), node, () => {});
     },
+    ...(options.starts === true ? { startRead, startWrite } : {}),
     ...(options.tellsStatus === false ? {} : { blockStatus }),
     ...(options.capacity === undefined
       ? {}
@@ -135,6 +142,16 @@ export function memoryDisk(options: MemoryOptions): MemoryDisk {
           },
         }),
   };
+  function startRead(
+    ...[node, offset, length, into, at, completion]: Parameters<StartRead>
+  ): Started {
+    return tell(driver.read(node, offset, length, into, at, 0), completion);
+  }
+  function startWrite(
+    ...[node, offset, length, from, at, flags, completion]: Parameters<StartWrite>
+  ): Started {
+    return tell(driver.write?.(node, offset, length, from, at, flags), completion);
+  }
   function blockStatus(node: BlockNode, offset: number, length: number): BlockStatus {
     const zero = bytes[offset] === 0;
     let end = offset;

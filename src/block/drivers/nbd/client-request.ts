@@ -4,6 +4,7 @@ import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer } from '../../../base/io-buffer.ts';
 import { NBD_CMD_READ, nameOfCommand } from '../../../net/nbd/protocol.ts';
+import type { Completion } from '../../completion.ts';
 import { ReadCoverage } from './read-coverage.ts';
 
 /** The first extent of an answer to NBD_CMD_BLOCK_STATUS. */
@@ -31,10 +32,7 @@ export class ClientRequest {
   readonly length: number;
   readonly buffer: IoBuffer | undefined;
   readonly at: number;
-  /** Settles when the reply is there, or when none will come: rejects IoError. */
-  readonly done: Promise<void>;
-  #resolve: () => void = () => {};
-  #reject: (error: IoError) => void = () => {};
+  readonly #completion: Completion;
 
   /** Which of a connection's requests this is: other than any other reply's. */
   cookieHigh = 0;
@@ -47,20 +45,20 @@ export class ClientRequest {
   isStructured = false;
   /** The errno of the first error, 0 without one. */
   failure = 0;
-  coverage: ReadCoverage | undefined = undefined;
+  #coverage: ReadCoverage | undefined = undefined;
+  /** All the data were in one chunk. */
+  #isWhole = false;
   extent: StatusExtent | undefined = undefined;
 
-  constructor(terms: RequestTerms) {
+  /** `completion` is told when the reply is there, or when none will come: IoError. */
+  constructor(terms: RequestTerms, completion: Completion) {
     this.type = terms.type;
     this.flags = terms.flags;
     this.offset = terms.offset;
     this.length = terms.length;
     this.buffer = terms.buffer;
     this.at = terms.at ?? 0;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.#completion = completion;
   }
 
   get isRead(): boolean {
@@ -71,30 +69,39 @@ export class ClientRequest {
   restart(): void {
     this.isStructured = false;
     this.failure = 0;
-    this.coverage = undefined;
+    this.#coverage = undefined;
+    this.#isWhole = false;
     this.extent = undefined;
   }
 
   /** The reply is complete. */
   finish(): void {
-    if (this.failure === 0) this.#resolve();
+    if (this.failure === 0) this.#completion.completed(undefined);
     else this.fail(this.failure);
   }
 
-  fail(number: number = errno.EIO): void {
-    this.#reject(
-      new IoError(number, { syscall: `NBD ${nameOfCommand(this.type)}`, offset: this.offset }),
-    );
+  fail(number?: number): void {
+    this.#completion.completed(this.errorOf(number));
+  }
+
+  /** What whoever made the request is told of an error. */
+  errorOf(number: number = errno.EIO): IoError {
+    return new IoError(number, { syscall: `NBD ${nameOfCommand(this.type)}`, offset: this.offset });
   }
 
   /** Notes a part of the data. False when it was there before, or the server scatters it without end. */
   cover(start: number, end: number): boolean {
-    this.coverage ??= new ReadCoverage(this.offset);
-    return this.coverage.add(start, end);
+    if (this.#isWhole) return false;
+    if (this.#coverage === undefined && end - start === this.length) {
+      this.#isWhole = true;
+      return true;
+    }
+    this.#coverage ??= new ReadCoverage(this.offset);
+    return this.#coverage.add(start, end);
   }
 
   /** All the data of a structured reply are there. */
   get isCovered(): boolean {
-    return this.coverage?.isUpTo(this.offset + this.length) ?? false;
+    return this.#isWhole || (this.#coverage?.isUpTo(this.offset + this.length) ?? false);
   }
 }

@@ -43,7 +43,6 @@ export class NbdConnection {
   /** Counts requests, so that no cookie is used again soon. */
   #count = 0;
   #flushPlanned = false;
-  #receiving = false;
   #ended = false;
 
   constructor(options: ConnectionOptions) {
@@ -78,8 +77,7 @@ export class NbdConnection {
     request.cookieLow = slot;
     this.#writer.add(request);
     this.#reader.expect(request);
-    // While the server takes these, more can come. Amid replies the connection must not end, as it may by this.
-    if (!this.#receiving && this.#writer.unsent >= SEND_FROM) this.#guarded(() => this.#flush());
+    if (this.#writer.unsent >= SEND_FROM) this.#flushEarly();
     if (this.#flushPlanned || this.#ended) return;
     this.#flushPlanned = true;
     queueMicrotask(() => {
@@ -102,14 +100,17 @@ export class NbdConnection {
   }
 
   #receive(): void {
-    this.#receiving = true;
-    let goesOn: boolean;
+    if (!this.#reader.pump(this.#channel)) this.#end({ why: 'lost', reason: 'Connection closed' });
+  }
+
+  /** While the server takes these, more can come. */
+  #flushEarly(): void {
     try {
-      goesOn = this.#reader.pump(this.#channel);
-    } finally {
-      this.#receiving = false;
+      this.#flush();
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      // The flush that is planned meets it again. The connection ends by that: neither amid replies nor in submit().
     }
-    if (!goesOn) this.#end({ why: 'lost', reason: 'Connection closed' });
   }
 
   #flush(): void {

@@ -3,6 +3,7 @@
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
+import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -37,8 +38,9 @@ import {
   type RequestFlags,
 } from '../../block-driver.ts';
 import type { BlockNode } from '../../block-node.ts';
+import { type Completion, promised, type Started } from '../../completion.ts';
 import { acceptServer } from './accept-server.ts';
-import { ClientRequest, type RequestTerms } from './client-request.ts';
+import { ClientRequest, type RequestTerms, type StatusExtent } from './client-request.ts';
 import { exactFilename } from './exact-filename.ts';
 import { LARGEST_LENGTH, setLimits } from './limits.ts';
 import { ALLOCATION_DEPTH, nbdOptions } from './options.ts';
@@ -95,23 +97,13 @@ export const nbd: BlockDriver<NbdState, NodeOptions> = {
   },
 
   read(node, offset, length, into, at) {
-    const { size } = node.state;
-    // The block layer knows whole sectors only: what is behind the end of the export reads as zeroes.
-    const there = Math.min(length, Math.max(0, size - offset));
-    if (there < length) into.bytes.fill(0, at + there, at + length);
-    if (there === 0) return undefined;
-    return request(node, { type: NBD_CMD_READ, flags: 0, offset, length: there, buffer: into, at });
+    return promised((completion) => startRead(node, offset, length, into, at, completion));
   },
+  startRead,
   write(node, offset, length, from, at, flags) {
-    return request(node, {
-      type: NBD_CMD_WRITE,
-      flags: fuaFlag(flags),
-      offset,
-      length,
-      buffer: from,
-      at,
-    });
+    return promised((completion) => startWrite(node, offset, length, from, at, flags, completion));
   },
+  startWrite,
   prefetch(node, offset, length) {
     const there = Math.min(length, node.state.size - offset);
     if (there <= 0 || !offers(node, NBD_FLAG_SEND_CACHE)) return undefined;
@@ -155,8 +147,44 @@ export const nbd: BlockDriver<NbdState, NodeOptions> = {
   allocatedSize: () => undefined,
 };
 
-function request(node: NbdNode, terms: RequestTerms): Promise<void> {
-  return node.state.session.submit(new ClientRequest(terms));
+function startRead(
+  node: NbdNode,
+  offset: number,
+  length: number,
+  into: IoBuffer,
+  at: number,
+  completion: Completion,
+): Started {
+  const { size, session } = node.state;
+  // The block layer knows whole sectors only: what is behind the end of the export reads as zeroes.
+  const there = Math.min(length, Math.max(0, size - offset));
+  if (there < length) into.bytes.fill(0, at + there, at + length);
+  if (there === 0) return 'done';
+  const terms = { type: NBD_CMD_READ, flags: 0, offset, length: there, buffer: into, at };
+  session.submit(new ClientRequest(terms, completion));
+  return 'later';
+}
+
+function startWrite(
+  node: NbdNode,
+  offset: number,
+  length: number,
+  from: IoBuffer,
+  at: number,
+  flags: RequestFlags,
+  completion: Completion,
+): Started {
+  const terms = { type: NBD_CMD_WRITE, flags: fuaFlag(flags), offset, length, buffer: from, at };
+  node.state.session.submit(new ClientRequest(terms, completion));
+  return 'later';
+}
+
+/** Makes a request that is not made often enough for its promise to matter. */
+function request(node: NbdNode, terms: RequestTerms): MaybePromise<void> {
+  return promised((completion) => {
+    node.state.session.submit(new ClientRequest(terms, completion));
+    return 'later';
+  });
 }
 
 /** The server may refuse more at once than what it takes of data; its alignment holds here, too. */
@@ -173,14 +201,23 @@ async function askStatus(node: NbdNode, offset: number, length: number): Promise
   const { session, showsDepth } = node.state;
   const { minBlock } = session.info;
   const largest = LARGEST_LENGTH - (LARGEST_LENGTH % Math.max(minBlock, 1));
-  const question = new ClientRequest({
+  const terms = {
     type: NBD_CMD_BLOCK_STATUS,
     flags: NBD_CMD_FLAG_REQ_ONE,
     offset,
     length: Math.min(length, largest),
+  };
+  let extent: StatusExtent | undefined;
+  await promised((completion) => {
+    const question = new ClientRequest(terms, {
+      completed(error) {
+        extent = question.extent;
+        completion.completed(error);
+      },
+    });
+    session.submit(question);
+    return 'later';
   });
-  await session.submit(question);
-  const { extent } = question;
   if (extent === undefined) return statusOf(node, BLOCK_DATA, offset, length);
   const flags = showsDepth ? Math.min(extent.flags, 2) : extent.flags;
   const status =

@@ -12,6 +12,9 @@ import {
 } from '../../../net/nbd/protocol.ts';
 import { ClientRequest } from './client-request.ts';
 
+/** Nobody waits for the answer to a request that has none. */
+const nobody = { completed() {} };
+
 /** Up to this size data are copied, which costs less than another system call. */
 const COPIED_SIZE = 16 * 1024;
 
@@ -80,7 +83,7 @@ export class RequestWriter {
 
   /** Adds the request to end the connection. */
   addDisconnect(): void {
-    this.add(new ClientRequest({ type: NBD_CMD_DISC, flags: 0, offset: 0, length: 0 }));
+    this.add(new ClientRequest({ type: NBD_CMD_DISC, flags: 0, offset: 0, length: 0 }, nobody));
   }
 
   /** Sends what there is. False when the channel takes no more for now. Throws IoError. */

@@ -67,19 +67,22 @@ export class NbdSession {
     }
   }
 
-  /** Makes a request; `request.done` tells how it went. */
-  submit(request: ClientRequest): Promise<void> {
+  /** Makes a request. Throws IoError when there is no server to ask. */
+  submit(request: ClientRequest): void {
     if (this.#state === 'connected') {
+      if (this.#queue.length === 0 && this.#connection?.hasRoom === true) {
+        this.#connection.submit(request);
+        return;
+      }
       this.#queue.push(request);
       this.#feed();
     } else if (this.#state === 'waiting') {
       this.#queue.push(request);
       this.#reconnect();
     } else {
-      request.fail();
       if (this.#state === 'failing') this.#reconnect();
+      throw request.errorOf();
     }
-    return request.done;
   }
 
   /** Ends the connection, or the search for one. */
