@@ -42,6 +42,7 @@ soak: build ## random clients, good and hostile, for SOAK_SECONDS (600)
 reference: ## install the reference and the real clients, where that may be done
 	@test/config/install-reference.sh
 	@test/config/install-libnbd.sh
+	@test/config/install-iotests.sh
 
 check: check-static unit ## the gate before a commit
 

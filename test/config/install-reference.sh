@@ -1,8 +1,8 @@
 #!/bin/sh
 # Puts the reference, the real clients and a Linux kernel for a guest in place for the tests, where that may be done. Never
 # fails: a test whose program is missing is left out, and says so.
-packages='qemu-system-common qemu-utils qemu-block-extra libnbd-bin python3-libnbd nbdkit fio gnutls-bin socat fuse3'
-programs='qemu-storage-daemon qemu-img qemu-io nbdinfo nbdcopy nbdsh nbdkit fio socat fusermount3'
+packages='qemu-system-common qemu-utils qemu-block-extra libnbd-bin python3-libnbd nbdkit fio gnutls-bin socat fuse3 xz-utils'
+programs='qemu-storage-daemon qemu-img qemu-io nbdinfo nbdcopy nbdsh nbdkit fio socat fusermount3 xz'
 # A guest's processor is this machine's, so that it can run this machine's programs.
 if [ "$(uname -m)" = x86_64 ]; then
   packages="$packages qemu-system-x86 busybox-static e2fsprogs"

@@ -35,11 +35,12 @@ const debianPackages = {
 
 export type ProgramName = keyof typeof debianPackages;
 
-/** Where test/config/install-reference.sh unpacks nbd-server. */
-const unpackedServer = join(
+/** Where test/config/install-*.sh put what is unpacked and not installed. */
+export const cacheFolder = join(
   process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
-  'qmp-storage-daemon/nbd-server/bin',
+  'qmp-storage-daemon',
 );
+const unpackedServer = join(cacheFolder, 'nbd-server/bin');
 
 /** The path of a program, or undefined. `REFERENCE` in the environment names another reference daemon. */
 export function findProgram(name: ProgramName): string | undefined {

@@ -1,9 +1,8 @@
 // What a guest of the tests is made of: Debian's cloud kernel, installed or only unpacked, and programs of this machine.
 
 import { existsSync, readdirSync } from 'node:fs';
-import { homedir } from 'node:os';
 import path from 'node:path';
-import { findProgram, missing, type ProgramName } from '../../helpers/reference.ts';
+import { cacheFolder, findProgram, missing, type ProgramName } from '../../helpers/reference.ts';
 
 export interface GuestParts {
   readonly kernel: string;
@@ -14,10 +13,7 @@ export interface GuestParts {
 }
 
 /** Where test/config/install-reference.sh unpacks the kernel's package. */
-const unpacked = path.join(
-  process.env['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache'),
-  'qmp-storage-daemon/guest-kernel',
-);
+const unpacked = path.join(cacheFolder, 'guest-kernel');
 
 const moduleFiles = [
   'drivers/virtio/virtio_ring.ko',
