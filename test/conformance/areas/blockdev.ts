@@ -10,6 +10,7 @@ import {
   scene,
   verbatim,
 } from '../case.ts';
+import { del, node, query } from '../node-commands.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -26,9 +27,6 @@ const files = [
 ];
 
 const add = (options: object): Case => ask('blockdev-add', options);
-const node = (options: object): CommandPair => ['blockdev-add', options];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
-const query: CommandPair = ['query-named-block-nodes', { flat: true }];
 /** Adds, looks at the result, takes away: nothing is left of a success. */
 const look = (options: object): Case =>
   scene(`look ${JSON.stringify(options)}`, node({ 'node-name': 'x', ...options }), query, del('x'));

@@ -1,13 +1,12 @@
 // The filter `compress`: over what it may be, and what its clients get.
 
 import { type Area, type Case, type CommandPair, type Step, scene } from '../case.ts';
+import { del, node } from '../node-commands.ts';
 import { go, hello, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAGS, nbd } from '../wire-steps.ts';
 
 const MIB = 1024 * 1024;
 const CLUSTER = 65536;
 
-const node = (options: object): CommandPair => ['blockdev-add', options];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
 const over = (file: unknown, more: object = {}): CommandPair =>
   node({ driver: 'compress', 'node-name': 'c', file, ...more });
 const qcow2 = (name = 'a'): object => ({

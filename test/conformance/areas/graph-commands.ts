@@ -1,6 +1,7 @@
 // What is asked of nodes in the graph beside adding and deleting them: thresholds for writes, and statistics of chains.
 
 import { type Area, ask, type CommandPair, type Step, scene } from '../case.ts';
+import { del, node, query, stats } from '../node-commands.ts';
 import {
   go,
   hello,
@@ -16,10 +17,6 @@ const threshold = (name: string, offset: number): CommandPair => [
   'block-set-write-threshold',
   { 'node-name': name, 'write-threshold': offset },
 ];
-const node = (options: object): CommandPair => ['blockdev-add', options];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
-const query: CommandPair = ['query-named-block-nodes', { flat: true }];
-const stats: CommandPair = ['query-blockstats', { 'query-nodes': true }];
 const exported = (name: string): CommandPair => [
   'block-export-add',
   { type: 'nbd', id: 'e', 'node-name': name, name: 'disk', writable: true },

@@ -1,6 +1,7 @@
 // blockdev-create of qcow2 images: what is refused and when, and the bytes of what is made.
 
 import { type Area, type Case, type CommandPair, type Step, scene } from '../case.ts';
+import { del } from '../node-commands.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -21,7 +22,6 @@ const add = (name: string, more: object = {}): CommandPair => [
   'blockdev-add',
   { driver: 'file', 'node-name': name, filename: `@DIR@/${name}.img`, ...more },
 ];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
 
 /** A job that has failed when its command is answered, or one that is refused. */
 const atOnce = (options: object): Case =>

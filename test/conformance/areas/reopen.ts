@@ -9,15 +9,11 @@ import {
   scene,
   verbatim,
 } from '../case.ts';
+import { again, del, graph, node, query } from '../node-commands.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-const node = (options: object): CommandPair => ['blockdev-add', options];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
-const again = (...options: unknown[]): CommandPair => ['blockdev-reopen', { options }];
-const query: CommandPair = ['query-named-block-nodes', { flat: true }];
-const graph: CommandPair = ['x-debug-query-block-graph', {}];
 const nbdExport = (name: string, writable = true): CommandPair => [
   'block-export-add',
   { type: 'nbd', id: `e-${name}`, 'node-name': name, writable },

@@ -1,9 +1,8 @@
 // Snapshots: inside an image, and as overlays.
 
 import { type Area, ask, type Case, type CommandPair, scene } from '../case.ts';
+import { del, graph, node } from '../node-commands.ts';
 
-const node = (options: object): CommandPair => ['blockdev-add', options];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
 const take = (name: string, device = 'q'): CommandPair => [
   'blockdev-snapshot-internal-sync',
   { device, name },
@@ -134,7 +133,6 @@ const rename = (device: string, image: string, name = 'elsewhere'): CommandPair 
   'change-backing-file',
   { device, 'image-node-name': image, 'backing-file': name },
 ];
-const graph: CommandPair = ['x-debug-query-block-graph', {}];
 const overlay = (more: object = {}): object =>
   qcow2({ 'node-name': 'o', file: file('b.qcow2'), backing: null, ...more });
 const nbdExport = (name: string): CommandPair => [

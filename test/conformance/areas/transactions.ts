@@ -1,11 +1,8 @@
 // transaction: its arguments, each kind of action, and what is left of those that came to nothing.
 
 import { type Area, ask, type Case, type CommandPair, scene } from '../case.ts';
+import { del, graph, node, query } from '../node-commands.ts';
 
-const node = (options: object): CommandPair => ['blockdev-add', options];
-const del = (name: string): CommandPair => ['blockdev-del', { 'node-name': name }];
-const query: CommandPair = ['query-named-block-nodes', { flat: true }];
-const graph: CommandPair = ['x-debug-query-block-graph', {}];
 const action = (type: string, data: object = {}): object => ({ type, data });
 const abort = action('abort');
 const together = (...actions: object[]): CommandPair => ['transaction', { actions }];
