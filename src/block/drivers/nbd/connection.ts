@@ -149,11 +149,10 @@ export class NbdConnection {
   /** As in the reference the request whose reply is wrong fails otherwise than those that get none. */
   #faulty({ message }: ServerFault): void {
     const { answered } = this.#reader;
-    if (answered !== undefined) {
-      this.#slots[answered.cookieLow] = undefined;
-      answered.fail(errno.EINVAL);
-    }
+    if (answered !== undefined) this.#slots[answered.cookieLow] = undefined;
     this.#end({ why: 'fault', reason: message });
+    // Whoever is told may make another request, for which it must be over.
+    answered?.fail(errno.EINVAL);
   }
 
   #end(end: ConnectionEnd): void {

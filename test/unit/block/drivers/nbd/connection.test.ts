@@ -5,9 +5,10 @@ import { errno } from '../../../../../src/base/errno.ts';
 import { IoError } from '../../../../../src/base/errors.ts';
 import { ClientRequest } from '../../../../../src/block/drivers/nbd/client-request.ts';
 import { NbdConnection } from '../../../../../src/block/drivers/nbd/connection.ts';
+import type { Headers } from '../../../../../src/block/drivers/nbd/negotiation.ts';
 import { allocate, ioBufferOver } from '../../../../../src/sys/memory.ts';
 import { MemoryChannel } from '../../../export/nbd/memory-channel.ts';
-import { simple } from './server-bytes.ts';
+import { chunk, simple } from './server-bytes.ts';
 
 const HEADER = 28;
 const LARGE = 128 * 1024;
@@ -20,11 +21,12 @@ function writeOf(length: number, completed: (error: unknown) => void = () => {})
 function connectionOver(
   channel: MemoryChannel,
   on: Partial<Pick<ConstructorParameters<typeof NbdConnection>[0], 'onRoom' | 'onEnd'>> = {},
+  headers: Headers = 'simple',
 ): NbdConnection {
   const info = {
     size: 1 << 20,
     flags: 1,
-    headers: 'simple',
+    headers,
     contextId: undefined,
     minBlock: 0,
     optBlock: 0,
@@ -80,5 +82,22 @@ describe('NbdConnection', () => {
     expect(ends).toEqual([undefined, undefined]);
     await Promise.resolve();
     expect(unanswered).toEqual([last]);
+  });
+
+  it('is over before the request with the wrong reply fails, which may be made again then', async () => {
+    const channel = new MemoryChannel();
+    const order: string[] = [];
+    const connection = connectionOver(
+      channel,
+      { onEnd: ({ why }, requests) => order.push(why, `${requests.length} unanswered`) },
+      'structured',
+    );
+    connection.submit(writeOf(512, (error) => order.push(String(error))));
+    connection.submit(writeOf(512));
+    await Promise.resolve();
+    const cookie = cookieOf(Buffer.concat(channel.sent));
+    channel.incoming = chunk(cookie, { type: 99 });
+    channel.onReadable();
+    expect(order).toEqual(['fault', '1 unanswered', expect.stringMatching(/EINVAL/)]);
   });
 });
