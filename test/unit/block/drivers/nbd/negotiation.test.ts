@@ -7,7 +7,7 @@ import {
   type ServerInfo,
   type Wish,
 } from '../../../../../src/block/drivers/nbd/negotiation.ts';
-import { NegotiationError } from '../../../../../src/block/drivers/nbd/option.ts';
+import { NegotiationError, receive, replies } from '../../../../../src/block/drivers/nbd/option.ts';
 import {
   ack,
   context,
@@ -187,6 +187,36 @@ describe('negotiate', () => {
     );
     expect(seen.startedTls).toBe(true);
     expect(seen.options).toEqual([STARTTLS, EXTENDED_HEADERS, STRUCTURED_REPLY, GO]);
+  });
+
+  it('leaves a server whose replies have no end', () => {
+    const entry = listed('');
+    const steps = replies(LIST, { strict: true }, function* ({ length }) {
+      yield* receive(length, 'entry');
+      return 'more';
+    });
+    let isHeader = false;
+    const next = (): Buffer => {
+      isHeader = !isHeader;
+      return isHeader ? entry.subarray(0, 20) : entry.subarray(20);
+    };
+    steps.next(Buffer.alloc(0));
+    expect(() => {
+      while (steps.next(next()).done !== true);
+    }).toThrow('Server does not end its reply to option 3 (list)');
+  });
+
+  it('asks under TLS once more for all that it asks for, and takes no less for an answer', () => {
+    const seen = negotiated(
+      [greeting(3), ack(STARTTLS), ...simpleGreeting.slice(1), error(GO, 5)],
+      {
+        tls: true,
+      },
+    );
+    expect(seen).toMatchObject({
+      startedTls: true,
+      error: 'TLS negotiation required before option 7 (go)',
+    });
   });
 
   it('hands on what the server says of a refusal, without control characters', () => {
