@@ -59,7 +59,7 @@ const layouts: readonly Layout[] = [
   { options: 'compat=0.10,cluster_size=4096', without: ['shrink'] },
   { options: 'extended_l2=on,cluster_size=16384', hasBacking: true },
   { options: 'cluster_size=4096,refcount_bits=2' },
-  { options: 'cluster_size=16384', isCompressed: true },
+  { options: 'cluster_size=16384,compression_type=zstd', isCompressed: true },
   { options: 'lazy_refcounts=on,cluster_size=4096' },
   { options: 'cluster_size=4096', hasDataFile: true, without: noSnapshots },
 ];

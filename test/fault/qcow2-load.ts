@@ -16,7 +16,8 @@ type Kind = 'write' | 'zero' | 'unmap' | 'discard' | 'compressed' | 'flush' | 'r
 export type Weights = Readonly<Partial<Record<Kind, number>>>;
 
 interface Done {
-  readonly kind: Kind;
+  /** `grow` and `cut`: the disk becomes longer, or shorter. */
+  readonly kind: Exclude<Kind, 'resize'> | 'grow' | 'cut';
   readonly first: number;
   readonly end: number;
   readonly value: number;
@@ -36,6 +37,8 @@ export interface LoadOptions {
   readonly count: number;
   readonly weights: Weights;
   readonly clusterSize: number;
+  /** The longest request, in clusters. */
+  readonly mostClusters: number;
   /** The longest disk that a resize makes, bytes. */
   readonly longest: number;
   /** What the sectors of the disk hold at first. */
@@ -43,6 +46,8 @@ export interface LoadOptions {
   /** What shines through where nothing is. */
   readonly backing: Uint32Array;
   readonly snapshots: SnapshotCommands;
+  /** All that is written compressed gets shorter. */
+  readonly compresses: boolean;
   /** Requests at the same time may overlap, flushes, too: a sector holds what any of them wrote to it. */
   readonly overlaps: boolean;
 }
@@ -129,7 +134,7 @@ export class Load {
       for (let sector = first; sector < end; sector++) {
         const values = later.get(sector) ?? new Set();
         values.add(value).add(0);
-        if (kind === 'discard' || kind === 'resize') values.add(backing[sector] ?? 0);
+        if (kind === 'discard' || kind === 'cut') values.add(backing[sector] ?? 0);
         later.set(sector, values);
       }
     }
@@ -161,12 +166,13 @@ export class Load {
   }
 
   /** In sectors. Discards and compressed writes are of whole clusters. */
-  #place(kind: Kind): readonly [first: number, end: number] {
-    const { next, clusterSize, backend } = this.#options;
+  #place(kind: Done['kind']): readonly [first: number, end: number] {
+    const { next, clusterSize, mostClusters, backend } = this.#options;
     const whole = kind === 'discard' || kind === 'compressed';
     const unit = whole ? clusterSize / SECTOR : 1;
     const units = Math.max(1, Math.floor(backend.length / SECTOR / unit));
-    const most = kind === 'compressed' ? 1 : Math.ceil((clusterSize / SECTOR / unit) * 5);
+    const most =
+      kind === 'compressed' ? 1 : Math.ceil((clusterSize / SECTOR / unit) * mostClusters);
     const length = Math.min(units, 1 + Math.floor(next() ** 3 * most));
     const first = Math.floor(next() * (units - length + 1));
     const end = Math.min((first + length) * unit, backend.length / SECTOR);
@@ -187,8 +193,9 @@ export class Load {
 
   /** Where something is left that cannot be given up, it is written as it is. */
   async #compressed(offset: number, length: number, value: number): Promise<void> {
-    const { backend } = this.#options;
-    const data = bufferOf(noisyWords(offset, length, value));
+    const { backend, compresses } = this.#options;
+    const words = compresses ? plainWords(length, value) : noisyWords(offset, length, value);
+    const data = bufferOf(words);
     await backend.writeZeroes(offset, length, MAY_UNMAP);
     try {
       await backend.write(offset, length, data, 0, WRITE_COMPRESSED);
@@ -220,7 +227,8 @@ export class Load {
     const before = backend.length;
     const [first, end] = [Math.min(before, size) / SECTOR, Math.max(before, size) / SECTOR];
     const clock = trail.tick();
-    this.#done.push({ kind: 'resize', first, end, value: 0, begun: clock });
+    const kind = size < before ? 'cut' : 'grow';
+    this.#done.push({ kind, first, end, value: 0, begun: clock });
     this.#sizes.push({ clock, size });
     await backend.truncate(size, { exact: true, prealloc: 'off', flags: ZERO_WRITE });
   }

@@ -37,6 +37,8 @@ const SAMPLE = 6;
 /** Turns of the event loop for which a write is kept waiting. */
 const MOST_TURNS = 4;
 const LONG = 4000;
+const L1_OFFSET = 40;
+const REFCOUNT_TABLE_OFFSET = 48;
 const seeds = [1, ...(process.env['POWER_SEEDS'] ?? '').split(',').filter(Boolean).map(Number)];
 
 interface Scenario {
@@ -46,14 +48,19 @@ interface Scenario {
   readonly size: number;
   readonly weights: Weights;
   readonly count?: number;
+  /** The longest request, in clusters. */
+  readonly mostClusters?: number;
   readonly longest?: number;
   readonly hasBacking?: boolean;
   readonly hasDataFile?: boolean;
+  readonly compresses?: boolean;
   readonly overlaps?: boolean;
   /** The disk is full of data, and a snapshot has them, too. */
   readonly hasSnapshot?: boolean;
   /** So many bytes are written, and recorded by nobody, before. */
   readonly filled?: number;
+  /** What lies somewhere else in the end, by the place of its offset in the header. */
+  readonly moves?: number;
   readonly open?: Parameters<typeof openImage>[1];
 }
 
@@ -128,6 +135,7 @@ const scenarios: readonly Scenario[] = [
     clusterSize: 4096,
     size: 96 * KIB,
     weights: { ...mixed, discard: 0, snapshot: 8 },
+    count: 100,
     open: small,
   },
   {
@@ -137,7 +145,7 @@ const scenarios: readonly Scenario[] = [
     size: 96 * KIB,
     weights: { compressed: 30, write: 15, unmap: 10, flush: 4, snapshot: 8 },
     open: passing,
-    count: 100,
+    count: 80,
   },
   {
     name: 'discards that reach the file',
@@ -155,12 +163,22 @@ const scenarios: readonly Scenario[] = [
     weights: { compressed: 40, write: 15, unmap: 10, discard: 10, flush: 8 },
   },
   {
+    name: 'clusters compressed by zstd, and snapshots',
+    options: 'cluster_size=4096,compression_type=zstd',
+    clusterSize: 4096,
+    size: 96 * KIB,
+    weights: { compressed: 40, write: 15, unmap: 10, discard: 10, flush: 8, snapshot: 4 },
+    open: passing,
+    count: 70,
+  },
+  {
     name: 'compressed clusters with lazy refcounts',
     options: 'cluster_size=4096,lazy_refcounts=on',
     clusterSize: 4096,
     size: 128 * KIB,
-    // Nothing that is copied: that is flushed first for reasons of its own.
-    weights: { compressed: 40, unmap: 10, discard: 10, flush: 8 },
+    // Nothing that is copied, or written as it is: then tables are flushed, and the image is marked, for other reasons.
+    weights: { compressed: 40, discard: 20, flush: 8 },
+    compresses: true,
     count: 100,
   },
   {
@@ -190,6 +208,40 @@ const scenarios: readonly Scenario[] = [
     weights: { ...mixed, resize: 12 },
     longest: 160 * KIB,
     count: 100,
+    moves: L1_OFFSET,
+  },
+  {
+    name: 'longer and shorter with many refcount blocks',
+    options: 'cluster_size=512,refcount_bits=64',
+    clusterSize: 512,
+    size: 256 * KIB,
+    weights: { write: 30, unmap: 5, flush: 10, resize: 20 },
+    filled: 256 * KIB,
+    mostClusters: 400,
+    longest: 300 * KIB,
+    count: 40,
+  },
+  {
+    name: 'longer and shorter between snapshots',
+    options: 'cluster_size=512,refcount_bits=64',
+    clusterSize: 512,
+    size: 128 * KIB,
+    weights: { write: 30, flush: 5, resize: 20, snapshot: 15 },
+    filled: 128 * KIB,
+    mostClusters: 200,
+    longest: 160 * KIB,
+    count: 32,
+  },
+  {
+    name: 'longer and shorter with an external data file',
+    options: 'cluster_size=4096',
+    clusterSize: 4096,
+    size: 64 * KIB,
+    weights: { ...mixed, resize: 12 },
+    longest: 160 * KIB,
+    hasBacking: true,
+    hasDataFile: true,
+    count: 100,
   },
   {
     name: 'longer and shorter over a backing file',
@@ -205,10 +257,20 @@ const scenarios: readonly Scenario[] = [
     name: 'a refcount table that grows',
     options: 'cluster_size=512,refcount_bits=64',
     clusterSize: 512,
-    size: 2048 * KIB,
+    size: 3072 * KIB,
     weights: { write: 80, flush: 10 },
-    filled: 2000 * KIB,
+    // The table can count two MiB of clusters, those with tables included.
+    filled: 1975 * KIB,
     count: 40,
+    moves: REFCOUNT_TABLE_OFFSET,
+  },
+  {
+    name: 'lazy refcounts over a backing file',
+    options: 'cluster_size=4096,lazy_refcounts=on',
+    clusterSize: 4096,
+    size: 128 * KIB,
+    weights: mixed,
+    hasBacking: true,
   },
   {
     name: 'lazy refcounts',
@@ -237,6 +299,7 @@ describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 imag
       const { trail, load, before, backing, data, dir } = recorded;
       const every = Math.ceil(trail.length / SAMPLE);
       let count = 0;
+      let last = before;
       for (const state of trail.states(before, random(seed + 1000), data)) {
         const besides = { backing, data: state.data };
         const { faults, disk, snapshots } = examine(state.bytes, besides);
@@ -247,8 +310,11 @@ describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 imag
           expect([where, ...firstOf(load.wrongSnapshot(name, content), 5)]).toEqual([where]);
         }
         if (count++ % every === 0) await expectSameByQemu(state, disk, dir);
+        if (!state.lossy) last = state.bytes;
       }
       expect(count).toBeGreaterThan(50);
+      const { moves } = scenario;
+      if (moves !== undefined) expect(placeAt(last, moves)).not.toBe(placeAt(before, moves));
     },
     180_000,
   );
@@ -273,7 +339,7 @@ describe.skipIf(noQemuImg !== undefined)('every moment of a load on a qcow2 imag
 
 async function record(scenario: Scenario, seed: number): Promise<Recorded> {
   const { clusterSize, size, weights, filled = 0 } = scenario;
-  const { count = 160, longest = size, open } = scenario;
+  const { count = 160, mostClusters = 5, longest = size, open } = scenario;
   const dir = scratch();
   const path = `${dir}/image`;
   const full = numbered(0x40000000, longest);
@@ -320,10 +386,12 @@ async function record(scenario: Scenario, seed: number): Promise<Recorded> {
     count,
     weights,
     clusterSize,
+    mostClusters,
     longest,
     initial: valuesOf(initial),
     backing: valuesOf(backing ?? Buffer.alloc(0)),
     snapshots: snapshotsOf(opened),
+    compresses: scenario.compresses === true,
     overlaps: scenario.overlaps === true,
   });
   await load.run();
@@ -372,6 +440,10 @@ function valuesOf(disk: Buffer): Uint32Array {
   return Uint32Array.from({ length: disk.length / SECTOR }, (_, sector) =>
     disk.readUInt32LE(sector * SECTOR),
   );
+}
+
+function placeAt(image: Buffer, offset: number): bigint {
+  return image.readBigUInt64BE(offset);
 }
 
 function firstOf(texts: Iterable<string>, most: number): string[] {

@@ -108,15 +108,11 @@ export class WriteTrail {
       yield { ...state(all), clock, lossy: false };
       const now = all.at(-1)?.begun ?? 0;
       // The most that may be missing is missing just before a flush.
-      const beforeFlush = all.some((one) => one.safe > now && one.safe < clock);
-      const losses = beforeFlush ? [butLast, butOne, partOf, partOf] : [partOf];
+      const beforeFlush = all.some((one) => one.safe > now && one.safe <= clock);
       if (!beforeFlush && count % 4 !== 0) continue;
-      for (const loss of losses) {
-        const unsafe = all.filter(({ safe }) => safe >= now);
-        const chosen = Math.floor(next() * unsafe.length);
-        const some = all.map((one) =>
-          one.safe < now ? one : loss(one, next, { chosen: unsafe[chosen], last: unsafe.at(-1) }),
-        );
+      const unsafe = all.filter(({ safe }) => safe >= now);
+      for (const loss of beforeFlush ? lossesOf(unsafe, next) : [partOf(next)]) {
+        const some = all.map((one) => (one.safe < now ? one : loss(one)));
         yield { ...state(some), clock: now, lossy: true };
       }
     }
@@ -153,25 +149,39 @@ async function later(turns: number, write: () => MaybePromise<void>): Promise<vo
 }
 
 /** What a loss of power leaves of a write. */
-type Loss = (
-  write: TrailWrite,
-  next: () => number,
-  of: { readonly chosen: TrailWrite | undefined; readonly last: TrailWrite | undefined },
-) => TrailWrite;
+type Loss = (write: TrailWrite) => TrailWrite;
 
-/** The last one came first. */
-const butLast: Loss = (write, _, { last }) => (write === last ? write : lost(write));
-/** One has to wait for all others. */
-const butOne: Loss = (write, _, { chosen }) => (write === chosen ? lost(write) : write);
+/** What may become of all that waits for a flush. */
+function* lossesOf(unsafe: readonly TrailWrite[], next: () => number): Generator<Loss> {
+  const last = unsafe.at(-1);
+  const chosen = unsafe[Math.floor(next() * unsafe.length)];
+  // The last one came first, one has to wait for all others, or none has come; what made the file shorter always has.
+  yield (write) => (write === last ? write : lost(write));
+  yield (write) => (write === chosen ? lost(write) : write);
+  yield lost;
+  yield partOf(next);
+  yield partOf(next);
+  // What the header says decides what all else means.
+  for (const header of unsafe.filter(isHeader)) {
+    yield (write) => (write === header ? write : lost(write));
+    yield (write) => (write === header ? lost(write) : write);
+  }
+}
+
+function isHeader({ node, offset }: TrailWrite): boolean {
+  return node !== DATA_NODE && offset < SECTOR;
+}
 
 /** All, nothing, or any of its sectors. */
-const partOf: Loss = (write, next) => {
-  const chance = next();
-  if (chance < 0.4 || write.bytes === undefined) return write;
-  if (chance < 0.8) return lost(write);
-  const sectors = Array.from({ length: Math.ceil(write.bytes.length / SECTOR) + 1 }, next);
-  return { ...write, isThere: (sector) => (sectors[sector] ?? 0) < 0.5 };
-};
+function partOf(next: () => number): Loss {
+  return (write) => {
+    const chance = next();
+    if (chance < 0.4 || write.bytes === undefined) return write;
+    if (chance < 0.8) return lost(write);
+    const sectors = Array.from({ length: Math.ceil(write.bytes.length / SECTOR) + 1 }, next);
+    return { ...write, isThere: (sector) => (sectors[sector] ?? 0) < 0.5 };
+  };
+}
 
 function lost(write: TrailWrite): TrailWrite {
   return { ...write, isThere: () => false };

@@ -21,12 +21,10 @@ export async function markDirty(image: Qcow2Image): Promise<void> {
   }
 }
 
-/** Writes all tables, and that refcounts are right. Nothing is under way; the lock is held. Throws IoError. */
+/** Writes refcounts, and that they are right. Nothing is under way; the lock is held. Throws IoError. */
 export async function markClean(image: Qcow2Image): Promise<void> {
   if (!isDirty(image)) return;
-  await image.l2Cache.write();
   await image.refcountCache.flush();
-  await image.file.flush();
   image.incompatible &= ~INCOMPAT_DIRTY;
   await writeFeatures(image);
 }

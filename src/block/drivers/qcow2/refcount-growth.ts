@@ -142,7 +142,10 @@ async function growTable(image: Qcow2Image, index: number, more = 1): Promise<vo
   await freeClusters(image, old, 'other');
 }
 
-/** Writes the table behind the new blocks, with them in it, and goes over to it. */
+/**
+ * Writes the table behind the new blocks, with them in it, and goes over to it. Whatever needs the new one on disk, or the old one's
+ * clusters, is flushed for itself.
+ */
 async function switchTable(
   image: Qcow2Image,
   length: number,
@@ -163,7 +166,6 @@ async function switchTable(
   place.view.setUint32(8, length / clusterSize);
   image.file.debugEvent('refblock_alloc_switch_table');
   await image.file.write(AT_REFCOUNT_TABLE, 12, place, 0);
-  await image.file.flush();
   image.refcountTable = table;
   image.refcountTableEntries = length / 8;
   image.refcountTableOffset = offset;

@@ -59,7 +59,7 @@ async function shrink(image: Qcow2Image, length: number, options: TruncateOption
     await shrinkFile(image);
     await resizeDataFile(image, length, options);
     await saying('Failed to update the image size', async () => {
-      // The clusters are gone before the disk is shorter.
+      // Entries that stay behind the end would come to light in a longer disk.
       await image.l2Cache.flush();
       await writeSize(image, length);
       fitCaches(image);

@@ -8,17 +8,18 @@ import { freeClusters, settle } from './refcount.ts';
 import { blockOffset, getRefcount, loadBlock } from './refcount-block.ts';
 import { saying } from './saying.ts';
 
-/** The L1 table keeps its length, but for `entries` entries it is empty. The lock is held. */
+/**
+ * The L1 table keeps its length, but for `entries` entries it is empty. The lock is held. Refcounts that go down wait for a flush:
+ * the L1 table is on disk before them.
+ */
 export async function shrinkL1(image: Qcow2Image, entries: number): Promise<void> {
-  const { l1, l1Entries, l1Offset, l2Cache } = image;
+  const { l1, l1Entries, l1Offset } = image;
   if (entries >= l1Entries) return;
   const { clusterSize } = image.geometry;
   const length = (l1Entries - entries) * 8;
   const at = entries * 8;
-  await l2Cache.flush();
   image.file.debugEvent('l1_shrink_write_table');
   await image.file.writeZeroes(l1Offset + at, length);
-  await image.file.flush();
   image.file.debugEvent('l1_shrink_free_l2_clusters');
   const tables: number[] = [];
   for (let index = l1Entries - 1; index >= entries; index--) {
@@ -37,8 +38,8 @@ export async function shrinkL1(image: Qcow2Image, entries: number): Promise<void
 export async function shrinkRefcounts(image: Qcow2Image): Promise<void> {
   const { refcountTable, refcountTableEntries, refcountCache } = image;
   const { clusterSize, refcountsPerBlock } = image.geometry;
+  // What a block has counted must not be in use on disk without it.
   await settle(image);
-  await refcountCache.write();
   const unused: { index: number; cluster: number; countsItself: boolean }[] = [];
   for (let index = 0; index < refcountTableEntries; index++) {
     const offset = blockOffset(image, index * refcountsPerBlock);
@@ -54,6 +55,7 @@ export async function shrinkRefcounts(image: Qcow2Image): Promise<void> {
   refcountTable.bytes.copy(table.bytes, 0, 0, refcountTableEntries * 8);
   for (const { index } of unused) table.bytes.fill(0, index * 8, index * 8 + 8);
   await image.file.write(image.refcountTableOffset, refcountTableEntries * 8, table, 0);
+  // The file may end before the blocks next.
   await image.file.flush();
   image.refcountTable = table;
   image.metadata = undefined;
@@ -64,17 +66,16 @@ export async function shrinkRefcounts(image: Qcow2Image): Promise<void> {
   }
 }
 
-/** Cuts the file behind the last cluster that is in use. The lock is held. */
+/**
+ * Cuts the file behind the last cluster that is in use. The lock is held since shrinkRefcounts(), after which nothing on disk uses
+ * what is cut off.
+ */
 export async function shrinkFile(image: Qcow2Image): Promise<void> {
   const { clusterSize } = image.geometry;
   const { length } = image.file.node;
   const last = await saying('Failed to find the last cluster', () => lastCluster(image));
   const needed = (last + 1) * clusterSize;
   if (needed >= length) return;
-  // What is cut off must not be in use on disk either.
-  await settle(image);
-  await image.l2Cache.write();
-  await image.refcountCache.write();
   try {
     await image.file.truncate(needed, { exact: false, prealloc: 'off', flags: 0 });
   } catch (error) {

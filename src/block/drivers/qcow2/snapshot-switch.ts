@@ -54,9 +54,8 @@ export interface TableChange {
  * Carries a change out, or throws IoError and leaves everything as it was. The image's lock is held, and no write is under way.
  */
 export async function switchTables(image: Qcow2Image, change: TableChange): Promise<void> {
+  // What was freed before is discarded now: afterwards nobody knows of it.
   await settle(image);
-  await image.l2Cache.flush();
-  await image.refcountCache.flush();
   const table = encodeSnapshots(change.snapshots);
   const reserve = await reserveClusters(image, table.length);
   const next = new NextTables(image, reserve, table);
