@@ -1,6 +1,7 @@
 // Dirty bitmaps that are exported, and how clients see them.
 
 import { type Area, type Case, type Request, type Step, scene } from '../case.ts';
+import { KIB, MIB } from '../sizes.ts';
 import {
   DF,
   FUA,
@@ -35,9 +36,6 @@ import {
   write,
   zero,
 } from './bitmap-steps.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
 
 const exporting: Case[] = [
   scene(

@@ -2,9 +2,9 @@
 
 import { type Area, type Case, type CommandPair, type Step, scene } from '../case.ts';
 import { del, node } from '../node-commands.ts';
+import { MIB } from '../sizes.ts';
 import { go, hello, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAGS, nbd } from '../wire-steps.ts';
 
-const MIB = 1024 * 1024;
 const CLUSTER = 65536;
 
 const over = (file: unknown, more: object = {}): CommandPair =>

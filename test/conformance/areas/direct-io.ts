@@ -2,6 +2,7 @@
 // same. The alignment is the file system's, so these answers are not recorded.
 
 import { type Area, type Case, type Request, scene } from '../case.ts';
+import { KIB, MIB } from '../sizes.ts';
 import {
   enter,
   FAST_ZERO,
@@ -21,8 +22,6 @@ import {
   transmission,
 } from '../wire-steps.ts';
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
 const read = (offset: number, length: number): Request => ({ type: NBD_CMD_READ, offset, length });
 const write = (offset: number, length: number, flags = 0): Request => ({
   type: NBD_CMD_WRITE,

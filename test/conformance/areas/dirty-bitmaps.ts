@@ -1,22 +1,7 @@
 // Dirty bitmaps: arguments, life, and what makes which granule dirty.
 
-import {
-  type Area,
-  ask,
-  type Case,
-  type CommandPair,
-  type Request,
-  scene,
-  verbatim,
-} from '../case.ts';
-import {
-  FAST_ZERO,
-  FUA,
-  NBD_CMD_CACHE,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NO_HOLE,
-} from '../wire-steps.ts';
+import { type Area, ask, type Case, scene, verbatim } from '../case.ts';
+import { MIB } from '../sizes.ts';
 import {
   add,
   asClient,
@@ -30,16 +15,12 @@ import {
   nodes,
   plainServer,
   remove,
-  request,
   resize,
-  trim,
   wireArguments,
   write,
-  zero,
 } from './bitmap-steps.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
+import { changes, resizing } from './dirty-bitmaps/changes.ts';
+import { effects } from './dirty-bitmaps/effects.ts';
 
 /** Asked where no bitmap was made, and where `b` was. */
 const badArguments: Case[] = [
@@ -183,65 +164,6 @@ const life: Case[] = [
   ),
 ];
 
-/** What a client's requests make dirty on `node`, in granules of several sizes. */
-function effect(id: string, name: string, node: string, ...batch: readonly Request[]): Case {
-  const make = (bitmap: string, more: object): CommandPair => [
-    'block-dirty-bitmap-add',
-    { node, name: bitmap, ...more },
-  ];
-  return scene(
-    `${id} (${name})`,
-    make('g512', { granularity: 512 }),
-    make('g4k', { granularity: 4096 }),
-    make('g64k', {}),
-    make('off', { disabled: true }),
-    ...asClient(name, ...batch),
-    hash('off', node),
-    hash('g512', node),
-    hash('g4k', node),
-    hash('g64k', node),
-    remove('g512', node),
-    remove('g4k', node),
-    remove('g64k', node),
-    remove('off', node),
-  );
-}
-
-const effects: Case[] = [
-  ['a byte', [write(0, 1)]],
-  ['a byte inside', [write(70000, 1)]],
-  ['a sector', [write(512, 512)]],
-  ['across granules', [write(65535, 2)]],
-  ['the last byte', [write(MIB - 1, 1)]],
-  ['everything', [write(0, MIB)]],
-  ['in several places', [write(0, 512), write(200 * KIB, 4096), write(500 * KIB, 70000)]],
-  ['the same place twice', [write(4096, 512), write(4096, 512)]],
-  ['durably', [write(8192, 512, FUA)]],
-  ['nothing', [write(8192, 0)]],
-  ['past the end', [write(MIB - 256, 512)]],
-  ['zeroes', [zero(4096, 8192)]],
-  ['zeroes without a hole', [zero(4096, 8192, NO_HOLE)]],
-  ['unaligned zeroes', [zero(1000, 3000)]],
-  ['fast zeroes', [zero(64 * KIB, 4096, FAST_ZERO)]],
-  ['a long run of zeroes', [zero(0, MIB)]],
-  ['a discard', [trim(64 * KIB, 128 * KIB)]],
-  ['an unaligned discard', [trim(1, 5000)]],
-  ['a discard of nothing', [trim(4096, 0)]],
-  [
-    'what only looks',
-    [request(NBD_CMD_READ, 0, 4096), request(NBD_CMD_FLUSH, 0, 0), request(NBD_CMD_CACHE, 0, 4096)],
-  ],
-].flatMap(([id, batch]) =>
-  (
-    [
-      ['null', 'm'],
-      ['file', 'f'],
-      ['kept', 'k'],
-      ['raw', 'r'],
-    ] as const
-  ).map(([name, node]) => effect(id as string, name, node, ...(batch as Request[]))),
-);
-
 const effectArguments = [
   '--blockdev',
   'null-co,node-name=m,size=1048576,read-zeroes=on',
@@ -265,107 +187,6 @@ const effectArguments = [
   'nbd,id=r,node-name=r,name=raw,writable=on',
 ];
 const effectFiles = ['f.img', 'k.img', 'r.img'].map((name) => ({ name, length: MIB }));
-
-const changes: Case[] = [
-  scene(
-    'recording stops and goes on',
-    add('s', { granularity: 4096 }),
-    ...asClient('w', write(0, 4096)),
-    hash('s'),
-    disable('s'),
-    ...asClient('w', write(8192, 4096)),
-    hash('s'),
-    nodes,
-    enable('s'),
-    ...asClient('w', write(16384, 4096)),
-    hash('s'),
-    nodes,
-    clear('s'),
-    hash('s'),
-    nodes,
-    remove('s'),
-  ),
-  scene(
-    'merging',
-    add('m1', { granularity: 4096 }),
-    ...asClient('w', write(0, 4096)),
-    disable('m1'),
-    add('m2', { granularity: 4096 }),
-    ...asClient('w', write(5 * MIB, 20000)),
-    disable('m2'),
-    add('m3', { granularity: 4096, disabled: true }),
-    merge('m3', ['m1']),
-    hash('m3'),
-    merge('m3', ['m2', { node: 'n', name: 'm1' }]),
-    hash('m3'),
-    nodes,
-    merge('m1', ['m2', 'zz']),
-    hash('m1'),
-  ),
-  scene(
-    'merging between granularities',
-    add('coarse', { granularity: 65536, disabled: true }),
-    add('fine', { granularity: 512, disabled: true }),
-    merge('coarse', ['m1', 'm2']),
-    hash('coarse'),
-    merge('fine', ['m1']),
-    hash('fine'),
-    merge('fine', ['coarse']),
-    hash('fine'),
-    nodes,
-  ),
-  scene(
-    'merging between nodes',
-    ['block-dirty-bitmap-add', { node: 'n2', name: 'o', granularity: 4096 }],
-    merge('o', [{ node: 'n', name: 'm3' }], 'n2'),
-    hash('o', 'n2'),
-    merge('o', ['m3'], 'n2'),
-    remove('o', 'n2'),
-    ...['m1', 'm2', 'm3', 'coarse', 'fine'].map((name) => remove(name)),
-  ),
-];
-
-const resizing: Case[] = [
-  scene(
-    'setting up',
-    ['block-dirty-bitmap-add', { node: 'f', name: 'b', granularity: 4096 }],
-    ['block-dirty-bitmap-add', { node: 'f', name: 'off', disabled: true }],
-    ['block-dirty-bitmap-add', { node: 'r', name: 'b', granularity: 4096 }],
-    exported('e', { 'node-name': 'r', name: 'raw', writable: true }),
-    ...asClient('raw', write(0, 4096), write(512 * KIB, 4096), write(MIB - 4096, 4096)),
-    hash('b', 'f'),
-    hash('b', 'r'),
-    ['block-export-del', { id: 'e' }],
-  ),
-  ...[2 * MIB, 2 * MIB + 1, MIB, 600 * KIB, 514 * KIB, 512 * KIB, 100, 0, MIB].map((size, step) =>
-    scene(`to ${size} (${step})`, resize('r', size), nodes, hash('b', 'f'), hash('b', 'r')),
-  ),
-  scene(
-    'written after it grew',
-    exported('e', { 'node-name': 'r', name: 'raw', writable: true }),
-    ...asClient('raw', write(900 * KIB, 4096)),
-    nodes,
-    ['block-export-del', { id: 'e' }],
-    hash('b', 'f'),
-    hash('b', 'r'),
-  ),
-  scene('the file alone', resize('f', 512 * KIB), nodes, hash('b', 'f'), hash('b', 'r')),
-  scene(
-    'sizes that differ since',
-    ['block-dirty-bitmap-add', { node: 'f', name: 'new' }],
-    ['block-dirty-bitmap-add', { node: 'r', name: 'new' }],
-    merge('b', [{ node: 'f', name: 'b' }], 'r'),
-    merge('new', [{ node: 'f', name: 'b' }], 'r'),
-    merge('b', ['new'], 'r'),
-  ),
-  scene('the file alone, back again', resize('f', MIB), nodes, hash('b', 'r')),
-  scene(
-    'while a bitmap is exported',
-    exported('e', { 'node-name': 'f', bitmaps: ['off'] }),
-    resize('f', 2 * MIB),
-    ['block-export-del', { id: 'e' }],
-  ),
-];
 
 export const dirtyBitmaps: Area = {
   name: 'dirty-bitmaps',

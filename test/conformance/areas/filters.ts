@@ -2,12 +2,13 @@
 
 import { type Area, scene } from '../case.ts';
 import { graph } from '../node-commands.ts';
+import { MIB } from '../sizes.ts';
 import { transmission } from '../wire-steps.ts';
 import { backedBy, debugNames, verifyNames, withBacking } from './filters/backing-names.ts';
 import { blkdebugNodes } from './filters/blkdebug.ts';
 import { cbwNodes, corNodes, preallocateNodes } from './filters/copying.ts';
 import { changedChildren, quorumNodes, quorumOver } from './filters/quorum.ts';
-import { MIB, read } from './filters/steps.ts';
+import { read } from './filters/steps.ts';
 import { throttleGroups, throttleNodes } from './filters/throttle.ts';
 import { blklogwritesNodes, blkverifyNodes, logs } from './filters/two-nodes.ts';
 

@@ -11,8 +11,8 @@ import {
   type Step,
   scene,
 } from '../case.ts';
+import { MIB } from '../sizes.ts';
 
-const MIB = 1048576;
 const KEEP = 1;
 const PUNCH_KEEP = 3;
 const ZERO = 16;

@@ -1,9 +1,7 @@
 // Jobs: blockdev-create of files, and everything that may be asked of a job in the states it goes through.
 
 import { type Area, ask, type Case, type CommandPair, type Step, scene, send } from '../case.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
+import { MIB } from '../sizes.ts';
 
 const create = (options: object, id = 'j'): CommandPair => [
   'blockdev-create',

@@ -2,8 +2,7 @@
 // wrong with the others. Values come back in answers as they are meant, so strings for numbers are the unit tests' matter.
 
 import { type Area, type CommandPair, scene } from '../case.ts';
-
-const MIB = 2 ** 20;
+import { MIB } from '../sizes.ts';
 
 const raw = (more: object): string => json({ driver: 'raw', file: file('disk.img'), ...more });
 const qcow2 = (more: object): string =>

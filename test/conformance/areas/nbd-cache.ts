@@ -8,6 +8,7 @@ import {
   type Request,
   scene,
 } from '../case.ts';
+import { KIB } from '../sizes.ts';
 import {
   enter,
   NBD_CMD_BLOCK_STATUS,
@@ -17,7 +18,6 @@ import {
   setMeta,
 } from '../wire-steps.ts';
 
-const KIB = 1024;
 /** Not a whole number of clusters. */
 const SIZE = 1000 * KIB + 512;
 const CLUSTER = 64 * KIB;

@@ -2,6 +2,7 @@
 // through them.
 
 import { type Area, ask, type Case, type CommandPair, type Step, scene } from '../case.ts';
+import { KIB, MIB } from '../sizes.ts';
 import {
   enter,
   FAST_ZERO,
@@ -17,9 +18,6 @@ import {
   REQ_ONE,
   requests,
 } from '../wire-steps.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
 
 const unix = { type: 'unix', path: '@DIR@/peer.sock' };
 const nbd = (more: object = {}): object => ({

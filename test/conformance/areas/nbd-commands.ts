@@ -1,7 +1,8 @@
 // NBD transmission: every command with every flag, at every boundary, in each way of replying; and what it leaves in the
 // image.
 
-import { type Area, type Case, type Group, type Request, type Step, scene } from '../case.ts';
+import { type Area, type Case, type Group, type Request, scene } from '../case.ts';
+import { KIB, MIB } from '../sizes.ts';
 import {
   DF,
   enter,
@@ -10,7 +11,6 @@ import {
   type Mode,
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
-  NBD_CMD_DISC,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
@@ -21,31 +21,9 @@ import {
   requests,
   transmission,
 } from '../wire-steps.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
-const SIZE = 10 * MIB;
-const MAX = 32 * MIB;
-
-const read = (offset: number | bigint, length: number, flags = 0): Request => ({
-  type: NBD_CMD_READ,
-  offset,
-  length,
-  flags,
-});
-const write = (offset: number | bigint, payload: Uint8Array, flags = 0): Request => ({
-  type: NBD_CMD_WRITE,
-  offset,
-  payload,
-  flags,
-});
-const bytes = (length: number, byte = 0x77): Uint8Array => Buffer.alloc(length, byte);
-const command = (type: number, offset: number | bigint, length: number, flags = 0): Request => ({
-  type,
-  offset,
-  length,
-  flags,
-});
+import { effects } from './nbd-commands/effects.ts';
+import { order } from './nbd-commands/order.ts';
+import { bytes, command, MAX, ping, read, SIZE, st, write } from './nbd-commands/steps.ts';
 
 const boundaries: readonly (readonly [name: string, offset: number | bigint, length: number])[] = [
   ['nothing at 0', 0, 0],
@@ -83,7 +61,6 @@ const flagSets = [
   FUA | NO_HOLE,
   NO_HOLE | FAST_ZERO,
 ];
-const ping = read(64 * KIB, 4);
 
 /** One command at all boundaries, and with all flags: a case each, a healthy read behind it. */
 function battery(name: string, type: number, mode: Mode, target: string): Case[] {
@@ -141,8 +118,6 @@ const sparse: Case[] = [
   ),
 ];
 
-const st = (offset: number, length: number, flags = 0): Request =>
-  command(NBD_CMD_BLOCK_STATUS, offset, length, flags);
 const statuses: Case[] = [
   transmission('status of everything', 'extents', 'ex', st(0, SIZE), st(0, SIZE, REQ_ONE)),
   transmission(
@@ -193,297 +168,6 @@ function depthQuery(): Uint8Array {
     query('qemu:allocation-depth'),
   ]);
 }
-
-const inspect = (file = 'a.img'): Step => ({ do: 'inspect', file });
-/** Requests to one export, then a look at the image. */
-const effect = (
-  id: string,
-  target: string,
-  file: string,
-  ...batches: (Request | readonly Request[])[]
-): Case => {
-  const made = transmission(id, 'structured', target, ...batches);
-  return { id: `${made.id} on ${file}`, steps: [...made.steps, inspect(file)] };
-};
-const zero = (offset: number, length: number, flags = 0): Request =>
-  command(NBD_CMD_WRITE_ZEROES, offset, length, flags);
-const trim = (offset: number, length: number, flags = 0): Request =>
-  command(NBD_CMD_TRIM, offset, length, flags);
-
-const effects: Case[] = [
-  effect('write', 'ex', 'a.img', write(4 * MIB, bytes(64 * KIB))),
-  effect(
-    'write unaligned',
-    'ex',
-    'a.img',
-    write(4 * MIB + 100 * KIB + 3, bytes(10)),
-    read(4 * MIB + 100 * KIB, 16),
-  ),
-  effect('write with FUA', 'ex', 'a.img', write(6 * MIB, bytes(4096), FUA)),
-  effect('write across into a hole', 'ex', 'a.img', write(256 * KIB - 4096, bytes(8192))),
-  effect('write zeroes as data', 'ex', 'a.img', write(7 * MIB, bytes(64 * KIB, 0))),
-  effect('zeroes', 'ex', 'a.img', zero(0, 64 * KIB), st(0, MIB), read(0, 4)),
-  effect(
-    'zeroes without a hole',
-    'ex',
-    'a.img',
-    zero(64 * KIB, 64 * KIB, NO_HOLE),
-    read(64 * KIB, 4),
-  ),
-  effect('zeroes unaligned', 'ex', 'a.img', zero(128 * KIB + 10, 5000), read(128 * KIB, 16)),
-  effect('zeroes in a hole', 'ex', 'a.img', zero(8 * MIB, 64 * KIB)),
-  effect(
-    'zeroes in a hole without a hole',
-    'ex',
-    'a.img',
-    zero(8 * MIB + 128 * KIB, 64 * KIB, NO_HOLE),
-  ),
-  effect(
-    'zeroes fast',
-    'ex',
-    'a.img',
-    zero(9 * MIB, 64 * KIB, FAST_ZERO),
-    zero(9 * MIB, 64 * KIB, FAST_ZERO | NO_HOLE),
-  ),
-  effect('trim', 'ex', 'a.img', trim(3 * MIB, 64 * KIB), read(3 * MIB, 4)),
-  effect('trim unaligned', 'ex', 'a.img', trim(3 * MIB + 100, 64 * KIB), read(3 * MIB + 96, 8)),
-  effect('trim with FUA', 'ex', 'a.img', trim(3 * MIB, 4096, FUA)),
-  effect(
-    'trim where discard is unmap',
-    'unmap',
-    'b.img',
-    trim(64 * KIB, 64 * KIB),
-    read(64 * KIB, 4),
-  ),
-  effect('trim unaligned where discard is unmap', 'unmap', 'b.img', trim(192 * KIB + 100, 20_000)),
-  effect('zeroes where discard is unmap', 'unmap', 'b.img', zero(320 * KIB, 64 * KIB)),
-  effect(
-    'zeroes without a hole where discard is unmap',
-    'unmap',
-    'b.img',
-    zero(448 * KIB, 64 * KIB, NO_HOLE),
-  ),
-  effect(
-    'zeroes fast where discard is unmap',
-    'unmap',
-    'b.img',
-    zero(576 * KIB, 64 * KIB, FAST_ZERO),
-  ),
-  effect('zeroes of everything where discard is unmap', 'unmap', 'b.img', zero(0, MIB), st(0, MIB)),
-  effect('written zeroes detected', 'detect', 'c.img', write(0, bytes(64 * KIB, 0)), st(0, MIB)),
-  effect(
-    'written zeroes detected and unmapped',
-    'detect-unmap',
-    'd.img',
-    write(0, bytes(64 * KIB, 0)),
-    st(0, MIB),
-  ),
-  effect(
-    'a byte among zeroes is not detected',
-    'detect',
-    'c.img',
-    write(128 * KIB, Buffer.concat([bytes(4095, 0), bytes(1)])),
-  ),
-  effect(
-    'write to the tail of an odd file',
-    'odd',
-    'odd.img',
-    write(999, bytes(1)),
-    write(1000, bytes(24)),
-  ),
-  effect(
-    'write through a window',
-    'window',
-    'e.img',
-    write(0, bytes(4096)),
-    write(64 * KIB - 4096, bytes(4096)),
-    write(64 * KIB, bytes(1)),
-  ),
-  effect('zeroes through a window', 'window', 'e.img', zero(8192, 16384), zero(60 * KIB, 8 * KIB)),
-  effect('trim through a window', 'window', 'e.img', trim(32768, 16384)),
-  effect(
-    'flush',
-    'ex',
-    'a.img',
-    command(NBD_CMD_FLUSH, 0, 0),
-    command(NBD_CMD_FLUSH, 12345, 678),
-    command(NBD_CMD_FLUSH, 0, 0, FUA),
-  ),
-  effect(
-    'a read-only export stays as it is',
-    'ro',
-    'a.img',
-    write(0, bytes(512)),
-    trim(0, 4096),
-    zero(0, 4096),
-    command(NBD_CMD_FLUSH, 0, 0),
-    command(NBD_CMD_CACHE, 0, 4096),
-  ),
-  effect(
-    'write through',
-    'through',
-    'f.img',
-    write(0, bytes(4096)),
-    zero(4096, 4096),
-    trim(8192, 4096),
-  ),
-  effect(
-    'sixteen writes at once',
-    'ex',
-    'a.img',
-    Array.from({ length: 16 }, (_, at) => write(2 * MIB + at * 4096, bytes(4096, at + 1))),
-  ),
-  effect(
-    'a hundred requests at once',
-    'ex',
-    'a.img',
-    Array.from({ length: 100 }, (_, at) =>
-      at % 2 === 0 ? write(MIB + at * 512, bytes(512, at)) : read(at * 4096, 512),
-    ),
-  ),
-];
-
-const order: Case[] = [
-  transmission(
-    'pipelined reads',
-    'simple',
-    'ex',
-    Array.from({ length: 64 }, (_, at) => read(at * 4096, 4096)),
-  ),
-  transmission(
-    'pipelined reads',
-    'structured',
-    'ex',
-    Array.from({ length: 64 }, (_, at) => read(at * 65536, 4096)),
-  ),
-  transmission('errors among good ones', 'structured', 'ex', [
-    read(0, 4),
-    read(SIZE, 4),
-    read(4, 4),
-    command(9, 0, 0),
-    read(8, 4),
-    read(0, MAX + 1),
-    read(12, 4),
-  ]),
-  transmission('disconnect', 'simple', 'ex', { type: NBD_CMD_DISC }),
-  transmission('disconnect with flags and length', 'structured', 'ex', {
-    type: NBD_CMD_DISC,
-    flags: 0xffff,
-    offset: 5,
-    length: 5,
-  }),
-  transmission(
-    'unknown command',
-    'simple',
-    'ex',
-    command(8, 0, 0),
-    command(9, 0, 512),
-    command(0xffff, 0, 0),
-    ping,
-  ),
-  transmission(
-    'unknown command',
-    'structured',
-    'ex',
-    command(8, 0, 0),
-    command(9, 0, 512),
-    command(0xffff, 0, 0),
-    ping,
-  ),
-  transmission('wrong magic', 'simple', 'ex', { ...read(0, 4), magic: 0x25609514 }, ping),
-  transmission('wrong magic', 'structured', 'ex', { ...read(0, 4), magic: 0 }, ping),
-  transmission(
-    'the magic of extended headers',
-    'structured',
-    'ex',
-    { ...read(0, 4), magic: 0x21e41c71 },
-    ping,
-  ),
-  transmission(
-    'a write above the maximum, header alone',
-    'structured',
-    'ex',
-    command(NBD_CMD_WRITE, 0, MAX + 1),
-    ping,
-  ),
-  transmission(
-    'a write above the maximum, header alone',
-    'simple',
-    'ex',
-    command(NBD_CMD_WRITE, 0, MAX + 1),
-    ping,
-  ),
-  transmission(
-    'a write of 70 MiB, header alone',
-    'structured',
-    'ex',
-    command(NBD_CMD_WRITE, 0, 70 * MIB),
-  ),
-  transmission('a write past the end keeps step', 'simple', 'ex', write(SIZE, bytes(70_000)), ping),
-  transmission(
-    'a write with a bad flag keeps step',
-    'simple',
-    'ex',
-    write(0, bytes(70_000), DF),
-    ping,
-  ),
-  transmission(
-    'a write to a read-only export keeps step',
-    'simple',
-    'ro',
-    write(0, bytes(70_000)),
-    ping,
-  ),
-  transmission('a status request that was not negotiated', 'simple', 'ex', st(0, 4096), ping),
-  transmission(
-    'a status request that was not negotiated',
-    'structured',
-    'ex',
-    st(0, 4096),
-    st(0, 0),
-    ping,
-  ),
-  transmission('DF without structured replies', 'simple', 'ex', read(0, 4096, DF), ping),
-  transmission(
-    'a large write',
-    'structured',
-    'scratch',
-    write(0, bytes(4 * MIB, 0x31)),
-    read(4 * MIB - 2, 4),
-  ),
-  transmission('the largest read of a null node', 'simple', 'big', read(0, MAX), read(0, MAX + 1)),
-  transmission(
-    'the largest read of a null node',
-    'structured',
-    'big',
-    read(0, MAX),
-    read(2 ** 35, MAX, DF),
-    read(2 ** 40 - 1, 1),
-    read(2 ** 40, 1),
-  ),
-  transmission(
-    'the largest cache request',
-    'structured',
-    'big',
-    command(NBD_CMD_CACHE, 0, MAX),
-    command(NBD_CMD_CACHE, 0, MAX + 1),
-  ),
-  transmission(
-    '4 GiB of zeroes and trim of a null node',
-    'structured',
-    'big',
-    zero(0, 0xffffffff),
-    trim(2 ** 33, 0xffffffff),
-    zero(0, 0xffffffff, FAST_ZERO),
-  ),
-  transmission(
-    'status of a null node of 1 TiB',
-    'extents',
-    'big',
-    st(0, 0xffffffff),
-    st(2 ** 39, 0xfffffe00),
-  ),
-];
 
 const img = (name: string, length: number, ...fill: (readonly [number, number, number])[]) => ({
   name,

@@ -1,8 +1,7 @@
 // Names of NBD disks in the headers of qcow2 images: what is connected to, what it is called then, and what is no such name.
 
 import { type Area, type CommandPair, scene } from '../case.ts';
-
-const MIB = 2 ** 20;
+import { MIB } from '../sizes.ts';
 
 const names: readonly string[] = [
   'nbd+unix:///rw?socket=peer.sock',

@@ -2,9 +2,7 @@
 
 import { type Area, type Case, type CommandPair, type Step, scene } from '../case.ts';
 import { del } from '../node-commands.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
+import { KIB, MIB } from '../sizes.ts';
 
 const create = (options: object, id = 'j'): CommandPair => [
   'blockdev-create',

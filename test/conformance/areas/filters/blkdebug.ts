@@ -2,7 +2,8 @@
 
 import { ask, type Case, scene } from '../../case.ts';
 import { again, del, graph, nbdExport, node, removeExport, stats } from '../../node-commands.ts';
-import { file, inline, MIB, nul, query } from './steps.ts';
+import { MIB } from '../../sizes.ts';
+import { file, inline, nul, query } from './steps.ts';
 
 const debug = (more: object): Case => {
   const options = { driver: 'blkdebug', 'node-name': 'x', image: 'f', ...more };

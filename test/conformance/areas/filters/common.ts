@@ -2,7 +2,8 @@
 
 import { ask, type Case, scene } from '../../case.ts';
 import { again, del, graph, nbdExport, node, removeExport, stats } from '../../node-commands.ts';
-import { file, inline, MIB, nul, query, tryNode } from './steps.ts';
+import { MIB } from '../../sizes.ts';
+import { file, inline, nul, query, tryNode } from './steps.ts';
 
 /** What every filter with one child `file` is asked, options of its own added. */
 export const common = (driver: string, own: object = {}): Case[] => {

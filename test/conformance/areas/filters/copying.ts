@@ -2,8 +2,9 @@
 
 import { ask, type Case, scene } from '../../case.ts';
 import { again, del, graph, nbdExport, node, removeExport, stats } from '../../node-commands.ts';
+import { MIB } from '../../sizes.ts';
 import { common } from './common.ts';
-import { file, MIB, nul, query, target, tempTarget, tryNode } from './steps.ts';
+import { file, nul, query, target, tempTarget, tryNode } from './steps.ts';
 
 export const corNodes: Case[] = [
   ...common('copy-on-read'),

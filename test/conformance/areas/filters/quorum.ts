@@ -2,7 +2,8 @@
 
 import { ask, type Case, type CommandPair, scene } from '../../case.ts';
 import { again, del, graph, nbdExport, node, removeExport, stats } from '../../node-commands.ts';
-import { file, inline, MIB, nul, query, tempTarget } from './steps.ts';
+import { MIB } from '../../sizes.ts';
+import { file, inline, nul, query, tempTarget } from './steps.ts';
 
 const quorumOf = (more: object = {}): object => ({
   driver: 'quorum',

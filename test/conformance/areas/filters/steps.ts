@@ -2,9 +2,8 @@
 
 import { ask, type Case, type CommandPair, scene } from '../../case.ts';
 import { del, graph, node } from '../../node-commands.ts';
+import { MIB } from '../../sizes.ts';
 import { NBD_CMD_READ } from '../../wire-steps.ts';
-
-export const MIB = 1024 * 1024;
 
 export const query: CommandPair = ['query-named-block-nodes', {}];
 export const object = (options: object): CommandPair => ['object-add', options];

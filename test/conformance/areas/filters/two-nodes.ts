@@ -2,8 +2,9 @@
 
 import { ask, type Case, type CommandPair, scene } from '../../case.ts';
 import { again, del, graph, nbdExport, node, removeExport, stats } from '../../node-commands.ts';
+import { MIB } from '../../sizes.ts';
 import { common } from './common.ts';
-import { file, inline, MIB, nul, query, tempTarget } from './steps.ts';
+import { file, inline, nul, query, tempTarget } from './steps.ts';
 
 /** A node over `a.img` and `b.img`, shown, exported, and taken away again. */
 const overTwo = (options: object): Case => ({

@@ -1,0 +1,125 @@
+// --nbd-server, --export and --monitor.
+
+import { chardevs, quit, run, starts } from './steps.ts';
+
+const exportsQuery = '{"execute":"query-block-exports"}';
+
+const server = ['--nbd-server', 'addr.type=unix,addr.path=@DIR@/nbd.sock'];
+const nullNode = ['--blockdev', 'null-co,node-name=n'];
+
+export const nbd = [
+  run('--nbd-server', 'help'),
+  run('--nbd-server', ''),
+  run('--nbd-server', 'unix'),
+  run('--nbd-server', 'addr=unix'),
+  run('--nbd-server', 'addr.type=foo'),
+  run('--nbd-server', 'addr.type=inet'),
+  run('--nbd-server', 'addr.type=inet,addr.host=127.0.0.1'),
+  run('--nbd-server', 'addr.type=inet,addr.host=127.0.0.1,addr.port=x'),
+  run('--nbd-server', 'addr.type=inet,addr.host=127.0.0.1,addr.port=0,addr.to=x'),
+  run('--nbd-server', 'addr.type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=maybe'),
+  run('--nbd-server', 'addr.type=unix'),
+  run('--nbd-server', 'addr.type=unix,addr.path=/nonexistent/x'),
+  run('--nbd-server', 'addr.type=unix,addr.path=n.sock,addr.bogus=1'),
+  run('--nbd-server', 'addr.type=unix,addr.data.path=n.sock'),
+  run('--nbd-server', 'addr.type=unix,addr.path=n.sock,max-connections=x'),
+  run('--nbd-server', 'addr.type=unix,addr.path=n.sock,max-connections=-1'),
+  run('--nbd-server', 'addr.type=unix,addr.path=n.sock,max-connections=4294967296'),
+  run('--nbd-server', 'addr.type=unix,addr.path=n.sock,tls-creds=nope'),
+  run('--nbd-server', 'addr.type=unix,addr.path=n.sock,bogus=1'),
+  run(
+    '--nbd-server',
+    'addr.type=unix,addr.path=n.sock',
+    '--nbd-server',
+    'addr.type=unix,addr.path=n2.sock',
+  ),
+  run('--nbd-server', 'addr.type=fd,addr.str=77'),
+  run('--nbd-server', 'addr.type=fd,addr.str=0'),
+  run('--nbd-server', 'addr.type=fd,addr.str=foo'),
+  run('--nbd-server', '{"addr":{"type":"unix"}}'),
+  run('--nbd-server', '{"addr":{"type":"unix","path":5}}'),
+  starts(['--nbd-server', '{"addr":{"type":"unix","path":"n.sock"},"max-connections":1}']),
+  starts([
+    '--nbd-server',
+    'addr.type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=on,addr.keep-alive=on',
+  ]),
+  run('--export', 'help'),
+  run('--export', ''),
+  run('--export', 'nbd'),
+  run('--export', 'nbd,id=e'),
+  run('--export', 'foo,id=e'),
+  run('--export', 'nbd,id=e,node-name=a'),
+  run(...nullNode, '--export', 'nbd,id=e,node-name=n'),
+  run(...nullNode, ...server, '--export', 'nbd,id=1,node-name=n'),
+  run(...nullNode, ...server, '--export', 'nbd,id=e,node-name=n,bitmap=b'),
+  run(...nullNode, ...server, '--export', 'nbd,id=e,node-name=n,bitmaps.0=b'),
+  run(...nullNode, ...server, '--export', 'nbd,id=e,node-name=n,bitmaps.1=b'),
+  run(...nullNode, ...server, '--export', 'nbd,id=e,node-name=n,bitmaps=b'),
+  run(...nullNode, ...server, '--export', 'nbd,id=e,node-name=n,writable=maybe'),
+  run(
+    ...nullNode,
+    ...server,
+    '--export',
+    'nbd,id=e,node-name=n',
+    '--export',
+    'nbd,id=e,node-name=n',
+  ),
+  run(
+    ...nullNode,
+    ...server,
+    '--export',
+    'nbd,id=e,node-name=n',
+    '--export',
+    'nbd,id=f,node-name=n',
+  ),
+  run('--export', 'nbd,id=e,node-name=n', ...nullNode, ...server),
+  starts(
+    [...nullNode, ...server, '--export', 'nbd,id=e,node-name=n,writable=on,name=,description=d'],
+    exportsQuery,
+  ),
+  starts(
+    [...nullNode, ...server, '--export', 'type=nbd,id=e,node-name=n,allocation-depth=on'],
+    exportsQuery,
+  ),
+  starts(
+    [...nullNode, ...server, '--export', '{"type":"nbd","id":"e","node-name":"n"}'],
+    exportsQuery,
+  ),
+];
+
+export const monitors = [
+  run('--monitor', 'help'),
+  run('--monitor', ''),
+  run('--monitor', 'nope'),
+  run('--monitor', 'chardev=c'),
+  run('--monitor', 'mode=control'),
+  run('--chardev', 'null,id=c', '--monitor', 'c,mode=readline'),
+  run('--chardev', 'null,id=c', '--monitor', 'c,mode=foo'),
+  run('--chardev', 'null,id=c', '--monitor', 'c,bogus=1'),
+  run('--chardev', 'null,id=c', '--monitor', 'c,pretty=maybe'),
+  run('--chardev', 'null,id=c', '--monitor', 'c', '--monitor', 'c'),
+  run(
+    '--chardev',
+    'null,id=c',
+    '--monitor',
+    'c,id=m',
+    '--chardev',
+    'null,id=d',
+    '--monitor',
+    'd,id=m',
+    '--export',
+    'help',
+  ),
+  run('--monitor', 'c', '--chardev', 'null,id=c'),
+  starts(['--chardev', 'null,id=c', '--monitor', 'c'], chardevs),
+  starts(
+    ['--chardev', 'null,id=c', '--monitor', 'chardev=c,mode=control,pretty=on,id=m'],
+    chardevs,
+  ),
+  starts(['--chardev', 'null,id=c', '--monitor', '{"chardev":"c","mode":"control"}'], chardevs),
+  {
+    id: 'a pretty monitor on stdio',
+    arguments: ['--chardev', 'stdio,id=c', '--monitor', 'c,pretty=on'],
+    stdin: quit,
+  },
+];

@@ -1,0 +1,181 @@
+// What every command does with persistent bitmaps, and how many an image takes.
+
+import type { SmallBitmap } from '../../../helpers/small-qcow2.ts';
+import { type FileSetup, type Group, scene } from '../../case.ts';
+import { KIB, MIB } from '../../sizes.ts';
+import {
+  add,
+  asClient,
+  clear,
+  disable,
+  enable,
+  exported,
+  gone,
+  hash,
+  merge,
+  nodes,
+  remove,
+  resize,
+  write,
+} from '../bitmap-steps.ts';
+import { again, del, file, node, on, readOnly, two, writable } from './steps.ts';
+
+const withBad: readonly SmallBitmap[] = [...two, { name: 'bad', flags: 3, bits: [0xff] }];
+
+const everyCommand = [
+  clear('bad'),
+  enable('bad'),
+  disable('bad'),
+  merge('bad', ['b']),
+  merge('b', ['bad']),
+  hash('bad'),
+  exported('x', { bitmaps: ['bad'] }),
+  exported('y', { bitmaps: ['b'] }),
+  exported('z', { bitmaps: ['d'] }),
+  gone('z'),
+  resize('n', 2 * MIB),
+  add('bad'),
+  add('bad', { persistent: true }),
+];
+
+export const life: readonly Group[] = [
+  on('loaded', two, [node(), nodes, hash('b'), hash('d'), del, node(readOnly), nodes, hash('b')]),
+  on('read only', two, [
+    node(readOnly),
+    clear('b'),
+    remove('b'),
+    enable('d'),
+    disable('b'),
+    merge('b', ['d']),
+    add('mem'),
+    merge('mem', ['b']),
+    hash('mem'),
+    nodes,
+  ]),
+  on('added', two, [
+    node(),
+    add('b', { persistent: true }),
+    add('b'),
+    add('x', { persistent: true, disabled: true, granularity: 512 }),
+    add('y', { persistent: true }),
+    add('z'),
+    nodes,
+    del,
+    node(),
+    nodes,
+  ]),
+  on('added to a node that cannot be written', two, [
+    node(readOnly),
+    add('x', { persistent: true }),
+    nodes,
+    again(),
+    again(readOnly),
+    nodes,
+  ]),
+  on('written', two, [
+    node(),
+    writable,
+    ...asClient('e', write(0, 64 * KIB), write(512 * KIB, 512)),
+    gone('e'),
+    hash('b'),
+    hash('d'),
+    del,
+    node(readOnly),
+    hash('b'),
+    hash('d'),
+  ]),
+  on('changed', two, [
+    node(),
+    clear('b'),
+    enable('d'),
+    merge('b', ['d']),
+    disable('b'),
+    remove('d'),
+    remove('d'),
+    nodes,
+    del,
+    node(readOnly),
+    hash('b'),
+  ]),
+  on('removed and made again', two, [
+    node(),
+    remove('b'),
+    add('b', { persistent: true }),
+    nodes,
+    del,
+    node(),
+    remove('d'),
+    remove('b'),
+    nodes,
+    del,
+    node(),
+    nodes,
+  ]),
+  on('inconsistent', withBad, [node(), nodes, ...everyCommand, remove('bad'), nodes]),
+  on('inconsistent and read only', withBad, [
+    node(readOnly),
+    nodes,
+    ...everyCommand,
+    remove('bad'),
+  ]),
+  on('inconsistent and reopened', withBad, [
+    node(readOnly),
+    again(),
+    nodes,
+    again(readOnly),
+    nodes,
+  ]),
+  on('a disk that changes its length', two, [
+    node(),
+    resize('n', 2 * MIB),
+    hash('b'),
+    resize('n', 512 * KIB),
+    hash('b'),
+    hash('d'),
+    del,
+    node(readOnly),
+    hash('b'),
+    hash('d'),
+  ]),
+  on('a disk of no length', two, [node(), resize('n', 0), hash('b')]),
+  on('a disk that cannot change its length', two, [
+    node(),
+    exported('x', { writable: true, bitmaps: ['b'] }),
+    remove('b'),
+    resize('n', 2 * MIB),
+    gone('x'),
+    del,
+  ]),
+  on(
+    'names',
+    [{ name: '' }, { name: 'Tag é 😀' }],
+    [node(), nodes, remove(''), del, node(), nodes],
+  ),
+  on('many', two, [
+    node(),
+    ...Array.from({ length: 20 }, (_, index) => add(`bitmap ${index}`, { persistent: true })),
+    del,
+    node(readOnly),
+    nodes,
+  ]),
+];
+
+const large = (size: number): FileSetup => ({ name: 'a.qcow2', length: 8 * MIB, qcow2: { size } });
+
+export const limits: Group = {
+  name: 'limits',
+  files: [large(512 * MIB)],
+  cases: [
+    scene(
+      'answer',
+      node(),
+      ['blockdev-add', { ...file(), 'node-name': 'g', locking: 'off' }],
+      ['block-dirty-bitmap-add', { node: 'g', name: 'x', persistent: true }],
+      add('x'.repeat(1024), { persistent: true }),
+      add('é'.repeat(512), { persistent: true }),
+      add('x', { persistent: true, granularity: 2 ** 31 }),
+      add('', { persistent: true }),
+      add('y', { persistent: true, granularity: 1000 }),
+    ),
+  ],
+};
