@@ -23,6 +23,7 @@ const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 0x2;
 const SSL_MODE_RELEASE_BUFFERS = 0x10;
 const SSL_SESS_CACHE_OFF = 0;
 const SSL_VERIFY_PEER = 1;
+const SSL_CB_LOOP = 1;
 
 /** A write may be tried again from another address; idle sessions hold no buffers. */
 const MODE = SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS;
@@ -67,11 +68,21 @@ function freeNative({ address, callbacks }: Native): void {
   for (const callback of callbacks) callback.release();
 }
 
+/** Who is told what comes up within OpenSSL. */
+export interface SessionListener {
+  /** The peer has said which user it is. */
+  named(user: string): void;
+  /** OpenSSL has done a step of a handshake, or for another message that is no data. */
+  stepped(): void;
+}
+
+type Listeners = ReadonlyMap<number, SessionListener>;
+
 export class TlsContext {
   readonly address: number;
   readonly #native: Native;
-  /** Who wants to know, by the session's address, which user a peer says it is. */
-  readonly named = new Map<number, (user: string) => void>();
+  /** By the session's address. */
+  readonly listeners = new Map<number, SessionListener>();
 
   /** Throws TlsError: with the reference's text for a priority string that cannot be used. */
   constructor(credentials: TlsCredentials) {
@@ -88,6 +99,7 @@ export class TlsContext {
     contexts.register(this, this.#native, this.#native);
     openssl.ERR_clear_error();
     this.#configure(chosen, material);
+    callbacks.push(reportSteps(this.address, this.listeners));
     if (material.kind === 'x509') this.#identify(material);
     // Peers are checked afterwards, by checkPeer: no certificate ends the handshake.
     if (material.kind === 'x509' || endpoint === 'client') {
@@ -96,7 +108,7 @@ export class TlsContext {
     if (material.kind === 'psk') {
       callbacks.push(
         endpoint === 'server'
-          ? askForKeys(this.address, material, this.named)
+          ? askForKeys(this.address, material, this.listeners)
           : showKey(this.address, material),
       );
     }
@@ -160,16 +172,20 @@ export class TlsContext {
   }
 }
 
+function reportSteps(context: number, listeners: Listeners): FunctionPointer {
+  const callback = functionPointer('void (uintptr_t, int, int)', (ssl: number, where: number) => {
+    if ((where & SSL_CB_LOOP) !== 0) listeners.get(ssl)?.stepped();
+  });
+  openssl.SSL_CTX_set_info_callback(context, callback.address);
+  return callback;
+}
+
 /** The server's side of keys: whose key, and then the key. */
-function askForKeys(
-  context: number,
-  material: Psk,
-  named: ReadonlyMap<number, (user: string) => void>,
-): FunctionPointer {
+function askForKeys(context: number, material: Psk, listeners: Listeners): FunctionPointer {
   const callback = functionPointer(
     'uint (uintptr_t, str, uintptr_t, uint)',
     (ssl: number, user: string, into: number, max: number) => {
-      named.get(ssl)?.(user);
+      listeners.get(ssl)?.named(user);
       const key = keyOf(material, user);
       if (key === undefined || key.length > max) return 0;
       libc.memcpy(into, addressOf(key), key.length);

@@ -16,6 +16,12 @@ const WRITE_BYTES = 132 * 1024;
 const OUTGOING_BYTES = WRITE_BYTES + 8 * 1024;
 /** Bytes that are received before they are decrypted: several records. */
 const INCOMING_BYTES = 128 * 1024;
+/**
+ * OpenSSL's steps after the handshake, which a session may take without an end: tickets come with a few, new keys with five. And
+ * one more for each such lot of data. They are dear, and nobody needs many.
+ */
+const MAX_STEPS = 128;
+const DATA_PER_STEP = 256 * 1024;
 /** Bytes that one read() decrypts, at most: another connection has its turn then. */
 const READ_BYTES = 256 * 1024;
 
@@ -23,6 +29,7 @@ const SSL_ERROR_WANT_READ = 2;
 const SSL_ERROR_WANT_WRITE = 3;
 const SSL_ERROR_ZERO_RETURN = 6;
 
+const BIO_CTRL_RESET = 1;
 const BIO_CTRL_PENDING = 10;
 const BIO_C_SHUTDOWN_WR = 142;
 
@@ -65,6 +72,11 @@ export class TlsSession {
   #exhausted = false;
   #blockedByWriting = false;
   #ended = false;
+  /** The handshake is done. */
+  #open = false;
+  /** What OpenSSL has done since then that was not for data, and bytes of data. */
+  #steps = 0;
+  #data = 0;
   #failure: IoError | undefined;
   /** OpenSSL's own, where that was what failed. */
   #words: string | undefined;
@@ -81,7 +93,7 @@ export class TlsSession {
     if (endpoint === 'server') openssl.SSL_set_accept_state(this.#ssl);
     else openssl.SSL_set_connect_state(this.#ssl);
     if (received !== undefined && received.length > 0) this.#take(received);
-    context.named.set(this.#ssl, onNamed);
+    context.listeners.set(this.#ssl, { named: onNamed, stepped: () => this.#stepped() });
   }
 
   /** Something is still to be sent. */
@@ -119,7 +131,7 @@ export class TlsSession {
       }
       if (failure) throw this.#handshakeFailure();
       if (outcome === 'done') {
-        this.#context.named.delete(this.#ssl);
+        this.#open = true;
         return true;
       }
       if (!mayGoOn) return false;
@@ -145,6 +157,7 @@ export class TlsSession {
         break;
       }
     }
+    this.#data += done;
     if (done > 0) return done;
     if (this.#failure !== undefined) throw this.#failure;
     return this.#ended ? 0 : WOULD_BLOCK;
@@ -152,10 +165,12 @@ export class TlsSession {
 
   /** Bytes taken from `address` (1..length), or WOULD_BLOCK. What is taken may still have to be sent. Throws IoError. */
   write(address: number, length: number): number {
+    if (this.#failure !== undefined) throw this.#failure;
     if (!this.flush()) return WOULD_BLOCK;
     openssl.ERR_clear_error();
     const count = openssl.SSL_write(this.#ssl, address, Math.min(length, WRITE_BYTES));
     if (count > 0) {
+      this.#data += count;
       this.flush();
       return count;
     }
@@ -202,7 +217,7 @@ export class TlsSession {
   /** Gives everything back. Nothing may be called after this but `free`. */
   free(): void {
     if (this.#ssl === 0) return;
-    this.#context.named.delete(this.#ssl);
+    this.#context.listeners.delete(this.#ssl);
     openssl.SSL_free(this.#ssl);
     openssl.BIO_free(this.#wire);
     this.#ssl = 0;
@@ -214,6 +229,13 @@ export class TlsSession {
     // No handshake begins with that much.
     this.free();
     throw new HandshakeFailure('ERR_SSL_PACKET_LENGTH_TOO_LONG', 'packet length too long');
+  }
+
+  /** OpenSSL is at work on what was received, and would go on as long as there is some. */
+  #stepped(): void {
+    if (!this.#open || ++this.#steps <= MAX_STEPS + this.#data / DATA_PER_STEP) return;
+    this.#failure ??= new IoError(errno.EPROTO, { syscall: 'TLS' });
+    openssl.BIO_ctrl(this.#wire, BIO_CTRL_RESET, 0, 0);
   }
 
   /** Does what read() needs to go on, if that can be done. A failure of it comes after what was decrypted. */

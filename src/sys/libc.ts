@@ -150,12 +150,23 @@ export function viewOf(address: number, length: number): ArrayBuffer {
   return koffi.view(BigInt(address), length);
 }
 
+type PointerType = ReturnType<typeof koffi.pointer>;
+
+// koffi keeps what it was told of a type for ever: it is told once.
+const pointerTypes = new Map<string, PointerType>();
+
+function pointerTo(prototype: string): PointerType {
+  const known = pointerTypes.get(prototype) ?? koffi.pointer(koffi.proto(prototype));
+  pointerTypes.set(prototype, known);
+  return known;
+}
+
 /** A C function pointer to `callback`, as an address, and how to give it back. */
 export function functionPointer(
   prototype: string,
   callback: (...values: never[]) => void,
 ): { readonly address: number; release(): void } {
-  const pointer = koffi.register(callback, koffi.pointer(koffi.proto(prototype)));
+  const pointer = koffi.register(callback, pointerTo(prototype));
   return { address: Number(pointer), release: () => koffi.unregister(pointer) };
 }
 

@@ -16,6 +16,7 @@ const prototypes = {
   SSL_CTX_set_cipher_list: 'int SSL_CTX_set_cipher_list(uintptr_t, str)',
   SSL_CTX_set_ciphersuites: 'int SSL_CTX_set_ciphersuites(uintptr_t, str)',
   SSL_CTX_set_verify: 'void SSL_CTX_set_verify(uintptr_t, int, uintptr_t)',
+  SSL_CTX_set_info_callback: 'void SSL_CTX_set_info_callback(uintptr_t, uintptr_t)',
   SSL_CTX_get_cert_store: 'uintptr_t SSL_CTX_get_cert_store(uintptr_t)',
   SSL_CTX_add_client_CA: 'int SSL_CTX_add_client_CA(uintptr_t, uintptr_t)',
   SSL_CTX_use_certificate: 'int SSL_CTX_use_certificate(uintptr_t, uintptr_t)',

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { connect as connectSocket, type Socket } from 'node:net';
-import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Heard, Request } from './case.ts';
 
 export const NBDMAGIC = 0x4e42444d41474943n;
@@ -64,6 +64,16 @@ export class NbdPeer {
     this.#socket = secured;
     this.#listen(secured);
     return outcome;
+  }
+
+  /** Wants another handshake in the middle of TLS 1.2: what comes of it. */
+  async handshakeAgain(): Promise<string> {
+    const secured = this.#socket as TLSSocket;
+    return new Promise((resolve) => {
+      secured.once('error', () => resolve('<refused>'));
+      secured.once('close', () => resolve('<refused>'));
+      secured.renegotiate({}, (error) => resolve(error === null ? 'done' : '<refused>'));
+    });
   }
 
   static async connect(path: string | { host: string; port: number }): Promise<NbdPeer> {
