@@ -14,43 +14,24 @@ import { loadBitmaps } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
 import { openBacking, openDataFile } from './children.ts';
-import { type Codec, codecOf } from './compression.ts';
-import { isDirty } from './dirty.ts';
+import { INCOMPAT_DATA_FILE } from './features.ts';
+import { decodeHeader, HEADER_LENGTH, type Header } from './header.ts';
 import {
-  AUTOCLEAR_BITMAPS,
-  AUTOCLEAR_KNOWN,
-  INCOMPAT_CORRUPT,
-  INCOMPAT_DATA_FILE,
-  INCOMPAT_EXTL2,
-  unknownFeatures,
-  unsupportedFeatures,
-} from './features.ts';
-import {
-  checkCompressionType,
-  checkRefcountOrder,
-  checkTable,
-  decodeHeader,
-  HEADER_LENGTH,
-  type Header,
-  MAX_BACKING_NAME,
-  MAX_L1,
-  MAX_REFCOUNT_TABLE,
-} from './header.ts';
-import { decodeExtensions, type HeaderExtensions, textUpToNul } from './header-extensions.ts';
-import { rewriteHeader } from './header-rewrite.ts';
-import { writeAutoclear } from './header-update.ts';
-import type { Geometry, Qcow2Image, Qcow2Node } from './image.ts';
+  backingName,
+  checkFeatures,
+  checkHeader,
+  checkTables,
+  extensionsOf,
+  knownCodec,
+  layoutOf,
+} from './header-checks.ts';
+import type { Qcow2Image, Qcow2Node } from './image.ts';
 import { loadInactiveTables } from './inactive-tables.ts';
 import { emptyEntry } from './l1-l2.ts';
 import { emptyMapping } from './mapping.ts';
+import { prepareToWrite, warnOfStaleBitmaps } from './open-for-writing.ts';
 import { imageSettings } from './options.ts';
-import { repairImage } from './repair.ts';
-import { saying } from './saying.ts';
-import { MAX_SNAPSHOTS, readSnapshots, SNAPSHOT_HEADER } from './snapshot.ts';
-
-/** Subclusters of a cluster with extended L2 entries. */
-const SUBCLUSTERS = 32;
-const SMALLEST_SUBCLUSTER = 512;
+import { readSnapshots } from './snapshot.ts';
 
 /** Opens the image that `options.file` holds. Throws QmpError with the reference's text. */
 export async function openImage(
@@ -221,139 +202,6 @@ async function readImage({
   return { image, cleanInterval: sizes.cleanInterval };
 }
 
-/** Throws QmpError when the compression type is unknown, or not what the features say. */
-function knownCodec(header: Header): Codec {
-  const { compressionType } = header;
-  const codec = codecOf(compressionType);
-  if (codec === undefined) {
-    throw new QmpError(`qcow2: unknown compression type: ${compressionType}`);
-  }
-  checkCompressionType(header);
-  return codec;
-}
-
-function layoutOf(header: Header): Omit<Geometry, 'sliceSize'> {
-  const clusterSize = 2 ** header.clusterBits;
-  const extended = (header.incompatible & INCOMPAT_EXTL2) !== 0n;
-  const subclusters = extended ? SUBCLUSTERS : 1;
-  const l2EntrySize = extended ? 16 : 8;
-  const l2Entries = clusterSize / l2EntrySize;
-  const refcountBits = 2 ** header.refcountOrder;
-  return {
-    version: header.version,
-    clusterBits: header.clusterBits,
-    clusterSize,
-    subclusters,
-    subclusterSize: clusterSize / subclusters,
-    l2EntrySize,
-    l2Entries,
-    l2Coverage: l2Entries * clusterSize,
-    refcountOrder: header.refcountOrder,
-    refcountBits,
-    refcountsPerBlock: (clusterSize * 8) / refcountBits,
-    hasDataFile: (header.incompatible & INCOMPAT_DATA_FILE) !== 0n,
-  };
-}
-
-function checkFeatures(node: Qcow2Node, header: Header, firstCluster: Buffer): void {
-  const unknown = unknownFeatures(header.incompatible);
-  if (unknown !== 0n) throw unsupportedFeatures(unknown, featureTableOf(header, firstCluster));
-  if ((header.incompatible & INCOMPAT_CORRUPT) !== 0n && !node.readOnly) {
-    throw new QmpError('qcow2: Image is corrupt; cannot be opened read/write');
-  }
-}
-
-/** Without it where the extensions make no sense: the features are what is complained about. */
-function featureTableOf(header: Header, firstCluster: Buffer): Buffer | undefined {
-  try {
-    return extensionsOf(header, firstCluster).featureTable;
-  } catch {
-    return undefined;
-  }
-}
-
-function checkHeader(header: Header): void {
-  const { subclusterSize } = layoutOf(header);
-  if (subclusterSize < SMALLEST_SUBCLUSTER) {
-    throw new QmpError(`Unsupported subcluster size: ${subclusterSize}`);
-  }
-  checkRefcountOrder(header.refcountOrder);
-  if (header.refcountTableClusters === 0) {
-    throw new QmpError('Image does not contain a reference count table');
-  }
-}
-
-function checkTables(header: Header, geometry: Omit<Geometry, 'sliceSize'>): void {
-  const { clusterSize } = geometry;
-  checkTable(
-    {
-      name: 'Reference count table',
-      offset: header.refcountTableOffset,
-      entries: header.refcountTableClusters,
-      entryLength: clusterSize,
-      maxBytes: MAX_REFCOUNT_TABLE,
-    },
-    clusterSize,
-  );
-  checkTable(
-    {
-      name: 'Snapshot table',
-      offset: header.snapshotsOffset,
-      entries: header.snapshotCount,
-      entryLength: SNAPSHOT_HEADER,
-      maxBytes: SNAPSHOT_HEADER * MAX_SNAPSHOTS,
-    },
-    clusterSize,
-  );
-  checkTable(
-    {
-      name: 'Active L1 table',
-      offset: header.l1TableOffset,
-      entries: header.l1Size,
-      entryLength: 8,
-      maxBytes: MAX_L1,
-    },
-    clusterSize,
-  );
-  const needed = Math.ceil(header.size / geometry.l2Coverage);
-  const tooBig = 'Image is too big';
-  if (needed > 2 ** 31 - 1) throw new QmpError(tooBig);
-  if (header.l1Size < needed) throw new QmpError('L1 table is too small');
-  // A length that numbers cannot tell apart is too big here, too.
-  if (header.size > Number.MAX_SAFE_INTEGER) throw new QmpError(tooBig);
-  if (header.cryptMethod !== 0) {
-    throw new QmpError(
-      header.cryptMethod > 2
-        ? `Unsupported encryption method ${header.cryptMethod | 0}`
-        : // Nobody can give a key here.
-          "Parameter 'encrypt.key-secret' is required for cipher",
-    );
-  }
-}
-
-function extensionsOf(header: Header, firstCluster: Buffer): HeaderExtensions {
-  const end = header.backingFileOffset === 0 ? firstCluster.length : header.backingFileOffset;
-  return decodeExtensions(
-    firstCluster,
-    { start: header.headerLength, end },
-    {
-      clusterBits: header.clusterBits,
-      cryptMethod: header.cryptMethod,
-      bitmapsValid: (header.autoclear & AUTOCLEAR_BITMAPS) !== 0n,
-    },
-  );
-}
-
-function backingName(header: Header, firstCluster: Buffer): string | undefined {
-  const { backingFileOffset: offset, backingFileSize: length } = header;
-  if (offset === 0) return undefined;
-  if (length > Math.min(MAX_BACKING_NAME, firstCluster.length - offset)) {
-    throw new QmpError('Backing file name too long');
-  }
-  const name = textUpToNul(firstCluster.subarray(offset, offset + length));
-  return name === '' ? undefined : name;
-}
-
 async function readFirstCluster(
   file: BlockChild,
   header: Header,
@@ -385,40 +233,5 @@ async function readAt(
     if (!(error instanceof IoError)) throw error;
     const text = what === 'refcount table' ? 'initialize refcount handling' : `read ${what}`;
     throw new QmpError(`Could not ${text}: ${error.reason}`, { cause: error });
-  }
-}
-
-function warnOfStaleBitmaps({ geometry, log }: Qcow2Image): void {
-  const why =
-    geometry.version < 3
-      ? 'This qcow2 v2 image contains bitmaps, but they may have been modified by a program without ' +
-        'persistent bitmap support; so now they must all be considered inconsistent'
-      : 'a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent';
-  log.warn(why, {
-    hint: "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.",
-  });
-}
-
-/** What must be done to an image that is opened for writing. Throws QmpError. */
-async function prepareToWrite(
-  image: Qcow2Image,
-  { hasStaleBitmaps }: HeaderExtensions,
-): Promise<void> {
-  if (image.node.readOnly) return;
-  const kept = image.autoclear & AUTOCLEAR_KNOWN;
-  try {
-    if (hasStaleBitmaps) {
-      image.autoclear = kept;
-      await rewriteHeader(image);
-      await image.file.flush();
-    } else if (kept !== image.autoclear) {
-      await writeAutoclear(image, kept);
-    }
-  } catch (error) {
-    if (!(error instanceof IoError)) throw error;
-    throw new QmpError(`Could not update qcow2 header: ${error.reason}`, { cause: error });
-  }
-  if (isDirty(image)) {
-    await saying('Could not repair dirty image', () => image.lock.run(() => repairImage(image)));
   }
 }
