@@ -33,6 +33,14 @@ import { flush } from './io-flush.ts';
 import { truncate } from './io-truncate.ts';
 import { setChildPermissions } from './permissions.ts';
 
+/** What the owner of a handle does with its node, and lets others do. */
+export interface BackendOptions {
+  readonly perm: Permissions;
+  readonly shared: Permissions;
+  /** As messages name it; without one `an unnamed block device`. */
+  readonly name?: string;
+}
+
 /** How a backend gets into the graph and out of it; the graph provides it. */
 export interface BackendEdges {
   readonly name?: string;

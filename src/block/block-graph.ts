@@ -16,9 +16,9 @@ import type {
   XDbgBlockGraph,
 } from '../qapi/generated/types.ts';
 import { activate, inactivate, inactivateAll } from './activation.ts';
-import { BlockBackend } from './block-backend.ts';
+import { type BackendOptions, BlockBackend } from './block-backend.ts';
 import { BlockChild } from './block-child.ts';
-import type { BlockDriver, ChildRole, PermissionPair, Permissions } from './block-driver.ts';
+import type { BlockDriver, ChildRole, PermissionPair } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { BouncePool } from './bounce-pool.ts';
 import { abandon, closeUnused, type NodeRegister } from './close-node.ts';
@@ -52,13 +52,6 @@ export interface BlockGraphOptions {
   readonly allocate: (length: number) => IoBuffer;
   /** Default: block/drivers/index.ts. */
   readonly drivers?: BlockDrivers;
-}
-
-export interface BackendOptions {
-  readonly perm: Permissions;
-  readonly shared: Permissions;
-  /** As messages name it; without one `an unnamed block device`. */
-  readonly name?: string;
 }
 
 /** Carries out a change when it is its turn. */
