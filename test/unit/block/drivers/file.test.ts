@@ -1,45 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import {
-  existsSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
-import {
-  BLOCK_DATA,
-  BLOCK_ZERO,
-  MAY_UNMAP,
-  PERM_ALL,
-  PERM_CONSISTENT_READ,
-  PERM_RESIZE,
-  PERM_WRITE,
-} from '../../../../src/block/block-driver.ts';
+import { BLOCK_DATA, BLOCK_ZERO, MAY_UNMAP } from '../../../../src/block/block-driver.ts';
 import type { BlockNode } from '../../../../src/block/block-node.ts';
-import { file, hostDevice } from '../../../../src/block/drivers/file/file.ts';
+import { file } from '../../../../src/block/drivers/file/file.ts';
 import type { ImageFile } from '../../../../src/block/drivers/file/image-file.ts';
-import { O_DIRECT, O_RDWR } from '../../../../src/sys/file.ts';
+import { O_DIRECT } from '../../../../src/sys/file.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
+import { imageOf, KiB, MiB, pattern, writeBytes } from './file/image.ts';
 import { openNode, scratch } from './open-node.ts';
-
-const KiB = 1024;
-const MiB = 1024 * KiB;
-
-function imageOf(bytes: Buffer | number, directory = scratch()): string {
-  const path = join(directory, 'disk.img');
-  writeFileSync(path, typeof bytes === 'number' ? Buffer.alloc(bytes) : bytes);
-  return path;
-}
-
-function pattern(length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  for (let n = 0; n < length; n++) bytes[n] = n * 7 + (n >> 8);
-  return bytes;
-}
 
 async function readBack(
   node: BlockNode<ImageFile>,
@@ -51,17 +20,6 @@ async function readBack(
   into.bytes.fill(0xaa);
   await file.read(node, offset, length, into, at, 0);
   return into.bytes.subarray(at, at + length);
-}
-
-async function writeBytes(
-  node: BlockNode<ImageFile>,
-  offset: number,
-  bytes: Buffer,
-  at = 0,
-): Promise<void> {
-  const from = allocate(at + bytes.length);
-  bytes.copy(from.bytes, at);
-  await file.write?.(node, offset, bytes.length, from, at, 0);
 }
 
 /** Status and length of every extent in [0, end). */
@@ -76,13 +34,6 @@ async function extents(node: BlockNode<ImageFile>, end: number): Promise<[string
     at += length;
   }
   return found;
-}
-
-function openDescriptorsOf(path: string): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    const link = `/proc/self/fd/${fd}`;
-    return existsSync(link) && statSync(link).ino === statSync(path).ino;
-  }).length;
 }
 
 describe('file: reading and writing', () => {
@@ -299,84 +250,6 @@ describe('file: zeroes, discards and holes', () => {
   });
 });
 
-describe('file: opening', () => {
-  const cases: [what: string, filename: string, message: string][] = [
-    [
-      'a file that is not there',
-      '/nowhere/at-all',
-      "Could not open '/nowhere/at-all': No such file or directory",
-    ],
-    ['a directory', '/tmp', "Could not open '/tmp': Is a directory"],
-    ['a device', '/dev/null', "'file' driver requires '/dev/null' to be a regular file"],
-    [
-      'a descriptor set',
-      '/dev/fdset/3',
-      'Could not dup FD for /dev/fdset/3 flags 2: Function not implemented',
-    ],
-    ['a broken descriptor set', '/dev/fdset/x', 'Could not parse fdset /dev/fdset/x'],
-  ];
-  it.each(cases)('refuses %s', async (_what, filename, message) => {
-    await expect(openNode(file, { filename })).rejects.toThrow(message);
-  });
-
-  it('takes no prefix off the name', async () => {
-    await expect(openNode(file, { filename: 'file:nope' })).rejects.toThrow(
-      "Could not open 'file:nope': No such file or directory",
-    );
-  });
-
-  it('refuses a FIFO without waiting for its other end', async () => {
-    const filename = join(scratch(), 'fifo');
-    execFileSync('mkfifo', [filename]);
-    await expect(openNode(file, { filename }, { settings: { readOnly: true } })).rejects.toThrow(
-      `'file' driver requires '${filename}' to be a regular file`,
-    );
-  });
-
-  it('opens the wrong kind of file and closes it again', async () => {
-    const path = join(scratch(), 'null');
-    symlinkSync('/dev/null', path);
-    const before = readdirSync('/proc/self/fd').length;
-    await expect(openNode(file, { filename: path })).rejects.toThrow('to be a regular file');
-    expect(readdirSync('/proc/self/fd').length).toBe(before);
-  });
-
-  it('reports a file system that has no length for the file', async () => {
-    await expect(openNode(file, { filename: '/proc/version' })).rejects.toMatchObject({
-      errno: errno.EINVAL,
-    });
-  });
-
-  it('is read-write from the start unless auto-read-only waits for a writer', async () => {
-    const filename = imageOf(4096);
-    const plain = await openNode(file, { filename });
-    expect(plain.state.openFlags).toBe(O_RDWR);
-    const auto = await openNode(file, { filename }, { settings: { autoReadOnly: true } });
-    expect(auto.state.openFlags).toBe(0);
-    file.checkPermissions?.(auto, PERM_WRITE, PERM_ALL);
-    file.setPermissions?.(auto, PERM_WRITE, PERM_ALL);
-    expect(auto.state.openFlags).toBe(O_RDWR);
-    await writeBytes(auto, 0, Buffer.alloc(512, 1));
-    file.checkPermissions?.(auto, 0, PERM_ALL);
-    file.setPermissions?.(auto, 0, PERM_ALL);
-    expect(auto.state.openFlags).toBe(0);
-    expect(openDescriptorsOf(filename)).toBe(2);
-  });
-
-  it('finishes requests on the old descriptor when it is replaced', async () => {
-    const content = pattern(4 * MiB);
-    const filename = imageOf(content);
-    const node = await openNode(file, { filename }, { settings: { autoReadOnly: true } });
-    const into = allocate(4 * MiB);
-    const later = file.read(node, 0, 4 * MiB, into, 0, 0);
-    file.checkPermissions?.(node, PERM_WRITE, PERM_ALL);
-    file.setPermissions?.(node, PERM_WRITE, PERM_ALL);
-    await later;
-    expect(into.bytes.equals(content)).toBe(true);
-    expect(openDescriptorsOf(filename)).toBe(1);
-  });
-});
-
 describe('file: resizing', () => {
   it('sets the length', async () => {
     const path = imageOf(4096);
@@ -439,109 +312,5 @@ describe('file: resizing', () => {
       await expect(resized).rejects.toThrow(text);
     }
     expect(statSync(path).size).toBe(8192);
-  });
-});
-
-describe('host_device', () => {
-  it('refuses a regular file', async () => {
-    const filename = imageOf(4096);
-    await expect(openNode(hostDevice, { filename })).rejects.toThrow(
-      `'host_device' driver requires '${filename}' to be either a character or block device`,
-    );
-    expect(openDescriptorsOf(filename)).toBe(0);
-  });
-
-  it('opens a character device, which has no length', async () => {
-    const node = await openNode(hostDevice, { filename: '/dev/null' });
-    expect(node.length).toBe(0);
-    expect(() =>
-      hostDevice.truncate?.(node, 512, { exact: true, prealloc: 'off', flags: 0 }),
-    ).toThrow('Cannot resize device files');
-    expect(() =>
-      hostDevice.truncate?.(node, 0, { exact: true, prealloc: 'falloc', flags: 0 }),
-    ).toThrow("Preallocation mode 'falloc' unsupported for this non-regular file");
-  });
-});
-
-describe('image locks', () => {
-  const READ = PERM_CONSISTENT_READ;
-  const BUT_WRITE = PERM_ALL & ~PERM_WRITE;
-
-  function change(node: BlockNode<ImageFile>, perm: number, shared: number): void {
-    file.checkPermissions?.(node, perm, shared);
-    file.setPermissions?.(node, perm, shared);
-  }
-
-  async function two(options: { locking?: 'off' } = {}) {
-    const filename = imageOf(4096);
-    return {
-      filename,
-      first: await openNode(file, { filename }),
-      second: await openNode(file, { filename, ...options }),
-    };
-  }
-
-  it('keep a second writer off', async () => {
-    const { filename, first, second } = await two();
-    change(first, READ | PERM_WRITE, BUT_WRITE);
-    const refusal = expect.objectContaining({
-      message: 'Failed to get "write" lock',
-      hint: `Is another process using the image [${filename}]?`,
-    });
-    expect(() => change(second, READ | PERM_WRITE, PERM_ALL)).toThrow(refusal);
-    change(second, READ, PERM_ALL);
-  });
-
-  it('keep off who does not share what another has', async () => {
-    const { first, second } = await two();
-    change(first, READ | PERM_WRITE | PERM_RESIZE, PERM_ALL);
-    expect(() => change(second, READ, BUT_WRITE)).toThrow('Failed to get shared "write" lock');
-    expect(() => change(second, READ, PERM_ALL & ~PERM_RESIZE)).toThrow(
-      'Failed to get shared "resize" lock',
-    );
-    change(second, READ, PERM_ALL);
-  });
-
-  it('are given up with the permission, and with the file', async () => {
-    const { first, second } = await two();
-    change(first, READ | PERM_WRITE, BUT_WRITE);
-    change(first, READ, PERM_ALL);
-    change(second, READ | PERM_WRITE, BUT_WRITE);
-    await file.close?.(second);
-    change(first, READ | PERM_WRITE, BUT_WRITE);
-  });
-
-  it('are as before after a refusal', async () => {
-    const { first, second } = await two();
-    change(first, READ, BUT_WRITE);
-    expect(() => change(second, READ | PERM_WRITE, PERM_ALL & ~READ)).toThrow('"write" lock');
-    expect(second.state.locks).toEqual({ perm: 0, unshared: 0 });
-    change(first, READ | PERM_WRITE, PERM_ALL & ~PERM_RESIZE);
-  });
-
-  it('are as before when a change is called off', async () => {
-    const { first, second } = await two();
-    file.checkPermissions?.(first, READ | PERM_WRITE, BUT_WRITE);
-    file.abortPermissions?.(first);
-    expect(first.state.locks).toEqual({ perm: 0, unshared: 0 });
-    change(second, READ | PERM_WRITE, BUT_WRITE);
-  });
-
-  it('move to the descriptor that replaces another', async () => {
-    const filename = imageOf(4096);
-    const auto = await openNode(file, { filename }, { settings: { autoReadOnly: true } });
-    const other = await openNode(file, { filename });
-    change(auto, READ, BUT_WRITE);
-    change(auto, READ | PERM_WRITE, BUT_WRITE);
-    expect(() => change(other, PERM_WRITE, PERM_ALL)).toThrow('Failed to get "write" lock');
-    change(auto, READ, PERM_ALL);
-    change(other, PERM_WRITE, PERM_ALL);
-  });
-
-  it('are neither taken nor heeded with locking off', async () => {
-    const { first, second } = await two({ locking: 'off' });
-    change(first, READ | PERM_WRITE, BUT_WRITE);
-    change(second, READ | PERM_WRITE, 0);
-    change(first, READ, BUT_WRITE);
   });
 });
