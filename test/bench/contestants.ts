@@ -69,7 +69,11 @@ async function startDaemon(side: Side, directory: string, image: string): Promis
   };
 }
 
-async function startNbdkit(program: string, directory: string, image: string): Promise<Contestant> {
+export async function startNbdkit(
+  program: string,
+  directory: string,
+  image: string,
+): Promise<Contestant> {
   const socket = join(directory, 'nbdkit.sock');
   const child = spawn(program, ['-f', '-U', socket, 'file', copyOf(image, 'nbdkit')], {
     env: environment(),

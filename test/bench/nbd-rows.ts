@@ -1,10 +1,13 @@
-// The rows about an NBD server whose disk another NBD server has, our own one for every contestant: how fast it is, and what
-// that is of the rate of a client that asks the other one itself. All of them share the processors: with two, a proxy that cost
+// The rows about an NBD server whose disk another NBD server has, our own one for every contestant, and for ours those of others:
+// how fast it is, and what that is of the rate of a client that asks the other one itself. All of them share the processors: with two, a proxy that cost
 // nothing at all would still leave less than a client and a server have for themselves.
 
+import { mkdtempSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { DaemonProcess } from '../conformance/daemon-process.ts';
 import { ours, reference, type Side } from '../conformance/side.ts';
-import { type Contestant, copyOf } from './contestants.ts';
+import { findProgram } from '../helpers/reference.ts';
+import { type Contestant, copyOf, startNbdkit } from './contestants.ts';
 import { type FioJob, fio } from './programs.ts';
 import type { Plan, Row } from './rows.ts';
 
@@ -14,6 +17,9 @@ const KEPT = 70;
 /** Seconds of load before anything is measured. */
 const WARM_UP = 1;
 
+/** Who has the disk. */
+type Origin = 'ours' | 'reference' | 'nbdkit';
+
 const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
 
 export const nbdRows: readonly Row[] = [
@@ -21,19 +27,29 @@ export const nbdRows: readonly Row[] = [
   ...proxyRows('4 KiB random write, depth 16', { rw: 'randwrite', bs: '4k', depth: 16 }),
   ...proxyRows('256 KiB sequential read', { rw: 'read', bs: '256k', depth: 8 }),
   ...proxyRows('256 KiB sequential write', { rw: 'write', bs: '256k', depth: 8 }),
+  ...(['reference', 'nbdkit'] as const).flatMap((origin) => [
+    ...proxyRows('4 KiB random read, depth 16', { rw: 'randread', bs: '4k', depth: 16 }, origin),
+    ...proxyRows('4 KiB random write, depth 16', { rw: 'randwrite', bs: '4k', depth: 16 }, origin),
+    ...proxyRows('256 KiB sequential read', { rw: 'read', bs: '256k', depth: 8 }, origin),
+  ]),
 ];
 
-function proxyRows(name: string, job: FioJob): readonly Row[] {
-  const shareRow = `NBD proxy, ${name}: of the direct rate`;
+function proxyRows(work: string, job: FioJob, origin: Origin = 'ours'): readonly Row[] {
+  const name = `NBD proxy${origin === 'ours' ? '' : ` for ${origin}`}, ${work}`;
+  const shareRow = `${name}: of the direct rate`;
+  const takesPart = (contestant: Contestant): boolean =>
+    origin === 'ours'
+      ? isDaemon(contestant)
+      : contestant.name === 'ours' && findProgram(programs[origin]) !== undefined;
   return [
     {
-      name: `NBD proxy, ${name}`,
+      name,
       unit: job.bs === '4k' ? 'IOPS' : 'MiB/s',
       better: 'more',
-      targets: [{ against: 'reference', ratio: 1 }],
-      takesPart: isDaemon,
+      targets: origin === 'ours' ? [{ against: 'reference', ratio: 1 }] : [],
+      takesPart,
       measure: (contestant, plan, extra) =>
-        withProxy(contestant, plan, async (direct, proxied) => {
+        withProxy(contestant, plan, origin, async (direct, proxied) => {
           await rateOf(direct, { ...plan, seconds: WARM_UP }, job);
           await rateOf(proxied, { ...plan, seconds: WARM_UP }, job);
           const before = await rateOf(direct, plan, job);
@@ -62,20 +78,41 @@ async function rateOf(uri: string, plan: Plan, job: FioJob): Promise<number> {
   return (job.bs === '4k' ? result.requests : result.bytes / 2 ** 20) / result.seconds;
 }
 
+const programs = {
+  reference: 'qemu-storage-daemon',
+  nbdkit: 'nbdkit',
+} as const satisfies Record<Exclude<Origin, 'ours'>, string>;
+
+interface Server {
+  readonly socket: string;
+  stop(): Promise<unknown>;
+}
+
+async function startOrigin(origin: Origin, plan: Plan): Promise<Server> {
+  if (origin === 'nbdkit') {
+    const program = findProgram(programs.nbdkit);
+    if (program === undefined) throw new Error('No nbdkit');
+    // Not where the one is that takes part itself.
+    return startNbdkit(program, mkdtempSync(join(dirname(plan.image), 'origin-')), plan.image);
+  }
+  const image = copyOf(plan.image, 'proxied');
+  return serving(origin === 'ours' ? ours() : reference(), `file,node-name=n,filename=${image}`);
+}
+
 /** Calls `measure` with the URIs of a server and of the contestant's proxy for it. */
 async function withProxy(
   contestant: Contestant,
   plan: Plan,
+  origin: Origin,
   measure: (direct: string, proxied: string) => Promise<number>,
 ): Promise<number> {
-  const file = `file,node-name=n,filename=${copyOf(plan.image, 'proxied')}`;
-  const server = await serving(ours(), file);
+  const server = await startOrigin(origin, plan);
   try {
-    const disk = `nbd,node-name=n,server.type=unix,server.path=${server.path('nbd.sock')}`;
+    const disk = `nbd,node-name=n,server.type=unix,server.path=${server.socket}`;
     const side = contestant.name === 'ours' ? ours() : reference();
     const proxy = await serving(side, disk);
     try {
-      return await measure(uriOf(server), uriOf(proxy));
+      return await measure(uriOf(server.socket), uriOf(proxy.socket));
     } finally {
       await proxy.stop();
     }
@@ -84,7 +121,7 @@ async function withProxy(
   }
 }
 
-async function serving(side: Side, blockdev: string): Promise<DaemonProcess> {
+async function serving(side: Side, blockdev: string): Promise<Server> {
   const daemon = new DaemonProcess(side, {
     arguments: [
       '--blockdev',
@@ -96,7 +133,7 @@ async function serving(side: Side, blockdev: string): Promise<DaemonProcess> {
     ],
   });
   await daemon.stdio?.negotiate();
-  return daemon;
+  return { socket: daemon.path('nbd.sock'), stop: () => daemon.stop() };
 }
 
-const uriOf = (daemon: DaemonProcess): string => `nbd+unix:///?socket=${daemon.path('nbd.sock')}`;
+const uriOf = (socket: string): string => `nbd+unix:///?socket=${socket}`;

@@ -50,6 +50,9 @@ const SEND_FROM = 128 * 1024;
 /** So often in a row a peer must have sent one request alone before its next one is waited for without sleep. */
 const SINGLES = 4;
 
+/** Bytes of a request up to which being woken for it costs more than its data do. */
+const QUICK_SIZE = 32 * 1024;
+
 /** What is answered once the export goes; ours, as the reference knows no such state. */
 const RETIRED = 'Export is being removed';
 
@@ -106,8 +109,8 @@ export class Transmission implements Session {
 
   readonly #reader: RequestReader;
   #inFlight = 0;
-  /** Those among them whose answers come from elsewhere, without a promise. */
-  #elsewhere = 0;
+  /** Those among them that another server has, and that it may answer at once. */
+  #quick = 0;
   #bytesInFlight = 0;
   #drained = false;
   #refusing = false;
@@ -333,7 +336,7 @@ export class Transmission implements Session {
       return true;
     }
     if (received === WOULD_BLOCK) {
-      this.#wantReadable(!this.#gathering.begin(this.#elsewhere));
+      this.#wantReadable(!this.#gathering.begin(this.#quick));
       // In this order, so that the pool gives each the buffer that it had before.
       this.output.releaseIdle();
       this.#options.input.releaseIdle();
@@ -407,14 +410,14 @@ export class Transmission implements Session {
     const { underWay } = this;
     this.underWay = this.#spare.pop() ?? new UnderWay(this.#onEnded);
     underWay.row = row;
-    underWay.isElsewhere = outcome === 'later';
+    underWay.isQuick = outcome === 'later' && request.length <= QUICK_SIZE;
     underWay.bytes = row.memory(request);
     this.#reader.keep(underWay);
     this.#inFlight++;
     this.#bytesInFlight += underWay.bytes;
     if (this.#inFlight > 1) this.#singles = 0;
-    if (outcome === 'later') this.#elsewhere++;
-    else tell(outcome, underWay);
+    if (underWay.isQuick) this.#quick++;
+    if (outcome !== 'later') tell(outcome, underWay);
   }
 
   #ended(ended: UnderWay, error: unknown): void {
@@ -431,7 +434,7 @@ export class Transmission implements Session {
     }
     this.#reader.release(ended);
     this.#inFlight--;
-    if (ended.isElsewhere) this.#elsewhere--;
+    if (ended.isQuick) this.#quick--;
     this.#bytesInFlight -= ended.bytes;
     this.#spare.push(ended);
     this.#wake();

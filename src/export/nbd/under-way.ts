@@ -18,8 +18,8 @@ export class KeptRequest {
 /** To be given to what carries the request out. */
 export class UnderWay extends KeptRequest implements Completion {
   row: CommandRow | undefined = undefined;
-  /** Its answer comes from elsewhere, without a promise. */
-  isElsewhere = false;
+  /** Another server has it, and may answer at once. */
+  isQuick = false;
   /** Of memory that it takes. */
   bytes = 0;
   readonly #ended: (request: UnderWay, error: unknown) => void;
