@@ -13,6 +13,7 @@ import type {
 import type { BlockNode } from './block-node.ts';
 import type { Completion, Started } from './completion.ts';
 import type { CreateContext, OpenContext } from './driver-context.ts';
+import type { InternalSnapshots } from './internal-snapshot.ts';
 
 /** Request flags; the names are the reference's (BDRV_REQ_*). */
 export const FUA = 1;
@@ -124,36 +125,6 @@ export type ImageDescription = Pick<
   ImageInfo,
   'backing-filename' | 'full-backing-filename' | 'backing-filename-format' | 'format-specific'
 >;
-
-/** An internal snapshot, as it is told. Numbers of 64 bits come as they are in the image. */
-export interface InternalSnapshot {
-  readonly id: string;
-  readonly name: string;
-  readonly dateSeconds: number;
-  readonly dateNanoseconds: number;
-  readonly vmClockNanoseconds: bigint;
-  /** Bytes. */
-  readonly vmStateSize: bigint;
-  /** Undefined: nobody counted. */
-  readonly icount: bigint | undefined;
-}
-
-export type NewSnapshot = Omit<InternalSnapshot, 'id' | 'vmStateSize' | 'icount'>;
-
-/** Which snapshot is meant: the first one of this id, if one is given, and of this name, if one is given. */
-export interface SnapshotSelector {
-  readonly id: string | undefined;
-  readonly name: string | undefined;
-}
-
-/** What drivers can do whose images have internal snapshots. Throw IoError; ENOTSUP when this image cannot have any. */
-export interface InternalSnapshots<State> {
-  list(node: BlockNode<State>): readonly InternalSnapshot[];
-  /** The node is drained. Answers the id. */
-  create(node: BlockNode<State>, snapshot: NewSnapshot): Promise<string>;
-  /** The node is drained. May throw QmpError, too. */
-  delete(node: BlockNode<State>, selector: SnapshotSelector): Promise<void>;
-}
 
 /** What a node had at a moment in the past. All throw or reject IoError. */
 export interface SnapshotOfNode<State = unknown> {

@@ -4,17 +4,11 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { BlockdevSnapshotInternal, SnapshotInfo } from '../qapi/generated/types.ts';
-import {
-  CHILD_DATA,
-  CHILD_FILTERED,
-  CHILD_METADATA,
-  CHILD_PRIMARY,
-  type InternalSnapshot,
-  type SnapshotSelector,
-} from './block-driver.ts';
+import { CHILD_DATA, CHILD_FILTERED, CHILD_METADATA, CHILD_PRIMARY } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { drainBegin, whileDrained } from './drain.ts';
 import type { GraphAccess } from './graph-access.ts';
+import type { InternalSnapshot, SnapshotSelector } from './internal-snapshot.ts';
 import { checkNotBlocked } from './op-blockers.ts';
 import type { TransactionAction } from './transaction.ts';
 

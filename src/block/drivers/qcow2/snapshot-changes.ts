@@ -3,7 +3,7 @@
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
-import type { InternalSnapshot, NewSnapshot, SnapshotSelector } from '../../block-driver.ts';
+import type { InternalSnapshot, NewSnapshot, SnapshotSelector } from '../../internal-snapshot.ts';
 import { checkUsable } from './corruption.ts';
 import { checkTable, MAX_L1 } from './header.ts';
 import type { Qcow2Image } from './image.ts';
