@@ -46,6 +46,15 @@ const suites: readonly Suite[] = [
     ],
   },
   {
+    name: 'qcow2 images on a FUSE export',
+    options: ['-qcow2', '-fuse'],
+    missing: rootFuseMissing(),
+    tests:
+      '027 035 037 046 047 050 054 062 090 103 107 114 133 137 138 158 177 204 217 250 252 265 268 272 279 290'.split(
+        ' ',
+      ),
+  },
+  {
     name: 'raw disks behind an NBD server',
     options: ['-raw', '-nbd'],
     missing: undefined,
