@@ -19,8 +19,10 @@ function main(): number {
     for (const project of projects) {
       const outcome = runProject(project, join(reports, `${project}.json`));
       if ('report' in outcome) {
+        const found = failures(outcome.report);
         passed += outcome.report.numPassedTests;
-        failed.push(...failures(outcome.report));
+        failed.push(...found);
+        if (outcome.status !== 0 && found.length === 0) failed.push(unhandled(project, outcome));
         skipped.push(...leftOut(outcome.report));
       } else {
         failed.push(outcome.failure);
@@ -38,13 +40,15 @@ function main(): number {
   return failed.length === 0 && passed > 0 ? 0 : 1;
 }
 
-function runProject(
-  project: string,
-  output: string,
-): { readonly report: VitestReport } | { readonly failure: Failure } {
+interface Run {
+  readonly status: number | null;
+  readonly report: VitestReport;
+}
+
+function runProject(project: string, output: string): Run | { readonly failure: Failure } {
   console.log(`\n== ${project}`);
   const vitest = join(root, 'node_modules/vitest/vitest.mjs');
-  const config = `test/config/${project}.config.ts`;
+  const config = configOf(project);
   const args = ['run', '-c', config];
   const reporters = ['--reporter=dot', '--reporter=json', `--outputFile.json=${output}`];
   const { status } = spawnSync(process.execPath, [vitest, ...args, ...reporters], {
@@ -52,11 +56,21 @@ function runProject(
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   try {
-    return { report: JSON.parse(readFileSync(output, 'utf8')) as VitestReport };
+    return { status, report: JSON.parse(readFileSync(output, 'utf8')) as VitestReport };
   } catch {
     const message = `vitest left no report (exit status ${status})`;
     return { failure: { name: `the project ${project}`, file: config, message } };
   }
+}
+
+/** An error outside of every test: the report does not have it, the exit status does. */
+function unhandled(project: string, { status }: Run): Failure {
+  const message = `vitest ended with ${status} though no test failed: what it printed says why`;
+  return { name: `the project ${project}`, file: configOf(project), message };
+}
+
+function configOf(project: string): string {
+  return `test/config/${project}.config.ts`;
 }
 
 process.exitCode = main();
