@@ -14,6 +14,7 @@ import { loadBitmaps } from './bitmaps.ts';
 import { cacheSizes } from './cache-sizes.ts';
 import { cleanEvery, makeCaches } from './caches.ts';
 import { openBacking, openDataFile } from './children.ts';
+import { closeImage } from './close.ts';
 import { INCOMPAT_DATA_FILE } from './features.ts';
 import { decodeHeader, HEADER_LENGTH, type Header } from './header.ts';
 import {
@@ -48,7 +49,15 @@ export async function openImage(
     dataFileOf: (header, name) =>
       openDataFile({ node, file, option: options['data-file'], context, header, name }),
   });
-  await openBacking(image, options.backing, context);
+  try {
+    await openBacking(image, options.backing, context);
+  } catch (error) {
+    // The image says of its bitmaps that they are in use: that they are not any more has to be written, too.
+    await closeImage(image).catch((later: unknown) => {
+      context.log.error(`Failed to close node '${node.nodeName}': ${String(later)}`);
+    });
+    throw error;
+  }
   cleanEvery(image, cleanInterval);
   return image;
 }

@@ -2,7 +2,6 @@
 // first, the rest of their content is copied there, and only then the L2 table shows them.
 
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
-import { whenDone } from '../../maybe-promise.ts';
 import {
   type Allocation,
   allocationIn,
@@ -41,20 +40,23 @@ export function write(
   from: IoBuffer,
   at: number,
 ): MaybePromise<void> {
-  checkUsable(image);
   const mapping = image.scratchMapping;
-  if (!mapCached(image, offset, length, mapping) || mapping.kind !== DATA || !mapping.copied) {
-    return writeParts(image, offset, length, from, at);
+  for (let done = 0; done < length; ) {
+    checkUsable(image);
+    const here = offset + done;
+    const left = length - done;
+    if (!mapCached(image, here, left, mapping) || mapping.kind !== DATA || !mapping.copied) {
+      return writeParts(image, here, left, from, at + done);
+    }
+    const part = mapping.length;
+    const place = { offset: here, length: part, hostOffset: mapping.hostOffset };
+    const later = writeInPlace(image, place, from, at + done);
+    done += part;
+    if (later === undefined) continue;
+    if (part === left) return later;
+    const next = done;
+    return later.then(() => write(image, offset + next, length - next, from, at + next));
   }
-  const part = mapping.length;
-  const later = writeInPlace(
-    image,
-    { offset, length: part, hostOffset: mapping.hostOffset },
-    from,
-    at,
-  );
-  if (part === length) return later;
-  return whenDone(later, () => write(image, offset + part, length - part, from, at + part));
 }
 
 /** Remembers the write while it is in flight: its clusters must not become free meanwhile. */
@@ -281,8 +283,6 @@ async function writeWithCopies(
     await dataFile.write(host + offset, length, from, at);
     return;
   }
-  // Old content must not be lost though the new place was not flushed.
-  image.l2Cache.dependOnFlush();
   if (copyEnd - copyStart <= ONE_WRITE) {
     const bounce = image.node.pool.take(copyEnd - copyStart);
     image.file.debugEvent('cow_read');
@@ -294,12 +294,14 @@ async function writeWithCopies(
     image.file.debugEvent('cow_write');
     await dataFile.write(host + copyStart, copyEnd - copyStart, bounce, 0);
     image.node.pool.give(bounce);
-    return;
+  } else {
+    await copy(image, copyStart, offset, host);
+    image.file.debugEvent('write_aio');
+    await dataFile.write(host + offset, length, from, at);
+    await copy(image, end, copyEnd, host);
   }
-  await copy(image, copyStart, offset, host);
-  image.file.debugEvent('write_aio');
-  await dataFile.write(host + offset, length, from, at);
-  await copy(image, end, copyEnd, host);
+  // Old content must not be lost though the new place was not flushed. A flush that was over before does not count.
+  image.l2Cache.dependOnFlush();
 }
 
 /** Copies what a guest sees between two offsets to where `host` moves them. */

@@ -7,11 +7,15 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { WRITE_COMPRESSED } from '../../../../../src/block/block-driver.ts';
 import type { BlockDrivers } from '../../../../../src/block/block-graph.ts';
 import { blockDrivers } from '../../../../../src/block/drivers/index.ts';
+import type { BlockdevOptionsQcow2 } from '../../../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../../../src/sys/memory.ts';
 import { bufferOf, type Opened, openDisk } from '../../../../helpers/qcow2-disk.ts';
+import { smallQcow2 } from '../../../../helpers/small-qcow2.ts';
 import { recordedImage } from './recorded.ts';
 
 const CLUSTER = 512;
+/** Where the L2 table of smallQcow2() is. */
+const SMALL_L2_AT = 4 * 65536;
 /** Turns of the event loop in which whatever does not wait has long been done. */
 const LONG = 2000;
 const cleanups: (() => Promise<void> | void)[] = [];
@@ -22,6 +26,8 @@ afterEach(async () => {
 
 /** A file whose next write begins when `release` is called. */
 class HeldFile {
+  /** Where it was written to, and when it was flushed. */
+  readonly log: (number | 'flush')[] = [];
   #held: Promise<void> | undefined = undefined;
   #begun = (): void => {};
 
@@ -29,12 +35,19 @@ class HeldFile {
     file: {
       ...blockDrivers.file,
       write: (node, offset, length, from, at, flags) => {
-        const write = () => blockDrivers.file.write?.(node, offset, length, from, at, flags);
+        const write = () => {
+          this.log.push(offset);
+          return blockDrivers.file.write?.(node, offset, length, from, at, flags);
+        };
         const held = this.#held;
         this.#held = undefined;
         if (held === undefined) return write();
         this.#begun();
         return held.then(write);
+      },
+      flush: (node) => {
+        this.log.push('flush');
+        return blockDrivers.file.flush?.(node);
       },
     },
   };
@@ -51,11 +64,15 @@ class HeldFile {
   }
 }
 
-async function opened(file: HeldFile): Promise<Opened> {
+async function opened(
+  file: HeldFile,
+  image = recordedImage(),
+  options: Partial<BlockdevOptionsQcow2> = {},
+): Promise<Opened> {
   const directory = mkdtempSync(join(tmpdir(), 'qcow2-'));
   cleanups.push(() => rmSync(directory, { recursive: true }));
-  writeFileSync(join(directory, 'image'), recordedImage());
-  const disk = await openDisk(join(directory, 'image'), {}, file.drivers);
+  writeFileSync(join(directory, 'image'), image);
+  const disk = await openDisk(join(directory, 'image'), options, file.drivers);
   cleanups.push(() => disk.close());
   return disk;
 }
@@ -106,5 +123,26 @@ describe('a write that is under way', () => {
     const found = allocate(CLUSTER);
     await backend.read(12288, CLUSTER, found, 0);
     expect(found.bytes.equals(Buffer.alloc(CLUSTER, 1))).toBe(true);
+  });
+
+  it('has what it copied on disk before its table is, whatever is flushed before it ends', async () => {
+    const file = new HeldFile();
+    // Refcounts, which are flushed with what is copied, do not count.
+    const { backend } = await opened(file, smallQcow2(), {
+      'lazy-refcounts': true,
+      backing: { driver: 'null-co', size: 2 ** 20 },
+    });
+    const data = bufferOf(Buffer.alloc(65536, 1));
+    await backend.write(65536, 65536, data, 0);
+    const { begun, release } = file.holdNext();
+    const late = backend.write(512, 512, data, 0);
+    await begun;
+    await backend.write(131072, 65536, data, 0);
+    await backend.flush();
+    file.log.length = 0;
+    release();
+    await late;
+    await backend.flush();
+    expect(file.log).toEqual([expect.any(Number), 'flush', SMALL_L2_AT, 'flush']);
   });
 });

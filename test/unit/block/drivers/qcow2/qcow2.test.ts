@@ -8,7 +8,12 @@ import { BLOCK_DATA, BLOCK_ZERO } from '../../../../../src/block/block-driver.ts
 import type { BlockdevOptionsQcow2 } from '../../../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../../../src/sys/memory.ts';
 import { bufferOf, type Opened, openDisk } from '../../../../helpers/qcow2-disk.ts';
+import { smallQcow2 } from '../../../../helpers/small-qcow2.ts';
+import { testGraph } from '../../graph-fixture.ts';
 import { recordedDisk, recordedImage } from './recorded.ts';
+
+/** More than there may be functions that call each other. */
+const PIECES = 8192;
 
 const cleanups: (() => Promise<void> | void)[] = [];
 
@@ -57,6 +62,37 @@ describe('qcow2', () => {
     expect(backend.read(1024, 512, buffer, 0)).toBeUndefined();
     await backend.write(1024, 512, buffer, 0);
     await backend.read(1024, 512, buffer, 0);
+  });
+
+  it('writes over a disk that is in thousands of pieces, at once', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'qcow2-'));
+    cleanups.push(() => rmSync(directory, { recursive: true }));
+    const path = join(directory, 'image');
+    const graph = testGraph();
+    cleanups.push(() => graph.close());
+    await graph.imageMaker({ driver: 'file', filename: path, size: 0 })();
+    const file = { driver: 'file', filename: path } as const;
+    await graph.imageMaker({ driver: 'qcow2', file, size: PIECES * 512, 'cluster-size': 512 })();
+    const { backend } = await opened(path);
+    const buffer = bufferOf(Buffer.alloc(PIECES * 512, 4));
+    for (let piece = PIECES - 1; piece >= 0; piece--) {
+      await backend.write(piece * 512, 512, buffer, 0);
+    }
+    buffer.bytes.fill(5);
+    await backend.write(0, PIECES * 512, buffer, 0);
+    const found = allocate(PIECES * 512);
+    await backend.read(0, PIECES * 512, found, 0);
+    expect(found.bytes.equals(buffer.bytes)).toBe(true);
+  });
+
+  it('has its bitmaps as they were when the backing file cannot be opened', async () => {
+    const backing = { file: '/nowhere/base', format: 'raw' };
+    const bitmaps = [{ name: 'one', bits: [0b101] }];
+    const path = onDisk(smallQcow2({ backing, bitmaps }));
+    await expect(openDisk(path)).rejects.toThrow('Could not open backing file');
+    const { graph } = await opened(path, { 'read-only': true, backing: null });
+    const [bitmap] = graph.find(undefined, 'image').dirtyBitmaps;
+    expect(bitmap).toMatchObject({ name: 'one', inconsistent: false, dirtyBytes: 2 * 65536 });
   });
 
   it('keeps what was written, after it was closed', async () => {
