@@ -213,11 +213,17 @@ export class BlockBackend {
    * at most `length`, and the next extent may have the same status.
    */
   blockStatus(offset: number, length: number, wantZero = true): MaybePromise<BlockStatus> {
+    if (this.#drained > 0) {
+      return this.#whenUndrained(() => this.blockStatus(offset, length, wantZero));
+    }
     return blockStatus(this.node, offset, length, wantZero);
   }
 
   /** How deep in the backing chain the first extent at `offset` is allocated; its length is at most `length`. */
   allocationDepth(offset: number, length: number): MaybePromise<AllocationDepth> {
+    if (this.#drained > 0) {
+      return this.#whenUndrained(() => this.allocationDepth(offset, length));
+    }
     return allocationDepth(this.node, offset, length);
   }
 

@@ -44,6 +44,20 @@ describe('a drained section', () => {
     expect(backend.read(0, 512, buffer, 0)).toBeUndefined();
   });
 
+  it('holds questions back, too: the graph may be changing', async () => {
+    const { base, backend } = await stack();
+    const end = await drainBegin(base);
+    const order: string[] = [];
+    const answers = [backend.blockStatus(0, 512), backend.allocationDepth(0, 512)].map((answer) =>
+      Promise.resolve(answer).then(() => order.push('answer')),
+    );
+    await later(5);
+    order.push('end');
+    end();
+    await Promise.all(answers);
+    expect(order).toEqual(['end', 'answer', 'answer']);
+  });
+
   it('tells the owner once, however deep it is nested', async () => {
     const { base, top, backend } = await stack();
     const told: boolean[] = [];
