@@ -24,6 +24,7 @@ import {
   type Request,
 } from './nbd-wire-client.ts';
 
+const EIO = 5;
 const EINVAL = 22;
 
 let server: NbdTestServer;
@@ -135,6 +136,18 @@ describe('NBD_CMD_READ', () => {
     expect(chunks(await client.request({ type: CMD.READ, length: 0 }))).toEqual(['0  done']);
     const simple = await server.ready({ structured: false });
     expect(chunks(await simple.request({ type: CMD.READ, length: 0 }))).toEqual(['simple 0']);
+  });
+
+  it('fails behind the end of a node that has become shorter since it was exported', async () => {
+    await server.graph.add({ driver: 'raw', file: 'disk', 'node-name': 'window' });
+    await server.exports.add({ type: 'nbd', id: 'w', 'node-name': 'window', name: 'w' });
+    const client = await server.ready({ name: 'w' });
+    await server.graph.reopen([
+      { driver: 'raw', file: 'disk', 'node-name': 'window', size: DATA_START },
+    ]);
+    const replies = await client.request({ type: CMD.READ, length: 2 * DATA_START });
+    expect(chunks(replies.slice(0, -1))).toEqual([`hole 0 ${DATA_START}`]);
+    expect(errorOf(replies.at(-1))).toEqual({ error: EIO, text: 'reading from file failed' });
   });
 
   it('shows a hole as soon as a client made one, and data as soon as they are written', async () => {

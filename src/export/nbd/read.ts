@@ -1,7 +1,7 @@
 // NBD_CMD_READ. Data are read straight behind their reply header in the output. Structured replies are sparse, as the
 // reference makes them: one chunk for each extent of the range, holes without their zeroes.
 
-import { strerror } from '../../base/errno.ts';
+import { errno, strerror } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import { BLOCK_ZERO, type BlockStatus } from '../../block/block-driver.ts';
@@ -141,6 +141,8 @@ async function readExtents(
     } catch (error) {
       throw statusError(error);
     }
+    // The node has become shorter than it was when it was exported.
+    if (status.length === 0) throw new IoError(errno.EIO, { syscall: 'read', offset });
     const length = Math.min(status.length, end - offset);
     const part = { offset, length, status: status.status };
     await promised((completion) => readExtent(session, request, part, completion));
