@@ -22,6 +22,8 @@ const INCOMING_BYTES = 128 * 1024;
  */
 const MAX_STEPS = 128;
 const DATA_PER_STEP = 256 * 1024;
+/** Bytes that a handshake may take: ten times what OpenSSL takes of certificates. */
+const MAX_HANDSHAKE_BYTES = 1024 * 1024;
 /** Bytes that one read() decrypts, at most: another connection has its turn then. */
 const READ_BYTES = 256 * 1024;
 
@@ -70,6 +72,8 @@ export class TlsSession {
   readonly #place = new Uint32Array(2);
   /** All that was received is decrypted, and the socket had no more. */
   #exhausted = false;
+  /** Bytes that were received before the handshake was done. */
+  #handshakeBytes = 0;
   #blockedByWriting = false;
   #ended = false;
   /** The handshake is done. */
@@ -135,6 +139,10 @@ export class TlsSession {
         return true;
       }
       if (!mayGoOn) return false;
+      // What means nothing may come without an end.
+      if (this.#handshakeBytes > MAX_HANDSHAKE_BYTES) {
+        throw new HandshakeFailure('ERR_SSL_EXCESSIVE_MESSAGE_SIZE', 'excessive message size');
+      }
     }
   }
 
@@ -269,6 +277,7 @@ export class TlsSession {
     if (received === WOULD_BLOCK) return false;
     if (received === 0) openssl.BIO_ctrl(this.#wire, BIO_C_SHUTDOWN_WR, 0, 0);
     else openssl.BIO_nwrite(this.#wire, this.#place, received);
+    if (!this.#open) this.#handshakeBytes += received;
     return true;
   }
 

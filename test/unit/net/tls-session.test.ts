@@ -1,6 +1,6 @@
 // A session against a client that is OpenSSL itself, bare: it can say what no honest client would.
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { TlsCredentials } from '../../../src/base/tls-credentials.ts';
 import { WOULD_BLOCK } from '../../../src/net/byte-channel.ts';
 import { TlsContext } from '../../../src/net/tls-context.ts';
@@ -9,6 +9,7 @@ import { addressOf, bindLazily } from '../../../src/sys/libc.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 import { addressIn, openssl } from '../../../src/sys/openssl.ts';
 import { close, receive, send, socketPair } from '../../../src/sys/socket.ts';
+import { bufferOf } from '../../helpers/qcow2-disk.ts';
 import { fixture } from '../../helpers/tls-files.ts';
 
 const more = bindLazily({ SSL_key_update: 'int SSL_key_update(uintptr_t, int)' } as const);
@@ -135,4 +136,43 @@ describe('TlsSession', () => {
     expect(read).toThrow('Protocol error');
     expect(() => session.write(memory.address, 5)).toThrow('Protocol error');
   });
+
+  it('ends with a server that says only what means nothing', () => {
+    const [own, other] = socketPair();
+    onTestFinished(() => {
+      for (const fd of [own, other]) close(fd);
+    });
+    const clientContext = new TlsContext(credentials('client'));
+    onTestFinished(() => clientContext.free());
+    const talked = new TlsSession({
+      context: clientContext,
+      fd: own,
+      endpoint: 'client',
+      onNamed: () => {},
+    });
+    onTestFinished(() => talked.free());
+    const { address, bytes } = bufferOf(helloRequests());
+    let at = 0;
+    const listen = (): void => {
+      for (let turns = 0; turns < 100; turns++) {
+        for (;;) {
+          const sent = send(other, address + at, bytes.length - at);
+          if (sent === WOULD_BLOCK) break;
+          at = (at + sent) % bytes.length;
+        }
+        expect(talked.handshake()).toBe(false);
+      }
+    };
+    expect(listen).toThrow('excessive message size');
+  });
 });
+
+/** A record of as many HelloRequests as fit: a client may be asked at any time to begin a handshake, and need not. */
+function helloRequests(): Buffer {
+  const content = 4 * 4095;
+  const record = Buffer.alloc(5 + content);
+  record.writeUInt8(22);
+  record.writeUInt16BE(0x303, 1);
+  record.writeUInt16BE(content, 3);
+  return record;
+}
