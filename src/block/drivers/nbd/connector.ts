@@ -29,8 +29,10 @@ export async function establishWithRetries(
   const { signal } = tools;
   for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
     try {
-      options.adopt(await establish(target, { ...tools, signal: limited(signal, options) }));
-      return;
+      const established = await establish(target, { ...tools, signal: limited(signal, options) });
+      // It may have come at the last moment.
+      if (signal.aborted) established.channel.close();
+      else return options.adopt(established);
     } catch (error) {
       signal.throwIfAborted();
       options.onFailure(error);

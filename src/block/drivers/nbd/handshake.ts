@@ -6,6 +6,7 @@ import type { IoBuffer } from '../../../base/io-buffer.ts';
 import type { TlsCredentials } from '../../../base/tls-credentials.ts';
 import { type ByteChannel, socketFailures, WOULD_BLOCK } from '../../../net/byte-channel.ts';
 import { connect } from '../../../net/connect.ts';
+import { NBD_MAX_STRING_SIZE } from '../../../net/nbd/protocol.ts';
 import type { SocketAddress } from '../../../net/socket-address.ts';
 import type { SocketChannel } from '../../../net/socket-channel.ts';
 import { QmpError } from '../../../qapi/errors.ts';
@@ -35,8 +36,8 @@ export interface Established {
   readonly info: ServerInfo;
 }
 
-/** More than any one thing that a server says in a handshake. */
-const BUFFER_SIZE = 8192;
+/** More than any one thing that either side says in a handshake: the longest asks for a context, with two names. */
+const BUFFER_SIZE = 3 * NBD_MAX_STRING_SIZE;
 
 /** Steps after which others have their turn. */
 const STEPS_PER_TURN = 256;

@@ -47,7 +47,6 @@ export class NbdSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    options.context.signal.addEventListener('abort', this.#giveUpWaiting, { once: true });
   }
 
   /** What the server offered last. */
@@ -65,6 +64,7 @@ export class NbdSession {
     } else {
       this.#adopt(await establish(options.target, { ...context, signal }));
     }
+    signal.addEventListener('abort', this.#giveUpWaiting, { once: true });
   }
 
   /** Makes a request. Throws IoError when there is no server to ask. */

@@ -1,6 +1,6 @@
 // What becomes of requests when connections come and go, and what requests look like to the server.
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { errno } from '../../../../../src/base/errno.ts';
 import { FUA, MAY_UNMAP, NO_FALLBACK } from '../../../../../src/block/block-driver.ts';
 import type { BlockNode } from '../../../../../src/block/block-node.ts';
@@ -316,6 +316,28 @@ describe('a server that dies', () => {
 });
 
 describe('the first connection', () => {
+  it('asks for an export and a context with the longest names there may be', async () => {
+    const { node } = await clientOf(obliging, {
+      export: 'e'.repeat(4096),
+      'x-dirty-bitmap': 'c'.repeat(4096),
+    });
+    await read(node, 0, 512, buffer, 0);
+  });
+
+  it('leaves nothing behind that waits for the end of the graph when there is no server', async () => {
+    const server = await startServer({ greets: () => false });
+    const { graph } = liveGraph();
+    const added = vi.spyOn(AbortSignal.prototype, 'addEventListener');
+    const removed = vi.spyOn(AbortSignal.prototype, 'removeEventListener');
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+    });
+    await expect(graph.add(optionsFor(server))).rejects.toThrow('Failed to read');
+    const listeners = (spy: typeof added): unknown[] =>
+      spy.mock.calls.map(([, listener]) => listener);
+    expect(listeners(removed)).toEqual(expect.arrayContaining(listeners(added)));
+  });
+
   it('is tried again for as long as open-timeout says', async () => {
     const { graph } = liveGraph();
     const server = await startServer({ ...obliging, greets: (connection) => connection > 0 });
