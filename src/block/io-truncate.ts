@@ -5,8 +5,12 @@ import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { TruncateOptions } from './block-driver.ts';
 import { ZERO_WRITE } from './block-driver.ts';
-import type { BlockNode } from './block-node.ts';
+import { type BlockNode, SECTOR } from './block-node.ts';
+import { alignedDown } from './io-driver.ts';
 import { resizeError } from './resize-error.ts';
+
+/** The longest that a node can be: numbers are exact up to there. */
+const LARGEST = alignedDown(Number.MAX_SAFE_INTEGER, SECTOR);
 
 /** Sets the length (bytes). Throws QmpError with the reference's text; the user must hold PERM_RESIZE. */
 export async function truncate(
@@ -15,6 +19,9 @@ export async function truncate(
   options: TruncateOptions,
 ): Promise<void> {
   if (length < 0) throw resizeError('Image size cannot be negative', errno.EINVAL);
+  if (length > LARGEST) {
+    throw resizeError(`offset(${length}) exceeds maximum(${LARGEST})`, errno.EFBIG);
+  }
   const oldLength = node.length;
   if (node.readOnly) throw resizeError('Image is read-only', errno.EACCES);
   if (!node.active) throw resizeError('Image is inactive', errno.EPERM);

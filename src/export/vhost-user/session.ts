@@ -325,8 +325,12 @@ export class Session implements VringOwner {
       if (!this.#ended) change();
     } finally {
       this.#changing = false;
+      // A change that is refused leaves the rings where they were: who hears of it may go on with them.
+      if (!this.#ended) this.#goOn(vrings);
     }
-    if (this.#ended) return;
+  }
+
+  #goOn(vrings: readonly Vring[]): void {
     for (const vring of vrings) vring.locate();
     this.serveAll();
   }

@@ -74,11 +74,13 @@ describe('memory that shrinks', () => {
     expect(daemon.child.exitCode).toBeNull();
   });
 
-  it('is refused when it is too short from the start', async () => {
+  it('is refused when it is too short from the start, and the rest goes on', async () => {
     const { socket } = await serveDisk(ourSide);
-    const { frontend, memory } = await startDevice(socket);
+    const { disk, frontend, memory } = await startDevice(socket);
+    expect((await disk.read(0, 512)).in).toEqual(numbered(512));
     const { fd } = memory.main;
     const region = { ...memory.main, guestAddress: 0, offset: 16 * MIB };
     expect(await frontend.acknowledged(REQUEST.ADD_MEM_REG, singleRegion(region), [fd])).toBe(1n);
+    expect((await disk.read(512, 512)).in).toEqual(numbered(1024).subarray(512));
   });
 });

@@ -8,6 +8,7 @@ import {
   NO_FALLBACK,
   PERM_ALL,
   PERM_CONSISTENT_READ,
+  PERM_RESIZE,
   PERM_WRITE,
 } from '../../../src/block/block-driver.ts';
 import type { BlockGraph } from '../../../src/block/block-graph.ts';
@@ -346,5 +347,17 @@ describe('flush', () => {
     await backend.write(0, 512, buffer, 0);
     await Promise.all([first, backend.flush(), backend.flush(), backend.flush()]);
     expect(seen()).toEqual(['write 0+512', 'flush', 'write 0+512', 'flush']);
+  });
+});
+
+describe('truncate', () => {
+  it('refuses lengths that numbers cannot tell apart, before the driver hears of them', async () => {
+    const { backend, seen } = await open({ size: MIB }, {}, PERM_RESIZE);
+    const options = { exact: true, prealloc: 'off', flags: 0 } as const;
+    await expect(backend.truncate(2 ** 53, options)).rejects.toMatchObject({
+      message: 'offset(9007199254740992) exceeds maximum(9007199254740480)',
+      cause: { errno: errno.EFBIG },
+    });
+    expect(seen()).toEqual([]);
   });
 });
