@@ -54,7 +54,8 @@ export async function writeZeroes(
     };
     return change(image, start, end, { decide, addsTables: false, cause: 'request' });
   }
-  await zeroRawData(image, start, Math.min(end, image.size) - start);
+  // No more than what is asked for: what was zero around it may be written meanwhile.
+  await zeroRawData(image, offset, Math.min(offset + length, image.size) - offset);
   const unmaps = (flags & MAY_UNMAP) !== 0;
   const decide: Decide = (entry, touched) => {
     checkPart(entry, touched);

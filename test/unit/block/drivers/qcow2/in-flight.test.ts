@@ -4,13 +4,19 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { WRITE_COMPRESSED } from '../../../../../src/block/block-driver.ts';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_WRITE,
+  WRITE_COMPRESSED,
+} from '../../../../../src/block/block-driver.ts';
 import type { BlockDrivers } from '../../../../../src/block/block-graph.ts';
 import { blockDrivers } from '../../../../../src/block/drivers/index.ts';
 import type { BlockdevOptionsQcow2 } from '../../../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../../../src/sys/memory.ts';
 import { bufferOf, type Opened, openDisk } from '../../../../helpers/qcow2-disk.ts';
 import { smallQcow2 } from '../../../../helpers/small-qcow2.ts';
+import { testGraph } from '../../graph-fixture.ts';
 import { recordedImage } from './recorded.ts';
 
 const CLUSTER = 512;
@@ -77,6 +83,53 @@ async function opened(
   return disk;
 }
 
+/** A disk whose first cluster is zeroes, in a raw data file whose next zeroes are made when `release` is called. */
+async function openedRaw() {
+  const directory = mkdtempSync(join(tmpdir(), 'qcow2-'));
+  cleanups.push(() => rmSync(directory, { recursive: true }));
+  const gate = { held: undefined as Promise<void> | undefined, begun: (): void => {} };
+  const drivers: BlockDrivers = {
+    file: {
+      ...blockDrivers.file,
+      async writeZeroes(node, offset, length, flags) {
+        const { held } = gate;
+        gate.held = undefined;
+        if (held !== undefined) gate.begun();
+        await held;
+        await blockDrivers.file.writeZeroes?.(node, offset, length, flags);
+      },
+    },
+  };
+  const graph = testGraph(undefined, { drivers });
+  for (const name of ['image', 'data']) {
+    const filename = join(directory, name);
+    await graph.imageMaker({ driver: 'file', filename, size: 0 })();
+    await graph.add({ driver: 'file', filename, 'node-name': name });
+  }
+  const names = { file: 'image', 'data-file': 'data' };
+  const made = { ...names, driver: 'qcow2', 'data-file-raw': true, size: 2 ** 20 } as const;
+  await graph.imageMaker(made)();
+  const node = await graph.add({ ...names, driver: 'qcow2', 'node-name': 'disk' });
+  const perm = PERM_CONSISTENT_READ | PERM_WRITE;
+  const backend = graph.backend(node, { perm, shared: PERM_ALL });
+  cleanups.push(async () => {
+    await backend.release();
+    await graph.close();
+  });
+  await backend.writeZeroes(0, 65536);
+  const hold = (): { readonly begun: Promise<void>; readonly release: () => void } => {
+    let release = (): void => {};
+    gate.held = new Promise((resolve) => {
+      release = resolve;
+    });
+    const begun = new Promise<void>((resolve) => {
+      gate.begun = resolve;
+    });
+    return { begun, release };
+  };
+  return { backend, hold };
+}
+
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise(setImmediate);
 }
@@ -123,6 +176,19 @@ describe('a write that is under way', () => {
     const found = allocate(CLUSTER);
     await backend.read(12288, CLUSTER, found, 0);
     expect(found.bytes.equals(Buffer.alloc(CLUSTER, 1))).toBe(true);
+  });
+
+  it('is not lost when what lies beside it becomes zeroes', async () => {
+    const { backend, hold } = await openedRaw();
+    const zeroes = hold();
+    const late = backend.writeZeroes(32768, 512);
+    await Promise.race([zeroes.begun, turns(LONG)]);
+    await backend.write(0, 512, cluster(7), 0);
+    zeroes.release();
+    await late;
+    const found = allocate(512);
+    await backend.read(0, 512, found, 0);
+    expect(found.bytes.equals(Buffer.alloc(512, 7))).toBe(true);
   });
 
   it('has what it copied on disk before its table is, whatever is flushed before it ends', async () => {
