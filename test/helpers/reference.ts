@@ -17,6 +17,7 @@ const debianPackages = {
   'nbd-server': 'nbd-server',
   nbdinfo: 'libnbd-bin',
   nbdcopy: 'libnbd-bin',
+  nbdfuse: 'libnbd-bin',
   nbdsh: 'python3-libnbd',
   nbdkit: 'nbdkit',
   'gnutls-cli': 'gnutls-bin',

@@ -1,10 +1,14 @@
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { waitUntil } from '../conformance/daemon-process.ts';
 import { NbdPeer } from '../conformance/nbd-peer.ts';
 import { reference } from '../conformance/side.ts';
 import { goPayload, NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_GO } from '../conformance/wire-steps.ts';
+import { fuseMissing } from '../helpers/fuse.ts';
 import { missing } from '../helpers/reference.ts';
 import { exported, type Served, serve, succeed } from './serve.ts';
 
@@ -187,6 +191,45 @@ describe.skipIf(proxyReason !== undefined)(
       const digest = (path: string): string =>
         createHash('sha256').update(readFileSync(path)).digest('hex');
       expect(digest(copy)).toBe(digest(served.path('a.img')));
+    });
+  },
+);
+
+const nbdfuseReason = missing('nbdfuse', 'fusermount3') ?? fuseMissing();
+describe.skipIf(nbdfuseReason !== undefined)(
+  `nbdfuse${nbdfuseReason ? ` (${nbdfuseReason})` : ''}`,
+  () => {
+    it('shows the export as a file that is read and written', async () => {
+      served = await serve({
+        files: [
+          { name: 'a.img', length: 16 * MIB, fill: [[MIB, MIB, 0x42]] },
+          { name: 'new', length: MIB, fill: [[0, MIB, 0x24]] },
+          { name: 'mounted', length: 0 },
+        ],
+        arguments: exported('a.img'),
+      });
+      const [mounted, pidfile] = [served.path('mounted'), served.path('nbdfuse.pid')];
+      const nbdfuse = spawn('nbdfuse', ['-P', pidfile, mounted, served.uri()]);
+      const ended = once(nbdfuse, 'exit');
+      try {
+        await waitUntil(() => existsSync(pidfile) || nbdfuse.exitCode !== null, 30_000);
+        await succeed('cmp', mounted, served.path('a.img'));
+        const writing = ['bs=100k', 'seek=5M', 'oflag=seek_bytes', 'conv=notrunc,fsync'];
+        await succeed('dd', `if=${served.path('new')}`, `of=${mounted}`, ...writing);
+        await succeed(
+          'cmp',
+          '-n',
+          `${MIB}`,
+          '-i',
+          `${5 * MIB}:0`,
+          served.path('a.img'),
+          served.path('new'),
+        );
+        await succeed('fusermount3', '-u', mounted);
+        expect(await ended).toEqual([0, null]);
+      } finally {
+        nbdfuse.kill();
+      }
     });
   },
 );
