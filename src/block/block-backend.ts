@@ -1,6 +1,7 @@
 // An owner's handle on a node: what an export or a job holds. Checks bounds against the node's length, holds requests back
 // while the node is drained, and makes every write durable when it is writethrough.
 
+import type { PipeSource } from '../base/data-pipe.ts';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
@@ -130,10 +131,11 @@ export class BlockBackend {
     into: IoBuffer,
     at: number,
     completion: Completion,
+    pipes?: PipeSource,
   ): Started {
     if (this.#drained > 0) return tell(this.read(offset, length, into, at), completion);
     this.#checkBounds(offset, length, 'read');
-    return startRead(this.node, offset, length, into, at, completion);
+    return startRead(this.node, offset, length, into, at, completion, pipes);
   }
 
   /** Where an area lies in the page cache of a file, if it does: instead of a read. Good until the next wait only. */

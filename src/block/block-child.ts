@@ -1,5 +1,6 @@
 // An edge of the graph: somebody (a node, or an owner's BlockBackend) uses a node, in a role and with permissions.
 
+import type { PipeSource } from '../base/data-pipe.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { BlkdebugEvent } from '../qapi/generated/types.ts';
 import {
@@ -90,8 +91,9 @@ export class BlockChild {
     into: IoBuffer,
     at: number,
     completion: Completion,
+    pipes?: PipeSource,
   ): Started {
-    return startRead(this.node, offset, length, into, at, completion);
+    return startRead(this.node, offset, length, into, at, completion, pipes);
   }
 
   prefetch(offset: number, length: number): MaybePromise<void> {

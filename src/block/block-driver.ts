@@ -2,6 +2,7 @@
 // on them: offset and length are safe integers, aligned to its request alignment, length > 0, and within the node (rounded
 // up to the alignment; a write may go beyond if its user may resize).
 
+import type { PipeSource } from '../base/data-pipe.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type {
   BlkdebugEvent,
@@ -266,6 +267,8 @@ export interface BlockDriver<
   /**
    * As read without flags, for a driver whose answers come from elsewhere: many requests under way cost no promise each. Throws
    * IoError, or has `completion` told of one. Without it `read` is called, which there must be in any case.
+   * Of a pipe that it takes from `pipes` the bytes that are in there in the end are the last ones of the area, instead of those
+   * in memory.
    */
   startRead?(
     node: BlockNode<State>,
@@ -274,6 +277,7 @@ export interface BlockDriver<
     into: IoBuffer,
     at: number,
     completion: Completion,
+    pipes?: PipeSource,
   ): Started;
   /**
    * Where the area lies, as plain data, in the page cache of a file: a reader may have the kernel send it from there. Undefined

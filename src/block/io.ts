@@ -5,6 +5,7 @@
 // All of it throws or rejects IoError: EIO for an impossible area, EPERM for a write to a read-only or inactive
 // node.
 
+import type { PipeSource } from '../base/data-pipe.ts';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
@@ -44,6 +45,7 @@ export function startRead(
   into: IoBuffer,
   at: number,
   completion: Completion,
+  pipes?: PipeSource,
 ): Started {
   const { driver } = node;
   if (
@@ -55,7 +57,7 @@ export function startRead(
   }
   checkTransfer(offset, length, into, at, 'read');
   const request = node.requests.prepare(offset, length, completion);
-  return request.started(driver.startRead(node, offset, length, into, at, request));
+  return request.started(driver.startRead(node, offset, length, into, at, request, pipes));
 }
 
 /** Where the area lies in the page cache of a file, if it does: instead of a read. Good until the next wait only. */

@@ -1,6 +1,7 @@
 // A connected byte stream that never blocks: a plain socket now, TLS behind the same interface later. The owner pulls and
 // pushes; readiness is announced through two callbacks.
 
+import type { DataPipe } from '../base/data-pipe.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 
 /** What receive and send answer when the kernel has nothing to give or no room: wait for the callback. */
@@ -48,6 +49,10 @@ export interface ByteChannel {
     file: { readonly fd: number; readonly offset: number },
     length: number,
   ): number;
+  /** As receive, to the end of a pipe. WOULD_BLOCK may mean that this is not possible: receive tells. */
+  receiveInto?(pipe: DataPipe, max: number): number;
+  /** Bytes taken from a pipe that is not empty, or WOULD_BLOCK. Throws as send. */
+  sendFrom?(pipe: DataPipe): number;
   /** Ends both directions at once; a peer that is reading sees end of stream. */
   shutdown(): void;
   /** Releases the descriptor. No callback after this. Idempotent. */

@@ -1,5 +1,6 @@
 // A connected socket as a ByteChannel: system calls on the descriptor, readiness from the poller, no Node stream in between.
 
+import type { DataPipe } from '../base/data-pipe.ts';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
@@ -84,6 +85,14 @@ export class SocketChannel implements ByteChannel {
     const header = { address: from.address + at, length: headerLength };
     this.#files ??= new FileSender();
     return this.#files.send(this.fd, header, file, length);
+  }
+
+  receiveInto(pipe: DataPipe, max: number): number {
+    return pipe.fill(this.fd, max);
+  }
+
+  sendFrom(pipe: DataPipe): number {
+    return pipe.drain(this.fd);
   }
 
   shutdown(): void {

@@ -36,6 +36,8 @@ const prototypes = {
   fallocate: 'int fallocate(int, int, int64_t, int64_t)',
   posix_fadvise: 'int posix_fadvise(int, int64_t, int64_t, int)',
   eventfd: 'int eventfd(uint, int)',
+  pipe2: 'int pipe2(void*, int)',
+  splice: 'int64_t splice(int, uintptr_t, int, uintptr_t, size_t, uint)',
   poll: 'int poll(uintptr_t, uint64_t, int)',
   // mounts
   mount: 'int mount(str, str, str, uint64_t, str)',

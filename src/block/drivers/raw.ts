@@ -77,12 +77,12 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     state.file.debugEvent('read_aio');
     return state.file.read(offset + state.offset, length, into, at, flags);
   },
-  startRead(node, offset, length, into, at, completion) {
+  startRead(node, offset, length, into, at, completion, pipes) {
     if (isOutside(node, offset, length))
       throw new IoError(errno.EINVAL, { syscall: 'read', offset });
     const { state } = node;
     state.file.debugEvent('read_aio');
-    return state.file.startRead(offset + state.offset, length, into, at, completion);
+    return state.file.startRead(offset + state.offset, length, into, at, completion, pipes);
   },
   cachedRange(node, offset, length) {
     if (isOutside(node, offset, length)) return undefined;

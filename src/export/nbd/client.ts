@@ -13,6 +13,7 @@ import type { ExportClient, NbdExport } from './nbd-export.ts';
 import type { ExportDirectory, Negotiated } from './negotiation.ts';
 import { Negotiator } from './negotiator.ts';
 import { Output } from './output.ts';
+import type { PipePool } from './pipe-pool.ts';
 import type { NbdTls } from './tls.ts';
 import { Traffic } from './traffic.ts';
 import { Transmission } from './transmission.ts';
@@ -21,6 +22,7 @@ import type { Turns } from './turns.ts';
 /** What a connection needs of its server. */
 export interface ClientHost extends ExportDirectory {
   readonly pool: BufferPool;
+  readonly pipes: PipePool;
   readonly turns: Turns;
   /** For handshakes; a connection that serves requests has its own. */
   readonly poll: AdaptivePoll;
@@ -173,6 +175,7 @@ export class NbdClient implements ExportClient, InventoryClient {
       input: this.#input,
       output: this.#output,
       pool: this.#options.server.pool,
+      pipes: this.#options.server.pipes,
       turns: this.#options.server.turns,
       target: chosen,
       trace: this.#options.server.trace,

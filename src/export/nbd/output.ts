@@ -1,6 +1,7 @@
 // What a connection has to send. Replies are written straight into its buffer, data behind header, and leave together. A
 // reply whose data come later keeps its place (defer) while others are written behind it and sent before it.
 
+import type { DataPipe } from '../../base/data-pipe.ts';
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
@@ -21,6 +22,8 @@ export interface Region {
 
 interface QueuedRegion extends Region {
   length: number;
+  /** What comes behind it. */
+  readonly pipe: DataPipe | undefined;
 }
 
 export class Output {
@@ -82,13 +85,19 @@ export class Output {
     return region;
   }
 
-  /** A deferred region is ready. */
-  complete(region: Region): void {
+  /** A deferred region is ready; its last bytes are those in `pipe`, if there is one, which is the output's from now on. */
+  complete(region: Region, pipe?: DataPipe): void {
     this.#enqueueTail();
     this.#unsent += region.length;
+    const { buffer, at } = region;
+    if (pipe !== undefined && pipe.length > 0) {
+      this.#queue.push({ buffer, at, length: region.length - pipe.length, pipe });
+      return;
+    }
+    pipe?.release();
     // What it continues keeps the buffer.
-    if (this.#continues(region.buffer, region.at, region.length)) this.#letGo(region.buffer);
-    else this.#queue.push({ ...region });
+    if (this.#continues(buffer, at, region.length)) this.#letGo(buffer);
+    else this.#queue.push({ buffer, at, length: region.length, pipe: undefined });
   }
 
   /** A deferred region is not needed. */
@@ -110,7 +119,7 @@ export class Output {
   /** Sends what is ready. False when the peer takes no more for now. Throws IoError. */
   flush(channel: ByteChannel): boolean {
     while (this.#queue.length > 0) {
-      const region = this.#queue[0] as Region;
+      const region = this.#queue[0] as QueuedRegion;
       while (this.#queueSent < region.length) {
         const sent = channel.send(
           region.buffer,
@@ -121,6 +130,7 @@ export class Output {
         this.#queueSent += sent;
         this.#unsent -= sent;
       }
+      if (region.pipe !== undefined && !this.#sendPipe(channel, region.pipe)) return false;
       this.#queue.shift();
       this.#queueSent = 0;
       this.#letGo(region.buffer);
@@ -177,7 +187,10 @@ export class Output {
 
   /** Forgets what is unsent. Deferred regions must have ended. */
   discard(): void {
-    for (const region of this.#queue.splice(0)) this.#letGo(region.buffer);
+    for (const region of this.#queue.splice(0)) {
+      region.pipe?.release();
+      this.#letGo(region.buffer);
+    }
     this.#start = this.#end;
     this.#unsent = 0;
     this.releaseIdle();
@@ -208,7 +221,7 @@ export class Output {
     const length = this.#end - this.#start;
     if (length === 0) return;
     if (!this.#continues(this.buffer, this.#start, length)) {
-      this.#queue.push({ buffer: this.buffer, at: this.#start, length });
+      this.#queue.push({ buffer: this.buffer, at: this.#start, length, pipe: undefined });
       this.#held++;
     }
     this.#start = this.#end;
@@ -217,8 +230,19 @@ export class Output {
   /** Adds bytes to the last region of the queue if they lie behind it: what is one piece leaves with one system call. */
   #continues(buffer: IoBuffer, at: number, length: number): boolean {
     const last = this.#queue.at(-1);
-    if (last?.buffer !== buffer || last.at + last.length !== at) return false;
+    if (last?.buffer !== buffer || last.at + last.length !== at || last.pipe) return false;
     last.length += length;
+    return true;
+  }
+
+  /** False when the peer takes no more for now. */
+  #sendPipe(channel: ByteChannel, pipe: DataPipe): boolean {
+    while (pipe.length > 0) {
+      const sent = channel.sendFrom?.(pipe) ?? WOULD_BLOCK;
+      if (sent === WOULD_BLOCK) return false;
+      this.#unsent -= sent;
+    }
+    pipe.release();
     return true;
   }
 

@@ -77,7 +77,7 @@ function readData(
   const { buffer } = output;
   if (length > 0) {
     const late = lateData.take(request, offset, length, completion);
-    if (session.backend.startRead(offset, length, buffer, at + header, late) === 'later') {
+    if (session.backend.startRead(offset, length, buffer, at + header, late, late) === 'later') {
       late.region = output.defer(size);
       return 'later';
     }

@@ -13,6 +13,7 @@ import { NbdClient } from './client.ts';
 import type { ClientInventory } from './client-inventory.ts';
 import type { ExportRegistry, NbdExport } from './nbd-export.ts';
 import type { ExportDirectory } from './negotiation.ts';
+import { PipePool } from './pipe-pool.ts';
 import type { NbdTls } from './tls.ts';
 import { Turns } from './turns.ts';
 
@@ -44,6 +45,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
   readonly trace: Trace;
   readonly inventory: ClientInventory;
   readonly pool = new BufferPool({ allocate, release });
+  readonly pipes = new PipePool();
   readonly turns = new Turns();
   readonly poll = new AdaptivePoll();
   /** Those that clients can find. */
@@ -175,6 +177,7 @@ export class NbdServer implements ExportRegistry, ExportDirectory {
       });
     }
     this.pool.trim();
+    this.pipes.trim();
   }
 
   /** The connection after the last one allowed stays in the backlog, without a greeting. */

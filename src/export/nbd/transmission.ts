@@ -2,6 +2,7 @@
 // and sends the replies of a batch together. A request that cannot be finished at once gets a slot; replies may overtake each
 // other. Back-pressure instead of queues: without a free slot, or with replies that the peer does not take, nothing is read.
 
+import type { DataPipe } from '../../base/data-pipe.ts';
 import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
@@ -26,6 +27,7 @@ import type { Input } from './input.ts';
 import { LateDataPool } from './late-data.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
+import { PIPE_SIZE, type PipePool } from './pipe-pool.ts';
 import { replyDone, replyError } from './reply.ts';
 import { hasPayload, refusal } from './request.ts';
 import { type Frame, RequestReader } from './request-reader.ts';
@@ -47,6 +49,13 @@ const MAX_BYTES_IN_FLIGHT = LARGEST_SIZE;
 /** Bytes of replies that are sent before the next request is carried out. */
 const SEND_FROM = 128 * 1024;
 
+/** Lengths of reads whose data may go from one socket to the other by way of a pipe, which has to have room for all of them. */
+const PIPED_FROM = 64 * 1024;
+const PIPED_TO = PIPE_SIZE / 2;
+
+/** Bytes of replies beyond which a peer is slow: it is not to have all the pipes there are. */
+const PIPED_UNSENT = 1024 * 1024;
+
 /** So often in a row a peer must have sent one request alone before its next one is waited for without sleep. */
 const SINGLES = 4;
 
@@ -66,6 +75,7 @@ export interface TransmissionOptions {
   readonly input: Input;
   readonly output: Output;
   readonly pool: BufferPool;
+  readonly pipes: PipePool;
   readonly turns: Turns;
   /** The export: what a command needs of it. */
   readonly target: {
@@ -264,6 +274,13 @@ export class Transmission implements Session {
       this.#abort(`Failed to send reply: ${this.#failures.write}: ${reasonOf(error)}`);
       return true;
     }
+  }
+
+  takePipe(length: number): DataPipe | undefined {
+    if (this.#channel.sendFrom === undefined || this.#state === 'ended') return undefined;
+    const isSlow = this.output.length >= PIPED_UNSENT;
+    if (length < PIPED_FROM || length > PIPED_TO || isSlow) return undefined;
+    return this.#options.pipes.take();
   }
 
   room(): MaybePromise<void> {

@@ -1,5 +1,6 @@
 // One request to a server, from its submission to the end of its reply; on a new connection it may begin anew.
 
+import type { DataPipe, PipeSource } from '../../../base/data-pipe.ts';
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer } from '../../../base/io-buffer.ts';
@@ -23,6 +24,8 @@ export interface RequestTerms {
   /** Where data are read to or written from: `length` bytes at `at`. */
   readonly buffer?: IoBuffer | undefined;
   readonly at?: number;
+  /** Where the last of the data may be instead; see BlockDriver.startRead. */
+  readonly pipes?: PipeSource | undefined;
 }
 
 export class ClientRequest {
@@ -32,6 +35,8 @@ export class ClientRequest {
   readonly length: number;
   readonly buffer: IoBuffer | undefined;
   readonly at: number;
+  #pipes: PipeSource | undefined;
+  #pipe: DataPipe | undefined = undefined;
   readonly #completion: Completion;
 
   /** Which of a connection's requests this is: other than any other reply's. */
@@ -58,6 +63,7 @@ export class ClientRequest {
     this.length = terms.length;
     this.buffer = terms.buffer;
     this.at = terms.at ?? 0;
+    this.#pipes = terms.pipes;
     this.#completion = completion;
   }
 
@@ -65,8 +71,29 @@ export class ClientRequest {
     return this.type === NBD_CMD_READ;
   }
 
+  /** Where its next data go; undefined for memory. */
+  get pipe(): DataPipe | undefined {
+    return this.#pipe;
+  }
+
+  /** As `pipe`, if need be of a new one for all the data but `done` bytes, which are in memory. */
+  takePipe(done: number): DataPipe | undefined {
+    this.#pipe ??= this.#pipes?.takePipe(done);
+    this.#pipes = undefined;
+    return this.#pipe;
+  }
+
+  /** What is in the pipe goes to memory, up to `end`, and so do the data that come. */
+  leavePipe(end: number): void {
+    const pipe = this.#pipe;
+    this.#pipe = undefined;
+    this.#pipes = undefined;
+    if (pipe !== undefined && this.buffer !== undefined) pipe.empty(this.buffer, end - pipe.length);
+  }
+
   /** Forgets what there was of a reply. */
   restart(): void {
+    this.leavePipe(this.at + this.length);
     this.isStructured = false;
     this.failure = 0;
     this.#coverage = undefined;

@@ -1,6 +1,7 @@
 // nbd: a disk that a server has, as a node. The functions of the block layer made requests of the protocol; connections, and
 // what happens when one is lost, are session.ts's.
 
+import type { PipeSource } from '../../../base/data-pipe.ts';
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
@@ -154,13 +155,23 @@ function startRead(
   into: IoBuffer,
   at: number,
   completion: Completion,
+  pipes?: PipeSource,
 ): Started {
   const { size, session } = node.state;
   // The block layer knows whole sectors only: what is behind the end of the export reads as zeroes.
   const there = Math.min(length, Math.max(0, size - offset));
   if (there < length) into.bytes.fill(0, at + there, at + length);
   if (there === 0) return 'done';
-  const terms = { type: NBD_CMD_READ, flags: 0, offset, length: there, buffer: into, at };
+  const terms = {
+    type: NBD_CMD_READ,
+    flags: 0,
+    offset,
+    length: there,
+    buffer: into,
+    at,
+    // The zeroes behind the end would have to be in the pipe, too.
+    pipes: there < length ? undefined : pipes,
+  };
   session.submit(new ClientRequest(terms, completion));
   return 'later';
 }

@@ -1,10 +1,11 @@
 // Takes replies out of the stream: headers and small payloads by way of a buffer, the data of large reads straight to where
-// they belong. Every rule that a server may break is checked here or in reply-chunks.ts.
+// they belong, or into a pipe for whoever sends them on. Every rule that a server may break is checked here or in reply-chunks.ts.
 
 import type { IoBuffer } from '../../../base/io-buffer.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../../net/byte-channel.ts';
 import { decodeReply, ReplyHeader, replySizeOf } from '../../../net/nbd/client-wire.ts';
 import {
+  CHUNK_SIZE,
   EXTENDED_CHUNK_SIZE,
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_REPLY_FLAG_DONE,
@@ -12,6 +13,7 @@ import {
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
   OFFSET_DATA_SIZE,
+  SIMPLE_REPLY_SIZE,
 } from '../../../net/nbd/protocol.ts';
 import { u64 } from '../../../net/nbd/wire.ts';
 import type { ClientRequest } from './client-request.ts';
@@ -33,6 +35,14 @@ const BUFFER_SIZE = 128 * 1024;
 const DIRECT_SIZE = 16 * 1024;
 /** Bytes received at once while data are to go straight to their place. */
 const HEADERS_AT_ONCE = 4096;
+/** Bytes in front of data. */
+const dataHeaders = {
+  simple: SIMPLE_REPLY_SIZE,
+  structured: CHUNK_SIZE + OFFSET_DATA_SIZE,
+  extended: EXTENDED_CHUNK_SIZE + OFFSET_DATA_SIZE,
+} as const satisfies Record<Headers, number>;
+/** Large reads without a pipe after one whose pipe did not take all data: what came in small pieces once may come so again. */
+const READS_WITHOUT_PIPE = 64;
 /** Bytes worked off before others have their turn: those who wait for the data among them, who then go on meanwhile. */
 const BYTES_PER_TURN = 256 * 1024;
 
@@ -58,10 +68,17 @@ export class ReplyReader {
   /** Its data: where they go, and how many bytes are missing. */
   #to = 0;
   #missing = 0;
+  /** They are all that was asked for. */
+  #isWhole = false;
   /** Bytes that could have been received last. */
   #asked = 0;
-  /** Requests under way whose data are large. */
+  /** Requests under way, and those among them whose data are large. */
+  #expected = 0;
   #large = 0;
+  /** The channel has reported bytes, of which none were received yet. */
+  #isNews = false;
+  /** Large reads whose data go to memory in any case. */
+  #withoutPipe = 0;
 
   constructor(options: ReplyReaderOptions) {
     this.#options = options;
@@ -76,14 +93,17 @@ export class ReplyReader {
 
   /** A reply to this request may come from now on. */
   expect(request: ClientRequest): void {
+    this.#expected++;
     if (request.isRead && request.length >= DIRECT_SIZE) this.#large++;
   }
 
-  /** Works off what there is. False at the end of the stream. Throws ServerFault, and IoError of the channel. */
+  /** Works off what the channel has reported. False at the end of the stream. Throws ServerFault, and IoError of the channel. */
   pump(channel: ByteChannel): boolean {
+    this.#isNews = true;
     for (let budget = BYTES_PER_TURN; budget > 0; ) {
       if (this.#advance()) continue;
       const received = this.#receive(channel);
+      this.#isNews = false;
       if (received === WOULD_BLOCK) return true;
       if (received === 0) return false;
       budget -= received;
@@ -103,19 +123,45 @@ export class ReplyReader {
   }
 
   #receive(channel: ByteChannel): number {
-    const { buffer } = this.#request ?? {};
-    if (this.#missing >= DIRECT_SIZE && buffer !== undefined) {
+    const request = this.#request;
+    if (request?.buffer !== undefined && this.#isDirect(request)) {
       this.#asked = this.#missing;
-      const received = channel.receive(buffer, this.#to, this.#missing);
+      const received = this.#receiveData(channel, request, request.buffer);
       if (received > 0) this.#took(received);
       return received;
     }
     this.#makeRoom();
-    const limit = this.#large > 0 ? HEADERS_AT_ONCE : BUFFER_SIZE;
-    const room = Math.min(BUFFER_SIZE - this.#end, limit);
+    const room = Math.min(BUFFER_SIZE - this.#end, this.#limit());
     this.#asked = room;
     const received = channel.receive(this.#buffer, this.#end, room);
     if (received > 0) this.#end += received;
+    return received;
+  }
+
+  /** Bytes to receive at once with the next header: data that are large shall stay where they are. */
+  #limit(): number {
+    if (this.#large === 0) return BUFFER_SIZE;
+    return this.#large < this.#expected ? HEADERS_AT_ONCE : dataHeaders[this.#options.headers];
+  }
+
+  /** What is in a pipe must be the last of the data. */
+  #isDirect(request: ClientRequest): boolean {
+    return this.#missing >= DIRECT_SIZE || (this.#missing > 0 && request.pipe !== undefined);
+  }
+
+  /** To the request's pipe, if there may be one, or to where the data belong. */
+  #receiveData(channel: ByteChannel, request: ClientRequest, buffer: IoBuffer): number {
+    const mayPipe = this.#isWhole && this.#withoutPipe === 0 && channel.receiveInto !== undefined;
+    const pipe = mayPipe ? request.takePipe(this.#to - request.at) : request.pipe;
+    if (pipe === undefined) return channel.receive(buffer, this.#to, this.#missing);
+    const moved = channel.receiveInto?.(pipe, this.#missing) ?? WOULD_BLOCK;
+    // There was something: that the pipe does not take it has other reasons.
+    if (moved !== WOULD_BLOCK || !this.#isNews) return moved;
+    const received = channel.receive(buffer, this.#to, this.#missing);
+    if (received > 0) {
+      request.leavePipe(this.#to);
+      this.#withoutPipe = READS_WITHOUT_PIPE;
+    }
     return received;
   }
 
@@ -174,6 +220,7 @@ export class ReplyReader {
     this.#request = request;
     this.#to = request.at;
     this.#missing = request.length;
+    this.#isWhole = true;
   }
 
   /** What follows the header of a chunk: the offset of data, or everything else that is not data. */
@@ -190,6 +237,7 @@ export class ReplyReader {
       checkData(request, offset, length);
       this.#to = request.at + (offset - request.offset);
       this.#missing = length;
+      this.#isWhole = length === request.length;
       return true;
     }
     acceptChunk({ request, header, view: this.#buffer.view, at, rules: this.#options });
@@ -225,7 +273,11 @@ export class ReplyReader {
   #finish(request: ClientRequest): void {
     this.#request = undefined;
     checkFinished(request);
-    if (request.isRead && request.length >= DIRECT_SIZE) this.#large--;
+    this.#expected--;
+    if (request.isRead && request.length >= DIRECT_SIZE) {
+      this.#large--;
+      if (this.#withoutPipe > 0) this.#withoutPipe--;
+    }
     this.#options.finished(request);
   }
 }
