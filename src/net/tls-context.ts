@@ -229,8 +229,10 @@ function certificates(pem: string): number[] {
 
 /** What `read` finds in a text, one after the other. */
 function readAll(pem: string, read: (bio: number) => number): number[] {
+  // A copy of the text: memory of ours might be collected while OpenSSL still reads it.
   const bytes = Buffer.from(pem);
-  const bio = openssl.BIO_new_mem_buf(bytes, bytes.length);
+  const bio = openssl.BIO_new(openssl.BIO_s_mem());
+  openssl.BIO_write(bio, bytes, bytes.length);
   const found: number[] = [];
   for (let next = read(bio); next !== 0; next = read(bio)) found.push(next);
   openssl.BIO_free(bio);

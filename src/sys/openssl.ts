@@ -49,7 +49,8 @@ const prototypes = {
   OPENSSL_sk_value: 'uintptr_t OPENSSL_sk_value(uintptr_t, int)',
   i2d_X509: 'int i2d_X509(uintptr_t, void*)',
   // what sessions read from and write to
-  BIO_new_mem_buf: 'uintptr_t BIO_new_mem_buf(void*, int)',
+  BIO_s_mem: 'uintptr_t BIO_s_mem()',
+  BIO_new: 'uintptr_t BIO_new(uintptr_t)',
   BIO_write: 'int BIO_write(uintptr_t, void*, int)',
   BIO_new_bio_pair: 'int BIO_new_bio_pair(void*, size_t, void*, size_t)',
   BIO_ctrl: 'int64_t BIO_ctrl(uintptr_t, int, int64_t, uintptr_t)',
