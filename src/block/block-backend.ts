@@ -231,6 +231,7 @@ export class BlockBackend {
 
   /** Throws QmpError with the reference's text. */
   async truncate(length: number, options: TruncateOptions): Promise<void> {
+    if (this.#drained > 0) return this.#whenUndrained(() => this.truncate(length, options));
     if ((this.#child.perm & PERM_RESIZE) === 0) {
       throw new IoError(errno.EPERM, { syscall: 'truncate', offset: length });
     }

@@ -3,6 +3,7 @@
 import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
 import { changeChild } from '../../block/change-child.ts';
 import { whileDrained } from '../../block/drain.ts';
+import { truncate } from '../../block/io-truncate.ts';
 import { overlayOf } from '../../block/op-blockers.ts';
 import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
 import { amendJob } from '../../job/drivers/amend.ts';
@@ -52,8 +53,10 @@ export const blockCoreHandlers = {
     }
     const backend = graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
     try {
-      await whileDrained(node, () =>
-        backend.truncate(args.size, { exact: false, prealloc: 'off', flags: 0 }),
+      await graph.change(() =>
+        whileDrained(node, () =>
+          truncate(node, args.size, { exact: false, prealloc: 'off', flags: 0 }),
+        ),
       );
     } finally {
       await backend.release();

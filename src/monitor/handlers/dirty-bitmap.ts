@@ -13,7 +13,8 @@ import type { DaemonServices } from '../daemon-services.ts';
 
 export const dirtyBitmapHandlers = {
   'block-dirty-bitmap-add': (args, { engine }) => addDirtyBitmap(engine.graph, args),
-  'block-dirty-bitmap-remove': (args, { engine }) => removeDirtyBitmap(engine.graph, args),
+  'block-dirty-bitmap-remove': (args, { engine }) =>
+    engine.graph.change((graph) => removeDirtyBitmap(graph, args)),
   'block-dirty-bitmap-clear': (args, { engine }) => clearDirtyBitmap(engine.graph, args),
   'block-dirty-bitmap-enable': (args, { engine }) =>
     enableDirtyBitmap(engine.graph, args, { enabled: true }),

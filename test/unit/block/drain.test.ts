@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { PERM_ALL, PERM_CONSISTENT_READ } from '../../../src/block/block-driver.ts';
+import { PERM_ALL, PERM_CONSISTENT_READ, PERM_RESIZE } from '../../../src/block/block-driver.ts';
 import { drainBegin } from '../../../src/block/drain.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 import { testGraph } from './graph-fixture.ts';
@@ -8,7 +8,7 @@ import { later, memoryDisk } from './memory-driver.ts';
 const buffer = allocate(4096);
 
 async function stack() {
-  const disk = memoryDisk({ size: 4096 });
+  const disk = memoryDisk({ size: 4096, capacity: 4096 });
   const graph = testGraph(disk.driver);
   const base = await graph.add({ driver: 'null-aio', 'node-name': 'base' });
   const top = await graph.add({ driver: 'raw', 'node-name': 'top', file: 'base' });
@@ -42,6 +42,18 @@ describe('a drained section', () => {
     await during;
     expect(order).toEqual(['drained', 'read']);
     expect(backend.read(0, 512, buffer, 0)).toBeUndefined();
+  });
+
+  it('holds changes of the length back: the driver may be in the middle of something', async () => {
+    const { disk, base, graph } = await stack();
+    const resizer = graph.backend(base, { perm: PERM_RESIZE, shared: PERM_ALL });
+    const end = await drainBegin(base);
+    const resized = resizer.truncate(512, { exact: true, prealloc: 'off', flags: 0 });
+    await later(5);
+    expect(disk.calls).toEqual([]);
+    end();
+    await resized;
+    expect(base.length).toBe(512);
   });
 
   it('holds questions back, too: the graph may be changing', async () => {
