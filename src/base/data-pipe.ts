@@ -24,8 +24,8 @@ export interface DataPipe {
 /** Who may have a pipe for the data of a read. */
 export interface PipeSource {
   /**
-   * A pipe for all the data but the first `done` bytes, which are in memory; undefined when there is none to be had. It stays the
-   * source's, who may have put those in it, and what lies in memory before them. To be asked once for each read.
+   * A pipe for the data but the first `done` bytes, which are in memory and have been put into it, with what lies there before
+   * them, perhaps; undefined when there is none to be had. It stays the source's. To be asked once for each read.
    */
   takePipe(done: number): DataPipe | undefined;
 }

@@ -267,8 +267,7 @@ export interface BlockDriver<
   /**
    * As read without flags, for a driver whose answers come from elsewhere: many requests under way cost no promise each. Throws
    * IoError, or has `completion` told of one. Without it `read` is called, which there must be in any case.
-   * Of a pipe that it takes from `pipes` the bytes that are in there in the end are the last ones of the area, instead of those
-   * in memory.
+   * If it takes a pipe from `pipes`, the data are in there in the end, or that is empty and they are in memory.
    */
   startRead?(
     node: BlockNode<State>,

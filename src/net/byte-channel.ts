@@ -18,6 +18,13 @@ export const socketFailures: ChannelFailures = {
   write: 'Unable to write to socket',
 };
 
+/** Bytes somewhere in memory. */
+export interface Part {
+  readonly buffer: IoBuffer;
+  readonly at: number;
+  readonly length: number;
+}
+
 export interface ByteChannel {
   /** Who is at the other end, for logs: `unix:`, `127.0.0.1:50422`, ... */
   readonly peer: string;
@@ -37,6 +44,8 @@ export interface ByteChannel {
   receive(into: IoBuffer, at: number, max: number): number;
   /** Bytes taken from `from` at `at` (1..length), or WOULD_BLOCK. Throws IoError (EPIPE, ECONNRESET). */
   send(from: IoBuffer, at: number, length: number): number;
+  /** As send, for the first `count` of `parts` one behind the other, without the first `skip` bytes. */
+  sendParts?(parts: readonly Part[], count: number, skip: number): number;
   /**
    * Bytes taken of a header (`headerLength` bytes, 1 or more, of `from` at `at`) and `length` bytes of a file behind it, or
    * WOULD_BLOCK when none were; fewer than there are also where the file ends. Throws as send. Where there is no such

@@ -4,6 +4,7 @@ import type { DataPipe } from '../base/data-pipe.ts';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
+import { GatheringSender, MAX_PARTS } from '../sys/gathering-sender.ts';
 import { type DescriptorPoller, READABLE, type Watch, WRITABLE } from '../sys/poller.ts';
 import type { SocketName } from '../sys/sockaddr.ts';
 import {
@@ -16,7 +17,7 @@ import {
   setSocketOption,
   shutdown,
 } from '../sys/socket.ts';
-import type { ByteChannel } from './byte-channel.ts';
+import type { ByteChannel, Part } from './byte-channel.ts';
 import { textOfName } from './socket-address.ts';
 
 /** libuv's UV_DISCONNECT. The poller reports it as no event at all. */
@@ -38,6 +39,7 @@ export class SocketChannel implements ByteChannel {
   readonly #poller: DescriptorPoller;
   #watch: Pick<Watch, 'want' | 'close'> | undefined;
   #files: FileSender | undefined;
+  #gatherer: GatheringSender | undefined;
   #wanted = 0;
   #closed = false;
 
@@ -73,6 +75,16 @@ export class SocketChannel implements ByteChannel {
 
   send(from: IoBuffer, at: number, length: number): number {
     return send(this.fd, from.address + at, length);
+  }
+
+  sendParts(parts: readonly Part[], count: number, skip: number): number {
+    this.#gatherer ??= new GatheringSender();
+    for (let index = 0; index < count && index < MAX_PARTS; index++) {
+      const { buffer, at, length } = parts[index] as Part;
+      const skipped = index === 0 ? skip : 0;
+      this.#gatherer.add(buffer.address + at + skipped, length - skipped);
+    }
+    return this.#gatherer.send(this.fd);
   }
 
   sendFile(

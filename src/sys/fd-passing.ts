@@ -4,6 +4,7 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { addressOf, errnoNow, libc } from './libc.ts';
 import { WOULD_BLOCK } from './socket.ts';
+import { setPointer } from './structs.ts';
 
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
@@ -93,9 +94,4 @@ export class FdPassing {
       throw new IoError(errno.EMFILE, { syscall: 'recvmsg' });
     }
   }
-}
-
-function setPointer(view: DataView, at: number, value: number): void {
-  view.setUint32(at, value % 0x1_0000_0000, true);
-  view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
 }

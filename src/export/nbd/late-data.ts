@@ -109,8 +109,13 @@ export class LateDataPool {
       output.abandon(region);
       return;
     }
-    if (pipe === undefined)
-      headData(this.#target, request, { buffer: region.buffer, at: region.at, offset, length });
-    output.complete(region, pipe);
+    if (pipe !== undefined && pipe.length > 0) {
+      output.completeWith(pipe, region);
+      return;
+    }
+    const { buffer, at } = region;
+    if (pipe === undefined) headData(this.#target, request, { buffer, at, offset, length });
+    else pipe.release();
+    output.complete(region);
   }
 }

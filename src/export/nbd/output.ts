@@ -6,7 +6,7 @@ import { errno } from '../../base/errno.ts';
 import { IoError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { FileRange } from '../../block/block-driver.ts';
-import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
+import { type ByteChannel, type Part, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import { preadNow } from '../../sys/file.ts';
 import { BATCH_SIZE, type BufferPool } from './buffer-pool.ts';
 import { RetiredBuffers } from './retired-buffers.ts';
@@ -14,15 +14,11 @@ import { RetiredBuffers } from './retired-buffers.ts';
 const PAGE = 4096;
 
 /** A place in a buffer: a reply that is being made, or one that waits to be sent. */
-export interface Region {
-  readonly buffer: IoBuffer;
-  readonly at: number;
-  readonly length: number;
-}
+export type Region = Part;
 
-interface QueuedRegion extends Region {
+interface Queued extends Region {
   length: number;
-  /** What comes behind it. */
+  /** Where the bytes are instead. */
   readonly pipe: DataPipe | undefined;
 }
 
@@ -35,7 +31,7 @@ export class Output {
   #held = 0;
   readonly #retired: RetiredBuffers;
   /** Regions to be sent before the bytes from #start to #end. No two in a row are one. */
-  readonly #queue: QueuedRegion[] = [];
+  readonly #queue: Queued[] = [];
   #queueSent = 0;
   #unsent = 0;
   readonly #pool: BufferPool;
@@ -85,19 +81,23 @@ export class Output {
     return region;
   }
 
-  /** A deferred region is ready; its last bytes are those in `pipe`, if there is one, which is the output's from now on. */
-  complete(region: Region, pipe?: DataPipe): void {
+  /** A deferred region is ready. */
+  complete(region: Region): void {
     this.#enqueueTail();
-    this.#unsent += region.length;
-    const { buffer, at } = region;
-    if (pipe !== undefined && pipe.length > 0) {
-      this.#queue.push({ buffer, at, length: region.length - pipe.length, pipe });
-      return;
-    }
-    pipe?.release();
+    const { buffer, at, length } = region;
+    this.#unsent += length;
     // What it continues keeps the buffer.
-    if (this.#continues(buffer, at, region.length)) this.#letGo(buffer);
-    else this.#queue.push({ buffer, at, length: region.length, pipe: undefined });
+    if (length === 0 || this.#continues(buffer, at, length)) this.#letGo(buffer);
+    else this.#queue.push({ buffer, at, length, pipe: undefined });
+  }
+
+  /** A deferred region is not needed: its bytes are in a pipe, which is the output's from now on. */
+  completeWith(pipe: DataPipe, region: Region): void {
+    this.#enqueueTail();
+    const { length } = pipe;
+    this.#unsent += length;
+    this.#queue.push({ ...region, length, pipe });
+    this.#letGo(region.buffer);
   }
 
   /** A deferred region is not needed. */
@@ -118,22 +118,12 @@ export class Output {
 
   /** Sends what is ready. False when the peer takes no more for now. Throws IoError. */
   flush(channel: ByteChannel): boolean {
-    while (this.#queue.length > 0) {
-      const region = this.#queue[0] as QueuedRegion;
-      while (this.#queueSent < region.length) {
-        const sent = channel.send(
-          region.buffer,
-          region.at + this.#queueSent,
-          region.length - this.#queueSent,
-        );
-        if (sent === WOULD_BLOCK) return false;
-        this.#queueSent += sent;
-        this.#unsent -= sent;
-      }
-      if (region.pipe !== undefined && !this.#sendPipe(channel, region.pipe)) return false;
-      this.#queue.shift();
-      this.#queueSent = 0;
-      this.#letGo(region.buffer);
+    // What is behind them leaves with them.
+    if (this.#queue.length > 0) this.#enqueueTail();
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      const sent = this.#sendFirst(channel, first);
+      if (sent === WOULD_BLOCK) return false;
+      this.#pass(sent);
     }
     const buffer = this.#buffer;
     if (buffer === undefined) return true;
@@ -187,10 +177,8 @@ export class Output {
 
   /** Forgets what is unsent. Deferred regions must have ended. */
   discard(): void {
-    for (const region of this.#queue.splice(0)) {
-      region.pipe?.release();
-      this.#letGo(region.buffer);
-    }
+    for (const queued of this.#queue.splice(0)) this.#forget(queued);
+    this.#queueSent = 0;
     this.#start = this.#end;
     this.#unsent = 0;
     this.releaseIdle();
@@ -235,15 +223,35 @@ export class Output {
     return true;
   }
 
-  /** False when the peer takes no more for now. */
-  #sendPipe(channel: ByteChannel, pipe: DataPipe): boolean {
-    while (pipe.length > 0) {
-      const sent = channel.sendFrom?.(pipe) ?? WOULD_BLOCK;
-      if (sent === WOULD_BLOCK) return false;
-      this.#unsent -= sent;
+  /** What leaves with one system call. */
+  #sendFirst(channel: ByteChannel, first: Queued): number {
+    if (first.pipe !== undefined) return channel.sendFrom?.(first.pipe) ?? WOULD_BLOCK;
+    const skip = this.#queueSent;
+    let count = 1;
+    while (count < this.#queue.length && this.#queue[count]?.pipe === undefined) count++;
+    if (count === 1 || channel.sendParts === undefined) {
+      return channel.send(first.buffer, first.at + skip, first.length - skip);
     }
-    pipe.release();
-    return true;
+    return channel.sendParts(this.#queue, count, skip);
+  }
+
+  /** So many bytes of the queue have left. */
+  #pass(sent: number): void {
+    this.#unsent -= sent;
+    let left = this.#queueSent + sent;
+    for (;;) {
+      const first = this.#queue[0];
+      if (first === undefined || left < first.length) break;
+      left -= first.length;
+      this.#queue.shift();
+      this.#forget(first);
+    }
+    this.#queueSent = left;
+  }
+
+  #forget(queued: Queued): void {
+    if (queued.pipe === undefined) this.#letGo(queued.buffer);
+    else queued.pipe.release();
   }
 
   #letGo(buffer: IoBuffer): void {

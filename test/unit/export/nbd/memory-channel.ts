@@ -16,6 +16,8 @@ export class MemoryChannel implements ByteChannel {
   piece = Infinity;
   /** For tests of data that come from files. */
   sendFile?: NonNullable<ByteChannel['sendFile']>;
+  /** For tests of data that are in several places. */
+  sendParts?: NonNullable<ByteChannel['sendParts']>;
   /** For tests of data that come out of pipes. */
   sendFrom?: NonNullable<ByteChannel['sendFrom']>;
 

@@ -2,6 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BATCH_SIZE, BufferPool } from '../../../../src/export/nbd/buffer-pool.ts';
 import { Output, type Region } from '../../../../src/export/nbd/output.ts';
+import { WOULD_BLOCK } from '../../../../src/net/byte-channel.ts';
 import { ioBufferOver } from '../../../../src/sys/memory.ts';
 import { MemoryChannel } from './memory-channel.ts';
 
@@ -47,6 +48,45 @@ describe('Output', () => {
     output.complete(region);
     expect(output.flush(channel)).toBe(true);
     expect(sentText(channel)).toBe('abclater');
+  });
+
+  it('sends replies that are in several places with one call', () => {
+    const channel = new MemoryChannel();
+    const calls: number[] = [];
+    channel.sendParts = (parts, count, skip) => {
+      calls.push(count);
+      const bytes = Buffer.concat(
+        parts
+          .slice(0, count)
+          .map(({ buffer, at, length }) => buffer.bytes.subarray(at, at + length)),
+      );
+      const taken = Math.min(channel.room, bytes.length - skip);
+      if (taken === 0) return WOULD_BLOCK;
+      channel.room -= taken;
+      channel.sent.push(bytes.subarray(skip, skip + taken));
+      return taken;
+    };
+    const output = new Output(makePool());
+    const texts = ['one', 'two', 'three', 'four'];
+    const regions = texts.map((text) => {
+      const at = output.reserve(text.length);
+      output.buffer.bytes.write(text, at, 'latin1');
+      return output.defer(text.length);
+    });
+    for (const region of regions.toReversed()) output.complete(region);
+    put(output, 'five');
+    channel.room = 6;
+    expect(output.flush(channel)).toBe(false);
+    expect(output.length).toBe(13);
+    channel.room = 3;
+    expect(output.flush(channel)).toBe(false);
+    channel.room = Infinity;
+    expect(output.flush(channel)).toBe(true);
+    expect(sentText(channel)).toBe('fourthreetwoonefive');
+    expect(calls).toEqual([5, 4, 4, 3, 3]);
+    expect(output.length).toBe(0);
+    // The buffer begins anew.
+    expect(output.reserve(1)).toBe(0);
   });
 
   it('sends replies whose data came in their order in one piece', () => {
