@@ -54,8 +54,6 @@ export async function writeZeroes(
     };
     return change(image, start, end, { decide, addsTables: false, cause: 'request' });
   }
-  // No more than what is asked for: what was zero around it may be written meanwhile.
-  await zeroRawData(image, offset, Math.min(offset + length, image.size) - offset);
   const unmaps = (flags & MAY_UNMAP) !== 0;
   const decide: Decide = (entry, touched) => {
     checkPart(entry, touched);
@@ -64,7 +62,8 @@ export async function writeZeroes(
     const frees = whole && (entry.compressed || (unmaps && entry.allocated));
     return { zero: frees ? touched : entry.zero | touched, frees };
   };
-  await change(image, start, end, { decide, addsTables: true, cause: 'request' });
+  const raw = rawFlags(image, flags);
+  await change(image, start, end, { decide, addsTables: true, cause: 'request', raw });
 }
 
 /** Gives up whole clusters; they read as zeroes afterwards. Throws ENOTSUP. */
@@ -74,10 +73,9 @@ export async function discard(image: Qcow2Image, offset: number, length: number)
   if (version < 3 && image.node.backing !== undefined) throw notSupported(offset);
   const end = wholeEnd(image, offset + length, clusterSize);
   if (offset % clusterSize !== 0 || end === undefined) throw notSupported(offset);
-  // A raw data file shows its content to others, too.
-  if (isRawData(image)) throw notSupported(offset);
   const decide: Decide = (entry) => discarded(image, entry, image.geometry.version >= 3);
-  await change(image, offset, end, { decide, addsTables: false, cause: 'request' });
+  const raw = rawFlags(image, image.settings.discards.request ? MAY_UNMAP : 0);
+  await change(image, offset, end, { decide, addsTables: false, cause: 'request', raw });
 }
 
 /** Gives up all clusters of an area that is no longer part of the disk. */
@@ -92,26 +90,32 @@ function discarded(image: Qcow2Image, entry: L2Entry, saysZero: boolean): Change
   return { zero: saysZero ? allOf(image) : 0, frees: true };
 }
 
-/**
- * Changes the entries of an area, of whole subclusters, a slice at a time. `addsTables`: even where there is no L2 table, and
- * nothing shines through.
- */
+interface Changes {
+  readonly decide: Decide;
+  /** Even where there is no L2 table, and nothing shines through. */
+  readonly addsTables: boolean;
+  readonly cause: FreeCause;
+  /** How to zero a raw data file, which is to show to others what the guest sees; undefined for not at all. */
+  readonly raw?: RequestFlags | undefined;
+}
+
+/** Changes the entries of an area, of whole subclusters, a slice at a time. */
 async function change(
   image: Qcow2Image,
   start: number,
   end: number,
-  { decide, addsTables, cause }: { decide: Decide; addsTables: boolean; cause: FreeCause },
+  changes: Changes,
 ): Promise<void> {
   const { clusterSize, sliceSize, l2EntrySize, l2Coverage } = image.geometry;
   const coverage = (sliceSize / l2EntrySize) * clusterSize;
   for (let from = start; from < end; ) {
     checkUsable(image);
-    if (!addsTables && hasNothing(image, from)) {
+    if (!changes.addsTables && hasNothing(image, from)) {
       from = from - (from % l2Coverage) + l2Coverage;
       continue;
     }
     const to = Math.min(end, from - (from % coverage) + coverage);
-    const until = await image.lock.run(() => changeInSlice(image, { from, to, decide, cause }));
+    const until = await image.lock.run(() => changeInSlice(image, from, to, changes));
     if (until === undefined) from = to;
     else await until.wait;
   }
@@ -120,7 +124,9 @@ async function change(
 /** Answers what must be over before it can be done; undefined when it is done. The lock is held. */
 async function changeInSlice(
   image: Qcow2Image,
-  { from, to, decide, cause }: { from: number; to: number; decide: Decide; cause: FreeCause },
+  from: number,
+  to: number,
+  { decide, cause, raw }: Changes,
 ): Promise<{ readonly wait: Promise<unknown> } | undefined> {
   const { clusterSize, subclusterSize, hasDataFile } = image.geometry;
   const start = from - (from % clusterSize);
@@ -145,6 +151,7 @@ async function changeInSlice(
       if (next !== undefined) changes.push({ guest, entry, next });
     }
     if (changes.length === 0) return undefined;
+    const undo = raw === undefined ? undefined : Buffer.from(slice.buffer.bytes);
     const freed: L2Entry[] = [];
     for (const { guest, entry, next } of changes) {
       if (entry.allocated && !next.frees) {
@@ -156,6 +163,18 @@ async function changeInSlice(
       putL2(slice.view, entryAt(image, guest), image.geometry, gone);
     }
     image.l2Cache.markDirty(slice);
+    if (raw !== undefined) {
+      // Not before the entries change: a write in place could come between.
+      try {
+        // A disk that grows has nothing there yet.
+        const length = Math.max(0, Math.min(to, image.size) - from);
+        await image.dataFile.writeZeroes(from, length, raw);
+      } catch (error) {
+        undo?.copy(slice.buffer.bytes);
+        throw error;
+      }
+      image.l2Cache.dependOnFlush();
+    }
     for (const entry of freed) {
       if (!hasDataFile) await freeEntry(image, entry, cause);
       else if (image.settings.discards[cause]) {
@@ -197,12 +216,9 @@ async function isZero(image: Qcow2Image, start: number, end: number): Promise<bo
   return true;
 }
 
-async function zeroRawData(image: Qcow2Image, offset: number, length: number): Promise<void> {
-  if (isRawData(image)) await image.dataFile.writeZeroes(offset, length);
-}
-
-function isRawData(image: Qcow2Image): boolean {
-  return image.geometry.hasDataFile && (image.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n;
+function rawFlags(image: Qcow2Image, flags: RequestFlags): RequestFlags | undefined {
+  const isRaw = image.geometry.hasDataFile && (image.autoclear & AUTOCLEAR_DATA_FILE_RAW) !== 0n;
+  return isRaw ? flags : undefined;
 }
 
 /** The end of an area of whole units; the end of the disk counts as the end of its last one. */

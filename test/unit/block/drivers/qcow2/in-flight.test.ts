@@ -183,9 +183,10 @@ describe('a write that is under way', () => {
     const zeroes = hold();
     const late = backend.writeZeroes(32768, 512);
     await Promise.race([zeroes.begun, turns(LONG)]);
-    await backend.write(0, 512, cluster(7), 0);
+    const write = backend.write(0, 512, cluster(7), 0);
+    await Promise.race([write, turns(LONG)]);
     zeroes.release();
-    await late;
+    await Promise.all([late, write]);
     const found = allocate(512);
     await backend.read(0, 512, found, 0);
     expect(found.bytes.equals(Buffer.alloc(512, 7))).toBe(true);
