@@ -5,8 +5,20 @@ import { IoError } from '../base/errors.ts';
 import { errnoNow, libc } from './libc.ts';
 
 const TERMIOS_BYTES = 64;
+const IFLAG_AT = 0;
+const OFLAG_AT = 4;
+const CFLAG_AT = 8;
 const LFLAG_AT = 12;
-const ISIG = 1;
+const VTIME_AT = 17 + 5;
+const VMIN_AT = 17 + 6;
+/** IGNBRK, BRKINT, PARMRK, ISTRIP, INLCR, IGNCR, ICRNL, IXON */
+const INPUT_CHANGES = 0o1 | 0o2 | 0o10 | 0o40 | 0o100 | 0o200 | 0o400 | 0o2000;
+const OPOST = 0o1;
+const CS8 = 0o60;
+const PARENB = 0o400;
+const ISIG = 0o1;
+/** ICANON, ECHO, ECHONL, IEXTEN */
+const LINE_EDITING = 0o2 | 0o10 | 0o100 | 0o100000;
 const TCSANOW = 0;
 const TCSAFLUSH = 2;
 const O_RDWR = 2;
@@ -26,10 +38,27 @@ export function setTerminalModes(fd: number, modes: TerminalModes): void {
   libc.tcsetattr(fd, TCSANOW, modes);
 }
 
-/** The same modes, but Ctrl-C and its like are input and no signals. */
-export function modesWithoutSignals(modes: TerminalModes): TerminalModes {
+/**
+ * The same modes with changes. `keys`: every key is input at once, as it is, and not echoed; what is written is still processed.
+ * `signals: false`: Ctrl-C and its like are input, too.
+ */
+export function changedModes(
+  modes: TerminalModes,
+  { keys, signals }: { readonly keys: boolean; readonly signals: boolean },
+): TerminalModes {
   const copy = Buffer.from(modes);
-  copy.writeUInt32LE((copy.readUInt32LE(LFLAG_AT) & ~ISIG) >>> 0, LFLAG_AT);
+  const change = (at: number, off: number, on = 0): void => {
+    copy.writeUInt32LE(((copy.readUInt32LE(at) & ~off) | on) >>> 0, at);
+  };
+  if (keys) {
+    change(IFLAG_AT, INPUT_CHANGES);
+    change(OFLAG_AT, 0, OPOST);
+    change(CFLAG_AT, PARENB, CS8);
+    change(LFLAG_AT, LINE_EDITING);
+    copy[VMIN_AT] = 1;
+    copy[VTIME_AT] = 0;
+  }
+  if (!signals) change(LFLAG_AT, ISIG);
   return copy;
 }
 

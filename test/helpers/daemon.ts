@@ -18,6 +18,8 @@ export interface DaemonOptions {
   /** Where it runs. Default: a directory of its own. */
   readonly directory?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** A descriptor of ours that is to be its stdin and stdout. Default: nothing, and a pipe. */
+  readonly stdio?: number;
   /** Descriptors of ours that it is to have, as 3 and so on. */
   readonly inherited?: readonly number[];
 }
@@ -89,7 +91,12 @@ export function runProgram(options: DaemonOptions & { readonly directory: string
   const child = spawn(program, [...before, ...(options.args ?? [])], {
     cwd: options.directory,
     env: { ...process.env, NODE_EXTRA_CA_CERTS: '', ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe', ...(options.inherited ?? [])],
+    stdio: [
+      options.stdio ?? 'ignore',
+      options.stdio ?? 'pipe',
+      'pipe',
+      ...(options.inherited ?? []),
+    ],
   });
   onTestFinished(async () => {
     child.kill('SIGKILL');

@@ -12,8 +12,10 @@ export interface DescriptorPortOptions {
   readonly output: number;
   /** Whether they end with the port, or go back to who had them before. */
   readonly closeDescriptors: boolean;
+  /** Called when a user is there. */
+  readonly onAttach?: (() => void) | undefined;
   /** Called on close. */
-  readonly onClose?: () => void;
+  readonly onClose?: (() => void) | undefined;
 }
 
 export class DescriptorPort implements ChardevPort {
@@ -62,6 +64,10 @@ export class DescriptorPort implements ChardevPort {
 
   acceptInput(accept: boolean): void {
     this.#input?.wantInput(accept);
+  }
+
+  setAttached(attached: boolean): void {
+    if (attached) this.#options.onAttach?.();
   }
 
   whenSent(): Promise<void> {

@@ -1,5 +1,6 @@
 // stdin and stdout. They are read and written directly: node's own process.stdin and process.stdout must not be touched.
 
+import { isatty } from 'node:tty';
 import { QmpError } from '../../qapi/errors.ts';
 import type { ChardevStdio } from '../../qapi/generated/types.ts';
 import { failure } from '../system-error.ts';
@@ -14,7 +15,7 @@ export async function openStdio(options: ChardevStdio, context: PortContext): Pr
   if (context.hasStdio()) {
     throw new QmpError('cannot use stdio by multiple character devices');
   }
-  const restore = options.signal === false ? await keepSignalsOff() : () => {};
+  const terminal = isatty(STDIN) ? await takeTerminal(options.signal !== false) : undefined;
   try {
     return new DescriptorPort(
       {
@@ -22,29 +23,43 @@ export async function openStdio(options: ChardevStdio, context: PortContext): Pr
         input: STDIN,
         output: STDOUT,
         closeDescriptors: false,
-        onClose: restore,
+        onAttach: terminal?.showInput,
+        onClose: terminal?.restore,
       },
       context,
     );
   } catch (error) {
-    restore();
+    terminal?.restore();
     throw failure('Failed to set FD nonblocking', error);
   }
 }
 
-/** Makes Ctrl-C on a terminal mere input; answers how to set that back. A monitor leaves the other modes as they are. */
-async function keepSignalsOff(): Promise<() => void> {
-  const { modesWithoutSignals, setTerminalModes, terminalModes } = await import(
-    '../../sys/terminal.ts'
-  );
+/** A terminal that somebody types at. */
+interface Terminal {
+  /** Lines are edited and echoed, as they were: somebody listens. */
+  readonly showInput: () => void;
+  readonly restore: () => void;
+}
+
+/** Nothing is echoed at first: nobody may ever listen. `signals`: Ctrl-C ends the daemon, and is no input. */
+async function takeTerminal(signals: boolean): Promise<Terminal> {
+  const { changedModes, setTerminalModes, terminalModes } = await import('../../sys/terminal.ts');
   const before = terminalModes(STDIN);
-  if (before === undefined) return () => {};
-  const apply = () => setTerminalModes(STDIN, modesWithoutSignals(before));
+  let keys = true;
+  const apply = (): void => {
+    if (before !== undefined) setTerminalModes(STDIN, changedModes(before, { keys, signals }));
+  };
   apply();
   // The shell has set its own modes while the daemon was stopped.
   process.on('SIGCONT', apply);
-  return () => {
-    process.off('SIGCONT', apply);
-    setTerminalModes(STDIN, before);
+  return {
+    showInput() {
+      keys = false;
+      apply();
+    },
+    restore() {
+      process.off('SIGCONT', apply);
+      if (before !== undefined) setTerminalModes(STDIN, before);
+    },
   };
 }
