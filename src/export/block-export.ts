@@ -4,6 +4,7 @@
 import type { MaybePromise } from '../base/io-buffer.ts';
 import type { BlockBackend } from '../block/block-backend.ts';
 import type { BlockExportType, XBlockExportRemoveMode } from '../qapi/generated/types.ts';
+import type { Ending } from './closing-order.ts';
 import type { RunningExport } from './export-driver.ts';
 
 export interface BlockExportParts {
@@ -73,6 +74,11 @@ export class BlockExport {
   unref(): void {
     this.#references--;
     if (this.#references === 0) void this.#delete();
+  }
+
+  /** What its end would take now. */
+  ending(): Ending {
+    return this.#running?.ending?.() ?? { kind: 'at-once' };
   }
 
   /** Drops the user's reference and asks the clients to go. Does nothing the second time. */

@@ -13,6 +13,7 @@ import type {
 import type { EventSignaller } from '../sys/event-signal.ts';
 import type { Poller } from '../sys/poller.ts';
 import type { BlockExport } from './block-export.ts';
+import type { Ending } from './closing-order.ts';
 import type { TransferBuffers } from './fuse/buffers.ts';
 import type { Mountpoints } from './fuse/mountpoint.ts';
 import type { NbdServer } from './nbd/server.ts';
@@ -39,6 +40,8 @@ export interface RunningExport {
   retire(mode: XBlockExportRemoveMode): MaybePromise<void>;
   /** Takes no new clients and asks those there are to go. Each holds a reference until it has gone. */
   requestShutdown(): void;
+  /** What its end would take now. Default: nothing, it ends at once. */
+  ending?(): Ending;
   /** Nobody refers to it any more. Settles when it uses its node no longer; does not reject. */
   delete(): MaybePromise<void>;
 }

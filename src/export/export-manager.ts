@@ -31,6 +31,7 @@ import type {
 import { EventSignaller } from '../sys/event-signal.ts';
 import type { Poller } from '../sys/poller.ts';
 import { BlockExport } from './block-export.ts';
+import { closingOrder } from './closing-order.ts';
 import type { ExportContext, ExportDriver } from './export-driver.ts';
 import { TransferBuffers } from './fuse/buffers.ts';
 import { Mountpoints } from './fuse/mountpoint.ts';
@@ -305,9 +306,9 @@ export class ExportManager {
 
   async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
     while (this.#adding.size > 0) await Promise.allSettled(this.#adding.values());
-    // The oldest is announced first, whichever ends first: the reference's order, but where several clients are connected
-    // its order comes from theirs.
-    const closing = this.#exports.filter((known) => matches(known.type)).reverse();
+    const known = this.#exports.filter(({ type }) => matches(type));
+    // They are announced in the reference's order, whichever ends first.
+    const closing = closingOrder(known.map((what) => ({ what, ending: what.ending() })));
     for (const closed of closing) this.#closing.add(closed);
     for (const closed of closing) closed.requestShutdown();
     for (const closed of closing) {

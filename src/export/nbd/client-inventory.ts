@@ -25,6 +25,7 @@ export class ClientInventory {
   announcing = false;
   readonly #events: EventSink;
   #lastId = 0;
+  #heard = 0;
 
   constructor(events: EventSink) {
     this.#events = events;
@@ -33,6 +34,12 @@ export class ClientInventory {
   nextId(): number {
     this.#lastId++;
     return this.#lastId;
+  }
+
+  /** For a client that sends something: greater than all before. */
+  nextHeard(): number {
+    this.#heard++;
+    return this.#heard;
   }
 
   /** It has chosen its export. */

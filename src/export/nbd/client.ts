@@ -57,7 +57,7 @@ export class NbdClient implements ExportClient, InventoryClient {
   constructor(options: NbdClientOptions) {
     this.#options = options;
     this.id = options.server.inventory.nextId();
-    this.#input = new Input(options.server.pool);
+    this.#input = new Input(options.server.pool, options.server.inventory);
     this.#output = new Output(options.server.pool);
     this.#negotiator = new Negotiator({
       channel: options.channel,
@@ -82,6 +82,10 @@ export class NbdClient implements ExportClient, InventoryClient {
 
   get identity(): string | undefined {
     return this.#channel.identity;
+  }
+
+  get heard(): number {
+    return this.#input.heard;
   }
 
   get state(): InventoryClient['state'] {

@@ -10,14 +10,18 @@ export class Input {
   buffer: IoBuffer | undefined;
   start = 0;
   end = 0;
+  /** When something last came: the greater, the later, among all clients. */
+  heard = 0;
   /** Requests that still read from `buffer`. */
   #pins = 0;
   /** Buffers with requests that still read from them, but no unread bytes. */
   readonly #retired: RetiredBuffers;
   readonly #pool: BufferPool;
+  readonly #clock: { nextHeard(): number };
 
-  constructor(pool: BufferPool) {
+  constructor(pool: BufferPool, clock: { nextHeard(): number }) {
     this.#pool = pool;
+    this.#clock = clock;
     this.#retired = new RetiredBuffers(pool);
   }
 
@@ -45,7 +49,10 @@ export class Input {
       this.end,
       Math.min(limit, buffer.bytes.length - this.end),
     );
-    if (received > 0) this.end += received;
+    if (received > 0) {
+      this.end += received;
+      this.heard = this.#clock.nextHeard();
+    }
     return received;
   }
 

@@ -26,6 +26,7 @@ import { wireText } from '../../net/nbd/wire-text.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { BlockDirtyBitmapOrStr, XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
 import type { BlockExport } from '../block-export.ts';
+import type { Ending } from '../closing-order.ts';
 import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
 import { DataRanges } from './data-ranges.ts';
 import { contextsOf, type MetaContext } from './meta-context.ts';
@@ -43,6 +44,8 @@ export interface ExportClient {
   /** Answers further requests with ESHUTDOWN. */
   refuseRequests(): void;
   setDrained(drained: boolean): void;
+  /** When it last sent something: the greater, the later, among all clients. */
+  readonly heard: number;
 }
 
 /** Where exports are listed for clients: the server. */
@@ -143,6 +146,13 @@ export class NbdExport implements RunningExport {
   requestShutdown(): void {
     this.#registry.hideExport(this);
     for (const client of this.#clients) client.close();
+  }
+
+  ending(): Ending {
+    if (this.#clients.size === 0) return { kind: 'at-once' };
+    let heard = 0;
+    for (const client of this.#clients) heard = Math.max(heard, client.heard);
+    return { kind: 'clients', heard };
   }
 
   delete(): void {

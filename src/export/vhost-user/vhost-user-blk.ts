@@ -4,6 +4,7 @@ import { QmpError } from '../../qapi/errors.ts';
 import type { XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
 import { allocate } from '../../sys/memory.ts';
 import type { BlockExport } from '../block-export.ts';
+import type { Ending } from '../closing-order.ts';
 import type { ExportDriver, RunningExport } from '../export-driver.ts';
 import { VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { VhostUserServer, type VhostUserServerOptions } from './server.ts';
@@ -48,6 +49,10 @@ class VhostUserBlkExport implements RunningExport {
   requestShutdown(): void {
     void this.#server.close();
     this.#keepForFrontend();
+  }
+
+  ending(): Ending {
+    return { kind: this.#server.hasFrontend ? 'frontend' : 'at-once' };
   }
 
   async delete(): Promise<void> {

@@ -14,7 +14,11 @@ function setUp(): { channel: MemoryChannel; input: Input; taken: () => number } 
     },
     release() {},
   });
-  return { channel: new MemoryChannel(), input: new Input(pool), taken: () => taken };
+  return {
+    channel: new MemoryChannel(),
+    input: new Input(pool, { nextHeard: () => 0 }),
+    taken: () => taken,
+  };
 }
 
 /** The unread bytes. */
