@@ -3,27 +3,12 @@
 # no root. Never fails: what runs them is left out then.
 target=${XDG_CACHE_HOME:-$HOME/.cache}/qmp-storage-daemon/iotests
 [ ! -e "$target/complete" ] || exit 0
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-leave() {
-  echo "$1; QEMU's own tests are left out." >&2
-  rm -rf "$target"
-  exit 0
-}
-command -v apt-get >/dev/null 2>&1 && [ -r "$keyring" ] || leave 'No apt-get that knows Debian'
+without="QEMU's own tests are"
+. "$(dirname "$0")/private-apt.sh"
 command -v xz >/dev/null 2>&1 || leave 'No xz'
 echo 'Unpacking the tests of QEMU 7.2' >&2
-rm -rf "$target"
-mkdir -p "$target/apt/lists/partial" "$target/apt/cache/archives/partial"
-echo "deb-src [signed-by=$keyring] http://deb.debian.org/debian bookworm main" >"$target/apt/sources.list"
-: >"$target/apt/status"
-apt() {
-  apt-get -qq -o Dir::Etc::sourcelist="$target/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-    -o Dir::State::lists="$target/apt/lists" -o Dir::State::status="$target/apt/status" \
-    -o Dir::Cache="$target/apt/cache" -o APT::Sandbox::User= -o Debug::NoLocking=1 \
-    -o Acquire::http::Timeout=20 -o Acquire::Retries=1 "$@" >/dev/null
-}
+begin_apt deb-src bookworm
 cd "$target/apt" || leave 'No directory'
-apt update || leave 'No list of source packages'
 apt source --download-only --tar-only qemu || leave 'No source package'
 tar -xf qemu_7.2*.orig.tar.xz -C "$target" --strip-components=1 --wildcards \
   'qemu-7.2*/tests/qemu-iotests' 'qemu-7.2*/python/qemu' || leave 'Unpacking failed'

@@ -5,30 +5,16 @@ version='Debian 13'
 cd "$(dirname "$0")/../.." || exit 0
 target="$PWD/.cache/libnbd"
 [ ! -x "$target/bin/nbdinfo" ] || exit 0
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-leave() {
-  echo "$1; the tests with libnbd of $version are left out." >&2
-  rm -rf "$target"
-  exit 0
-}
-command -v apt-get >/dev/null 2>&1 && [ -r "$keyring" ] || leave 'No apt-get that knows Debian'
+without="the tests with libnbd of $version are"
+. test/config/private-apt.sh
 case "$(dpkg --print-architecture)" in
   amd64) triplet=x86_64-linux-gnu loader=ld-linux-x86-64.so.2 ;;
   arm64) triplet=aarch64-linux-gnu loader=ld-linux-aarch64.so.1 ;;
   *) leave 'Neither amd64 nor arm64' ;;
 esac
 echo "Unpacking libnbd of $version" >&2
-rm -rf "$target"
-mkdir -p "$target/apt/lists/partial" "$target/apt/cache/archives/partial" "$target/root" "$target/bin"
-echo "deb [signed-by=$keyring] http://deb.debian.org/debian trixie main" >"$target/apt/sources.list"
-: >"$target/apt/status"
-apt() {
-  apt-get -qq -o Dir::Etc::sourcelist="$target/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-    -o Dir::State::lists="$target/apt/lists" -o Dir::State::status="$target/apt/status" \
-    -o Dir::Cache="$target/apt/cache" -o APT::Sandbox::User= -o Debug::NoLocking=1 \
-    -o Acquire::http::Timeout=20 -o Acquire::Retries=1 "$@" >/dev/null
-}
-apt update || leave 'No list of packages'
+begin_apt deb trixie
+mkdir -p "$target/root" "$target/bin"
 apt install -y --no-install-recommends --download-only libnbd-bin python3-libnbd || leave 'No packages'
 for package in "$target"/apt/cache/archives/*.deb; do
   case "${package##*/}" in
