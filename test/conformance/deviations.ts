@@ -135,24 +135,9 @@ const noNode = failure("Failed to find node with node-name='x'");
 /** Members and values of the file driver that the schema does not list. */
 const fileOptions: readonly Deviation[] = [
   {
-    case: `blockdev/blockdev-add: blockdev-add ${file('"aio":"native"')}`,
-    ours: [failure("Parameter 'aio' does not accept value 'native'"), noNode],
-    why: 'aio=threads is all there is',
-  },
-  {
-    case: `blockdev/blockdev-add: blockdev-add ${file('"drop-cache":1')}`,
-    ours: [failure("Parameter 'drop-cache' is unexpected"), noNode],
-    why: 'drop-cache is about live migration, which is not done here',
-  },
-  {
     case: `blockdev/blockdev-add: blockdev-add ${file('"x-check-cache-dropped":"on"')}`,
     ours: [failure("Parameter 'x-check-cache-dropped' is unexpected"), noNode],
     why: 'a test aid of the reference for live migration',
-  },
-  {
-    case: `blockdev/nodes: look ${file('"drop-cache":false')}`,
-    ours: [failure("Parameter 'drop-cache' is unexpected"), '{"return": []}', noNode],
-    why: 'drop-cache is about live migration, which is not done here',
   },
 ];
 

@@ -95,9 +95,8 @@ export const notYet: readonly DifferenceRow[] = [
   {
     at: 'blockdev-add.file',
     what: 'member',
-    names: ['pr-manager', 'aio-max-batch', 'drop-cache', 'x-check-cache-dropped'],
+    names: ['pr-manager', 'aio-max-batch', 'x-check-cache-dropped'],
   },
-  { at: 'blockdev-add.file.aio', what: 'value', names: ['native', 'io_uring'] },
   {
     at: 'query-jobs()[].type',
     what: 'value',

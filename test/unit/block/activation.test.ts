@@ -15,6 +15,7 @@ import {
 } from '../../../src/block/block-driver.ts';
 import type { BlockGraph } from '../../../src/block/block-graph.ts';
 import { addDirtyBitmap, removeDirtyBitmap } from '../../../src/block/dirty-bitmap-commands.ts';
+import type { ImageFile } from '../../../src/block/drivers/file/image-file.ts';
 import { blockDeviceInfo } from '../../../src/block/query.ts';
 import { snapshotAction } from '../../../src/block/snapshot-external.ts';
 import { runTransaction } from '../../../src/block/transaction.ts';
@@ -91,6 +92,21 @@ describe('an inactive node', () => {
     expect(blockDeviceInfo(node, { flat: true })).not.toHaveProperty('active');
     await graph.setActive('n', false);
     expect(blockDeviceInfo(node, { flat: true }).active).toBe(false);
+  });
+
+  it('leaves the cache of its file alone when it becomes active, where it shall', async () => {
+    const filename = join(folder, 'large');
+    writeFileSync(filename, Buffer.alloc(65536, 1));
+    const graph = newGraph();
+    const options = { driver: 'file', 'node-name': 'f', filename, 'drop-cache': false } as const;
+    const node = await graph.add({ ...options, active: false });
+    const isCached = (): boolean => {
+      const { fd, reader } = node.state as ImageFile;
+      return reader.read(fd, allocate(512).address, 512, 32768) === 512;
+    };
+    const before = readFileSync(filename).length === 65536 && isCached();
+    await graph.setActive('f', true);
+    expect(isCached()).toBe(before);
   });
 
   it('can be read, and refuses permission for the rest', async () => {

@@ -70,16 +70,21 @@ function imageDriver(
         return openUncovered(node, options, { expect, error });
       }
     },
-    // The descriptor changes with the permissions, and no option of its own may.
-    reopen() {
-      return { commit() {} };
+    changeableOptions: ['drop-cache'],
+    // The descriptor changes with the permissions.
+    reopen({ state }, options) {
+      return {
+        commit() {
+          state.dropsCache = options['drop-cache'] ?? true;
+        },
+      };
     },
     close(node) {
       node.state.close();
     },
     async activate({ state }) {
       // Another machine may have written to it: what this one has cached is not what is there.
-      if (state.isDirect) return;
+      if (state.isDirect || !state.dropsCache) return;
       await sync(state);
       await state.inPool(dropCacheLater);
     },
@@ -172,6 +177,8 @@ function openImage(
     expect,
     driverName: node.driver.name,
     locking: options.locking !== 'off',
+    aio: options.aio ?? 'threads',
+    dropsCache: options['drop-cache'] ?? true,
     bounce: node.pool,
   });
   node.supportedWriteFlags = OTHERS_WAIT;

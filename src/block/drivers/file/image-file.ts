@@ -5,6 +5,7 @@ import { type Stats, statSync } from 'node:fs';
 import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import { QmpError } from '../../../qapi/errors.ts';
+import type { BlockdevAioOptions } from '../../../qapi/generated/types.ts';
 import { isReadOnlyDevice } from '../../../sys/block-device.ts';
 import {
   CacheProbe,
@@ -33,6 +34,9 @@ export interface ImageFileOptions {
   readonly expect: 'regular file' | 'device';
   readonly driverName: string;
   readonly locking: boolean;
+  readonly aio: BlockdevAioOptions;
+  /** Its pages leave the host's cache when it is made active. */
+  readonly dropsCache: boolean;
   /** For direct I/O to memory that is not aligned. */
   readonly bounce: BouncePool;
 }
@@ -49,6 +53,7 @@ export class ImageFile {
   readonly locking: boolean;
   readonly isBlockDevice: boolean;
   readonly isRegular: boolean;
+  dropsCache: boolean;
   fd: number;
   openFlags: number;
 
@@ -84,11 +89,13 @@ export class ImageFile {
   constructor(options: ImageFileOptions) {
     this.path = options.path;
     this.locking = options.locking;
+    this.dropsCache = options.dropsCache;
     this.bounce = options.bounce;
     this.openFlags = options.openFlags;
     refuseFifo(options);
     this.fd = openDescriptor(options.path, options.openFlags);
     try {
+      requireDirect(options);
       const status = statusOf(this.fd);
       requireKind(status, options);
       this.isRegular = status.isFile();
@@ -158,6 +165,14 @@ export class ImageFile {
     closeFile(this.fd);
     this.fd = -1;
   }
+}
+
+/** A rule of the kernel's asynchronous calls, which we have no use for. */
+function requireDirect({ aio, openFlags }: ImageFileOptions): void {
+  if (aio !== 'native' || (openFlags & O_DIRECT) !== 0) return;
+  throw new QmpError(
+    'aio=native was specified, but it requires cache.direct=on, which was not specified.',
+  );
 }
 
 function probe(fd: number, openFlags: number): DirectAlignment | undefined {

@@ -38,6 +38,8 @@ export const badArguments: Case[] = [
   refuse(file({ locking: 'maybe' })),
   refuse(file({ aio: 'fast' })),
   refuse(file({ aio: 'native' })),
+  refuse(file({ aio: 'native', filename: '@DIR@/nope.img' })),
+  refuse(file({ aio: 'native', driver: 'host_device' })),
   refuse(file({ 'drop-cache': 1 })),
   refuse(file({ 'x-check-cache-dropped': 'on' })),
   refuse(file({ 'force-share': true })),

@@ -37,6 +37,7 @@ export const looks: Case[] = [
   look(file({ locking: 'off' })),
   look(file({ locking: 'auto' })),
   look(file({ aio: 'threads' })),
+  look(file({ aio: 'native', cache: { direct: true } })),
   look(file({ 'drop-cache': false })),
   look(nul()),
   look(nul({ size: 0 })),

@@ -71,6 +71,23 @@ export const alone: Case[] = [
     nul({ 'node-name': 'f' }),
   ),
   tries(
+    'the way of requests of a file, and its cache',
+    file({ aio: 'threads' }),
+    file({ aio: 'native' }),
+    file({ 'drop-cache': false }),
+    file({ aio: 'threads', 'drop-cache': false }),
+    file({ aio: 'threads', 'drop-cache': true }),
+    file({ aio: 'threads' }),
+    file({ aio: 'io_uring', 'drop-cache': true }),
+  ),
+  tries(
+    'native requests of a file, past the cache or not',
+    file({ aio: 'native', cache: { direct: true } }),
+    file({ aio: 'native' }),
+    file({ aio: 'native', cache: { direct: true } }),
+    file(),
+  ),
+  tries(
     'options of null-co that were not given',
     nul(),
     nul({ size: 1024 * MIB }),

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, statSync, symlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../../src/base/errno.ts';
@@ -49,6 +49,21 @@ describe('file: opening', () => {
     await expect(openNode(file, { filename }, { settings: { readOnly: true } })).rejects.toThrow(
       `'file' driver requires '${filename}' to be a regular file`,
     );
+  });
+
+  it.each(['threads', 'io_uring'] as const)('reads and writes with aio=%s', async (aio) => {
+    const filename = imageOf(MiB);
+    const node = await openNode(file, { filename, aio });
+    await writeBytes(node, 4096, pattern(512));
+    expect(readFileSync(filename).subarray(4096, 4608)).toEqual(pattern(512));
+  });
+
+  it('wants native requests to go past the cache, whatever the file is', async () => {
+    for (const filename of [imageOf(MiB), '/dev/null']) {
+      await expect(openNode(file, { filename, aio: 'native' })).rejects.toThrow(
+        'aio=native was specified, but it requires cache.direct=on, which was not specified.',
+      );
+    }
   });
 
   it('opens the wrong kind of file and closes it again', async () => {

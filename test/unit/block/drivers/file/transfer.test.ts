@@ -24,6 +24,8 @@ beforeEach(() => {
     expect: 'regular file',
     driverName: 'file',
     locking: false,
+    aio: 'threads',
+    dropsCache: true,
     bounce: new BouncePool(allocate),
   });
   data.bytes.fill(7);
