@@ -11,6 +11,7 @@ import {
 } from '../block/block-driver.ts';
 import type { BlockGraph } from '../block/block-graph.ts';
 import { lookUpDirtyBitmap } from '../block/dirty-bitmap-commands.ts';
+import { reaches } from '../block/edges.ts';
 import { flattenAddress, type SocketAddress } from '../net/socket-address.ts';
 import { tlsCredentials } from '../object/tls-creds.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
@@ -306,9 +307,16 @@ export class ExportManager {
 
   async #closeExports(matches: (type: BlockExportType) => boolean): Promise<void> {
     while (this.#adding.size > 0) await Promise.allSettled(this.#adding.values());
-    const known = this.#exports.filter(({ type }) => matches(type));
     // They are announced in the reference's order, whichever ends first.
-    const closing = closingOrder(known.map((what) => ({ what, ending: what.ending() })));
+    const closing = closingOrder(
+      this.#exports
+        .filter(({ type }) => matches(type))
+        .map((what) => ({
+          what,
+          ending: what.ending(),
+          sharesDiskWith: ({ backend }: BlockExport) => reaches(backend.node, what.backend.node),
+        })),
+    );
     for (const closed of closing) this.#closing.add(closed);
     for (const closed of closing) closed.requestShutdown();
     for (const closed of closing) {

@@ -19,6 +19,8 @@ interface Scene {
   readonly clients?: readonly number[];
   /** Clients, by their export, that send a request after that. */
   readonly heard?: readonly number[];
+  /** All exports are of one node. */
+  readonly shared?: true;
   readonly end: 'quit' | 'nbd-server-stop' | NodeJS.Signals;
 }
 
@@ -32,10 +34,13 @@ const scenes: readonly Scene[] = [
   { exports: 'NnVvN', end: 'SIGTERM' },
   { exports: 'VNVNn', clients: [3, 2, 1, 0], end: 'quit' },
   { exports: 'NvnN', end: 'nbd-server-stop' },
+  { exports: 'NnNn', shared: true, end: 'quit' },
+  { exports: 'nNV', shared: true, end: 'quit' },
+  { exports: 'Nn', shared: true, end: 'nbd-server-stop' },
 ];
 
 describe.skipIf(reason !== undefined)(`the ends of exports (${reason ?? 'as there'})`, () => {
-  it.each(scenes)('$exports, $end: $clients $heard', async (scene) => {
+  it.each(scenes)('$exports, $end: $clients $heard $shared', async (scene) => {
     const [expected, found] = await Promise.all([
       ends(scene, ['qemu-storage-daemon']),
       ends(scene),
@@ -53,11 +58,14 @@ async function ends(scene: Scene, command?: readonly string[]): Promise<readonly
   const { qmp } = daemon;
   const kinds = scene.exports.split('');
   for (const [index, kind] of kinds.entries()) {
-    const node = { 'node-name': `n${index}` };
-    await qmp.execute('blockdev-add', { driver: 'null-co', size: 65536, ...node });
+    const name = `n${index}`;
+    const node = { 'node-name': scene.shared === true ? 'n0' : name };
+    if (index === 0 || scene.shared !== true) {
+      await qmp.execute('blockdev-add', { driver: 'null-co', size: 65536, ...node });
+    }
     const common = { id: `${kind}${index}`, ...node };
     if (kind.toUpperCase() === 'N') {
-      await qmp.execute('block-export-add', { type: 'nbd', ...common });
+      await qmp.execute('block-export-add', { type: 'nbd', name, ...common });
     } else {
       const addr = { type: 'unix', path: `v${index}` } as const;
       await qmp.execute('block-export-add', { type: 'vhost-user-blk', addr, ...common });

@@ -149,10 +149,11 @@ export class NbdExport implements RunningExport {
   }
 
   ending(): Ending {
-    if (this.#clients.size === 0) return { kind: 'at-once' };
+    const count = this.#clients.size;
+    if (count === 0) return { kind: 'at-once' };
     let heard = 0;
     for (const client of this.#clients) heard = Math.max(heard, client.heard);
-    return { kind: 'clients', heard };
+    return { kind: 'clients', count, heard };
   }
 
   delete(): void {

@@ -3,17 +3,23 @@
 import { describe, expect, it } from 'vitest';
 import { closingOrder, type Ending } from '../../../src/export/closing-order.ts';
 
-/** Exports as they were added: n for one that ends at once, N and its number for one with clients, V for one with a frontend. */
-function order(added: string): string {
+/**
+ * Exports as they were added: n for one that ends at once, N and its number for one with a client, M with two, V for one with a
+ * frontend.
+ */
+function order(added: string, share: boolean): string {
   const exports = added.split(' ').map((name, index) => ({
     what: `${name[0]}${index}`,
     ending: endingOf(name),
+    sharesDiskWith: () => share,
   }));
-  return closingOrder(exports.reverse()).join(' ');
+  return closingOrder(exports.toReversed()).join(' ');
 }
 
 function endingOf(name: string): Ending {
-  if (name.startsWith('N')) return { kind: 'clients', heard: Number(name.slice(1)) };
+  const heard = Number(name.slice(1));
+  if (name.startsWith('N')) return { kind: 'clients', count: 1, heard };
+  if (name.startsWith('M')) return { kind: 'clients', count: 2, heard };
   return { kind: name === 'V' ? 'frontend' : 'at-once' };
 }
 
@@ -34,7 +40,23 @@ describe('closingOrder', () => {
     ['N1 n V n N2', 'n3 n1 V2 N4 N0'],
     ['V N2 V N1', 'V2 V0 N3 N1'],
   ])('of %s is %s', (added, told) => {
-    expect(order(added)).toBe(told);
+    expect(order(added, false)).toBe(told);
+  });
+
+  it.each([
+    ['N1 n', 'N0 n1'],
+    ['N1 N2', 'N1 N0'],
+    ['n N1 n', 'n2 N1 n0'],
+    ['N1 n N2', 'N0 N2 n1'],
+    ['N1 N2 n', 'N0 N1 n2'],
+    ['N1 V', 'N0 V1'],
+    ['V N1', 'V0 N1'],
+    ['V n N1', 'N2 n1 V0'],
+    ['N1 n N2 n', 'n3 N0 N2 n1'],
+    ['n V N1', 'n0 V1 N2'],
+    ['n N1 V', 'V2 N1 n0'],
+  ])('of %s, which have the same disk, is %s', (added, told) => {
+    expect(order(added, true)).toBe(told);
   });
 
   it('of nothing is nothing', () => {
