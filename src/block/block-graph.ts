@@ -165,7 +165,9 @@ export class BlockGraph {
       }
       checkNotBlocked(node);
       if (!node.monitorOwned) throw new QmpError(`Node ${nodeName} is not owned by the monitor`);
-      if (node.parents.length > 0) throw new QmpError(`Block device ${nodeName} is in use`);
+      if (node.parents.length + node.holds > 0) {
+        throw new QmpError(`Block device ${nodeName} is in use`);
+      }
       for (const bitmap of node.dirtyBitmaps) bitmap.checkNotBusy();
       node.monitorOwned = false;
       await closeUnused(this.#register, node);

@@ -76,6 +76,8 @@ export class BlockNode<State = unknown> {
   inheritsFrom: BlockNode | undefined = undefined;
   /** Added by blockdev-add and not yet deleted. */
   monitorOwned = false;
+  /** How many make no requests, but want it to stay. */
+  holds = 0;
   phase: NodePhase = 'opening';
   /** All users together, as last set. */
   perm: Permissions = 0;

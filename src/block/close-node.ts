@@ -14,7 +14,8 @@ export interface NodeRegister {
 
 /** Closes a node unless somebody uses it or the monitor keeps it. What fails is logged and does not stop the rest. */
 export async function closeUnused(register: NodeRegister, node: BlockNode): Promise<void> {
-  if (node.monitorOwned || node.parents.length > 0 || node.phase !== 'open') return;
+  if (node.monitorOwned || node.parents.length > 0 || node.holds > 0) return;
+  if (node.phase !== 'open') return;
   node.phase = 'closing';
   const end = await drainBegin(node);
   end();

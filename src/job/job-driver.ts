@@ -16,4 +16,6 @@ export interface JobDriver {
    * rejects QmpError or IoError, whose text the job's `error` is.
    */
   run(progress: JobProgress): MaybePromise<void>;
+  /** The job is forgotten. Called once, where `run` was called. */
+  free?(): void;
 }

@@ -180,6 +180,7 @@ export class Job {
   #gone(): void {
     this.#become('null');
     this.#context.forget(this);
+    this.#options.driver.free?.();
   }
 
   #textOf(error: unknown): string {

@@ -20,12 +20,17 @@ export function amendJob(
   return {
     type: 'amend',
     run(progress) {
+      node.holds++;
       progress.total = 1;
       const work = driver.amend?.(node, options as never);
       const done = (): void => {
         progress.current = 1;
       };
       return work === undefined ? done() : work.finally(done);
+    },
+    free() {
+      node.holds--;
+      void graph.change((access) => access.closeUnused(node));
     },
   };
 }

@@ -44,6 +44,13 @@ const jobs: Case[] = [
     'query-jobs',
     dismiss,
   ),
+  scene(
+    'a node of a job that was not dismissed',
+    amend({ driver: 'qcow2' }, { 'node-name': 'ro' }),
+    ['blockdev-del', { 'node-name': 'ro' }],
+    dismiss,
+    ['blockdev-del', { 'node-name': 'ro' }],
+  ),
   scene('the image', { do: 'inspect', file: 'a.qcow2' }),
 ];
 
