@@ -32,7 +32,9 @@ async function discardWithin(node: BlockNode, offset: number, end: number): Prom
   const { limits, driver } = node;
   const { requestAlignment } = limits;
   const alignment = Math.max(limits.discardAlignment, requestAlignment);
-  const largest = alignedDown(limits.maxDiscard || Number.MAX_SAFE_INTEGER, alignment);
+  const most = limits.maxDiscard || Number.MAX_SAFE_INTEGER;
+  // The limit may be below the alignment, which is that of nodes further down.
+  const largest = alignedDown(most, most < alignment ? requestAlignment : alignment);
   for (let from = offset; from < end; ) {
     let piece = Math.min(end - from, largest);
     const head = from % alignment;

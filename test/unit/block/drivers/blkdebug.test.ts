@@ -129,6 +129,25 @@ describe('limits of blkdebug', () => {
       'read 0+4096',
     ]);
   });
+
+  it('may be less than what discards of the nodes below are aligned to', async () => {
+    const { backend, disk } = await debugged({
+      'max-discard': 4096,
+      image: {
+        driver: 'blkdebug',
+        discard: 'unmap',
+        'opt-discard': 8192,
+        image: { driver: 'null-aio' },
+      },
+    });
+    disk.calls.splice(0);
+    await backend.discard(6144, 8192);
+    expect(disk.calls.map((call) => `${call.operation} ${call.offset}+${call.length}`)).toEqual([
+      'discard 6144+2048',
+      'discard 8192+4096',
+      'discard 12288+2048',
+    ]);
+  });
 });
 
 describe('events', () => {
