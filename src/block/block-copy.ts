@@ -12,6 +12,7 @@ import { chainOf } from './block-status.ts';
 import { LARGEST_BOUNCE } from './bounce-pool.ts';
 import { imageState } from './image-state.ts';
 import { writeNow } from './io-aligned.ts';
+import { checkEnd } from './io-driver.ts';
 import { writeZeroesAligned } from './io-zero.ts';
 
 /** Clusters are at least this long; bytes. */
@@ -31,7 +32,7 @@ interface CopyTask extends ClusterRange {
 export class BlockCopy {
   /** Bytes, a power of 2. */
   readonly clusterSize: number;
-  /** Clusters that are still to be copied. */
+  /** Clusters that are still to be copied; as many as the source has now. */
   readonly missing: Bitmap;
   readonly #source: BlockChild;
   readonly #target: BlockChild;
@@ -78,7 +79,8 @@ export class BlockCopy {
 
   /** Nobody wants these clusters any more. */
   skip({ first, last }: ClusterRange): void {
-    this.missing.clear(first, last);
+    const end = Math.min(last, this.missing.length - 1);
+    if (first <= end) this.missing.clear(first, end);
   }
 
   #conflict({ first, last }: ClusterRange): CopyTask | undefined {
@@ -147,6 +149,7 @@ export class BlockCopy {
       return;
     }
     if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write', offset });
+    checkEnd(node, offset, length);
     const request = node.requests.begin(offset, length);
     try {
       await node.requests.serialise(request, 1);

@@ -3,17 +3,14 @@
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
-import type {
-  BlockDirtyInfo,
-  BlockdevDetectZeroesOptions,
-  BlockdevOptions,
-} from '../qapi/generated/types.ts';
+import type { BlockdevDetectZeroesOptions, BlockdevOptions } from '../qapi/generated/types.ts';
 import type { BlockChild } from './block-child.ts';
 import type { BlockDriver, BlockLimits, Permissions, RequestFlags } from './block-driver.ts';
 import { PERM_ALL } from './block-driver.ts';
 import type { BouncePool } from './bounce-pool.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import { type FlatOptions, flatten } from './flat-options.ts';
+import type { InternalBitmap } from './internal-bitmap.ts';
 import { RequestTracker } from './tracked-requests.ts';
 
 /** Lengths of nodes are multiples of this; the tail of the last one reads as zeroes. */
@@ -96,7 +93,7 @@ export class BlockNode<State = unknown> {
   writeThreshold = 0;
   onThreshold: (exceededBy: number, threshold: number) => void = () => {};
   /** What drivers and jobs keep for themselves, which is told of, too. The newest first. */
-  readonly internalBitmaps: { info(): BlockDirtyInfo }[] = [];
+  readonly internalBitmaps: InternalBitmap[] = [];
   /** The newest first. */
   readonly dirtyBitmaps: DirtyBitmap[] = [];
 
@@ -204,6 +201,7 @@ export class BlockNode<State = unknown> {
   /** The length is another one than before, by whomever it was changed. */
   lengthChanged(): void {
     for (const bitmap of this.dirtyBitmaps) bitmap.truncate(this.length);
+    for (const bitmap of this.internalBitmaps) bitmap.truncate(this.length);
     this.resized();
   }
 

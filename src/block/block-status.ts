@@ -86,10 +86,22 @@ export function nodeStatus(node: BlockNode, query: StatusQuery): MaybePromise<Bl
   );
 }
 
+/**
+ * As nodeStatus, for a node that has all of the area and passes the question on: where the child ends says nothing about it, and
+ * behind that end, if the child became shorter, it reads as zeroes.
+ */
+export function statusInChild(child: BlockNode, query: StatusQuery): MaybePromise<BlockStatus> {
+  return whenDone(nodeStatus(child, query), (found) =>
+    found.length === 0
+      ? { status: BLOCK_ZERO | BLOCK_ALLOCATED, length: query.length, file: child }
+      : { ...found, status: found.status & ~BLOCK_EOF },
+  );
+}
+
 function driverStatus(node: BlockNode, query: StatusQuery): MaybePromise<BlockStatus> {
   const { driver, filtered } = node;
   if (driver.blockStatus === undefined) {
-    if (filtered !== undefined) return nodeStatus(filtered.node, query);
+    if (filtered !== undefined) return statusInChild(filtered.node, query);
     const status = BLOCK_DATA | BLOCK_ALLOCATED;
     if (driver.kind !== 'protocol') return { status, length: query.length };
     return {
@@ -126,11 +138,11 @@ function explained(
   if ((found.status & BLOCK_RAW) !== 0) {
     if (file === undefined || hostOffset === undefined)
       throw new Error('BLOCK_RAW without a place');
-    return whenDone(
-      nodeStatus(file, { offset: hostOffset, length: found.length, wantZero: query.wantZero }),
-      // Where the child ends says nothing about this node.
-      (below) => ({ ...below, status: below.status & ~BLOCK_EOF }),
-    );
+    return statusInChild(file, {
+      offset: hostOffset,
+      length: found.length,
+      wantZero: query.wantZero,
+    });
   }
   let { status } = found;
   if ((status & (BLOCK_DATA | BLOCK_ZERO)) !== 0) {

@@ -4,12 +4,18 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { RequestFlags } from './block-driver.ts';
-import { FUA, WRITE_COMPRESSED } from './block-driver.ts';
+import { FUA, PERM_RESIZE, WRITE_COMPRESSED } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
 import { flush } from './io-flush.ts';
 
 /** Largest single read or write, 2 GiB less one sector as in the reference. Zeroes and discards have no limit. */
 export const MAX_REQUEST = 2 ** 31 - 512;
+
+/** Throws IoError for a write beyond the end of a node whose users may not resize it. */
+export function checkEnd(node: BlockNode, offset: number, length: number): void {
+  if ((node.perm & PERM_RESIZE) !== 0 || offset + length <= node.length) return;
+  throw new IoError(errno.EIO, { syscall: 'write', offset });
+}
 
 /** One write by the driver, FUA emulated where it has none. */
 export function driverWrite(

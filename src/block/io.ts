@@ -15,7 +15,14 @@ import type { BlockNode } from './block-node.ts';
 import { type Completion, type Started, tell } from './completion.ts';
 import { readAligned, writeAligned } from './io-aligned.ts';
 import { discardArea } from './io-discard.ts';
-import { conflicts, inFlight, MAX_REQUEST, tracked, trackedAfterConflicts } from './io-driver.ts';
+import {
+  checkEnd,
+  conflicts,
+  inFlight,
+  MAX_REQUEST,
+  tracked,
+  trackedAfterConflicts,
+} from './io-driver.ts';
 import { readUnaligned, writeUnaligned, zeroUnaligned } from './io-padding.ts';
 import { notSupported, writeZeroesAligned } from './io-zero.ts';
 
@@ -92,6 +99,7 @@ export function write(
   checkTransfer(offset, length, from, at, 'write');
   if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write', offset });
   if (length === 0) return undefined;
+  checkEnd(node, offset, length);
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (((offset | length) & (node.limits.requestAlignment - 1)) !== 0) {
     return writeUnaligned(node, offset, length, from, at, flags);
@@ -121,6 +129,7 @@ export function startWrite(
     return tell(write(node, offset, length, from, at, flags), completion);
   }
   checkTransfer(offset, length, from, at, 'write');
+  checkEnd(node, offset, length);
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (node.writeThreshold !== 0) node.passThreshold(offset + length);
   const request = node.requests.prepare(offset, length, completion, node);
@@ -149,6 +158,7 @@ export function writeZeroes(
   if ((flags & NO_FALLBACK) !== 0 && unaligned) throw notSupported(offset);
   if (!node.writable) throw new IoError(errno.EPERM, { syscall: 'write zeroes', offset });
   if (length === 0) return undefined;
+  checkEnd(node, offset, length);
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (unaligned) return zeroUnaligned(node, offset, length, flags);
   if (conflicts(node, offset, length)) {

@@ -11,7 +11,6 @@ import type { BlockdevOptionsCbw, OnCbwError } from '../../qapi/generated/types.
 import type { BlockChild } from '../block-child.ts';
 import { BlockCopy, type ClusterRange } from '../block-copy.ts';
 import {
-  BLOCK_EOF,
   type BlockDriver,
   type BlockStatus,
   CHILD_DATA,
@@ -24,12 +23,12 @@ import {
   WRITE_UNCHANGED,
 } from '../block-driver.ts';
 import type { BlockNode } from '../block-node.ts';
-import { nodeStatus } from '../block-status.ts';
+import { statusInChild } from '../block-status.ts';
 import { lookUpDirtyBitmap } from '../dirty-bitmap-commands.ts';
 import type { OpenContext } from '../driver-context.ts';
 import { filenameOf } from '../filename.ts';
 import { filteredChild, openFiltered, passFlags, passThrough } from '../filter.ts';
-import { tellOfBitmap } from '../internal-bitmap.ts';
+import { addInternalBitmap } from '../internal-bitmap.ts';
 
 /** A read of the old content from the node below: it must not be written there meanwhile. */
 interface FrozenRead extends ClusterRange {
@@ -37,8 +36,8 @@ interface FrozenRead extends ClusterRange {
 }
 
 export interface CopyBeforeWriteState {
-  /** Ends telling of the bitmaps. */
-  readonly untell: readonly (() => void)[];
+  /** Take the bitmaps off their nodes. */
+  readonly removeBitmaps: readonly (() => void)[];
   readonly context: OpenContext;
   readonly target: BlockChild;
   readonly copy: BlockCopy;
@@ -90,13 +89,13 @@ export const copyBeforeWrite: BlockDriver<CopyBeforeWriteState, BlockdevOptionsC
     readable.union(copy.missing);
     const copied = new Bitmap(copy.missing.length);
     const { clusterSize } = copy;
-    const untell = [
-      tellOfBitmap(file.node, copy.missing, clusterSize),
-      tellOfBitmap(node, copied, clusterSize),
-      tellOfBitmap(node, readable, clusterSize),
+    const removeBitmaps = [
+      addInternalBitmap(file.node, copy.missing, clusterSize),
+      addInternalBitmap(node, copied, clusterSize),
+      addInternalBitmap(node, readable, clusterSize),
     ];
     return {
-      untell,
+      removeBitmaps,
       context,
       target,
       copy,
@@ -109,8 +108,8 @@ export const copyBeforeWrite: BlockDriver<CopyBeforeWriteState, BlockdevOptionsC
     };
   },
 
-  close({ state: { untell } }) {
-    for (const end of untell) end();
+  close({ state: { removeBitmaps } }) {
+    for (const end of removeBitmaps) end();
   },
 
   length: passThrough.length,
@@ -147,6 +146,18 @@ export const copyBeforeWrite: BlockDriver<CopyBeforeWriteState, BlockdevOptionsC
   snapshot: { read: readSnapshot, blockStatus: snapshotStatus, discard: discardSnapshot },
 };
 
+/** Clusters of an area (bytes) that both the filter and the node below have, whose lengths may change apart; undefined for none. */
+function clustersOf(
+  { copy, readable }: CopyBeforeWriteState,
+  offset: number,
+  length: number,
+): ClusterRange | undefined {
+  const range = copy.clustersOf(offset, length);
+  if (range === undefined || range.last < readable.length) return range;
+  const last = readable.length - 1;
+  return range.first <= last ? { first: range.first, last } : undefined;
+}
+
 /** Before a write: copies what is there, and waits for those who are reading it. Nothing when there is nothing to do. */
 function save(
   node: CbwNode,
@@ -156,7 +167,7 @@ function save(
 ): Promise<void> | undefined {
   const { state } = node;
   if ((flags & WRITE_UNCHANGED) !== 0 || state.broken) return undefined;
-  const range = state.copy.clustersOf(offset, length);
+  const range = clustersOf(state, offset, length);
   if (range === undefined) return undefined;
   if (state.copy.isDone(range) && frozenIn(state, range) === undefined) {
     state.copied.set(range.first, range.last);
@@ -214,7 +225,7 @@ function locate(
   length: number,
 ): { readonly length: number; readonly range: ClusterRange; readonly isCopied: boolean } {
   const { copy, readable, copied, broken } = state;
-  const range = copy.clustersOf(offset, length);
+  const range = clustersOf(state, offset, length);
   const refused = range === undefined || readable.nextClear(range.first, range.last + 1) >= 0;
   if (refused || broken) throw new IoError(errno.EACCES, { syscall: 'snapshot', offset });
   const isCopied = copied.has(range.first);
@@ -251,9 +262,8 @@ async function snapshotStatus(
   const place = locate(node, offset, length);
   const query = { offset, length: place.length, wantZero };
   const child = place.isCopied ? node.state.target : filteredChild(node);
-  const look = (): MaybePromise<BlockStatus> => nodeStatus(child.node, query);
-  const found = place.isCopied ? await look() : await whileFrozen(node, place.range, look);
-  return { ...found, status: found.status & ~BLOCK_EOF };
+  const look = (): MaybePromise<BlockStatus> => statusInChild(child.node, query);
+  return place.isCopied ? look() : whileFrozen(node, place.range, look);
 }
 
 /** Only whole clusters are given up. */
@@ -262,7 +272,8 @@ function discardSnapshot(node: CbwNode, offset: number, length: number): MaybePr
   const first = Math.ceil(offset / copy.clusterSize);
   const end = offset + length;
   const isEnd = end >= filteredChild(node).node.length;
-  const last = isEnd ? readable.length - 1 : Math.floor(end / copy.clusterSize) - 1;
+  const lastWhole = isEnd ? readable.length : Math.floor(end / copy.clusterSize);
+  const last = Math.min(lastWhole, readable.length) - 1;
   if (first <= last) {
     readable.clear(first, last);
     copy.skip({ first, last });

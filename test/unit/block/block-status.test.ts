@@ -11,6 +11,7 @@ import {
   CHILD_COW,
   PERM_ALL,
   PERM_CONSISTENT_READ,
+  PERM_RESIZE,
 } from '../../../src/block/block-driver.ts';
 import { nodeStatus } from '../../../src/block/block-status.ts';
 import { testGraph } from './graph-fixture.ts';
@@ -121,6 +122,40 @@ describe('blockStatus', () => {
     // Zeroes beyond the end of a backing file count as its own.
     expect(depths).toEqual(['0+512 2', '512+512 2', '1024+512 1', '1536+512 2', '2048+2048 2']);
     expect(await backend.allocationDepth(4096, 512)).toEqual({ depth: 0, length: 0 });
+  });
+
+  it('finds zeroes in a filter where its child has become shorter', async () => {
+    const disk = memoryDisk({ size: 4096, capacity: 4096, tellsStatus: false });
+    const target = memoryDisk({ size: 4096 });
+    const graph = testGraph(disk.driver, { drivers: { 'null-co': target.driver } });
+    const child = await graph.add({ driver: 'null-aio', 'node-name': 'disk' });
+    const nodes = [
+      await graph.add({ driver: 'blkdebug', 'node-name': 'b', image: 'disk' }),
+      await graph.add({
+        driver: 'blklogwrites',
+        'node-name': 'l',
+        file: 'disk',
+        log: { driver: 'null-co' },
+      }),
+      await graph.add({
+        driver: 'copy-before-write',
+        'node-name': 'c',
+        file: 'disk',
+        target: { driver: 'null-co' },
+      }),
+    ];
+    const owner = graph.backend(child, { perm: PERM_RESIZE, shared: PERM_ALL });
+    await owner.truncate(1024, { exact: true, prealloc: 'off', flags: 0 });
+    await owner.release();
+    nodes.push(await graph.add({ driver: 'snapshot-access', 'node-name': 's', file: 'c' }));
+    for (const node of nodes) {
+      const backend = graph.backend(node, { perm: PERM_CONSISTENT_READ, shared: PERM_ALL });
+      expect(await extents(backend, 0, 4096)).toEqual([
+        '0+1024 data allocated',
+        '1024+3072 zero allocated eof',
+      ]);
+      await backend.release();
+    }
   });
 
   it('waits for drivers that answer later', async () => {

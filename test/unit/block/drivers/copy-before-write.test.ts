@@ -2,7 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
 import { IoError } from '../../../../src/base/errors.ts';
 import type { BlockBackend } from '../../../../src/block/block-backend.ts';
-import { PERM_ALL, PERM_CONSISTENT_READ, PERM_WRITE } from '../../../../src/block/block-driver.ts';
+import {
+  PERM_ALL,
+  PERM_CONSISTENT_READ,
+  PERM_RESIZE,
+  PERM_WRITE,
+} from '../../../../src/block/block-driver.ts';
 import type { BlockGraph } from '../../../../src/block/block-graph.ts';
 import { addDirtyBitmap } from '../../../../src/block/dirty-bitmap-commands.ts';
 import { allocate } from '../../../../src/sys/memory.ts';
@@ -30,10 +35,11 @@ interface Fleecing {
 async function fleecing(
   options: object = {},
   prepare: (graph: BlockGraph) => void = () => {},
+  targetSize = SIZE,
 ): Promise<Fleecing> {
   const clock = new MadeUpClock();
-  const source = memoryDisk({ size: SIZE, canZero: true, tellsStatus: false });
-  const target = memoryDisk({ size: SIZE, canZero: true, tellsStatus: false });
+  const source = memoryDisk({ size: SIZE, capacity: SIZE, canZero: true, tellsStatus: false });
+  const target = memoryDisk({ size: targetSize, canZero: true, tellsStatus: false });
   for (let at = 0; at < SIZE; at++) source.bytes[at] = 1 + (at % 251);
   target.bytes.fill(0xee);
   const graph = testGraph(source.driver, { clock, drivers: { 'null-co': target.driver } });
@@ -137,6 +143,32 @@ describe('copy-before-write and snapshot-access', () => {
     expect(await outcome(() => read(past, 8 * CLUSTER, 512))).toBe(errno.EACCES);
     expect(await outcome(() => past.blockStatus(0, 512))).toBe(errno.EACCES);
     expect(await outcome(() => guest.write(CLUSTER, 512, data(512, 7), 0))).toBe('ok');
+  });
+
+  it('save nothing beyond the end of a target that is too short', async () => {
+    const { guest, past, old, target } = await fleecing({}, () => {}, 4 * CLUSTER + 512);
+    expect(await outcome(() => guest.write(4 * CLUSTER, 512, data(512, 7), 0))).toBe(errno.EIO);
+    expect(await outcome(() => guest.writeZeroes(9 * CLUSTER, 512))).toBe(errno.EIO);
+    expect(await outcome(() => guest.write(3 * CLUSTER, 512, data(512, 7), 0))).toBe('ok');
+    expect(target.calls.map(({ offset }) => offset)).toEqual([3 * CLUSTER]);
+    expect((await read(past, 0, SIZE)).equals(old)).toBe(true);
+  });
+
+  it('lose what is cut off, and do not take what comes in its place for the past', async () => {
+    const { graph, guest, past, old } = await fleecing();
+    const owner = graph.backend(guest.node, { perm: PERM_RESIZE, shared: PERM_ALL });
+    for (const length of [8 * CLUSTER, SIZE]) {
+      await owner.truncate(length, { exact: true, prealloc: 'off', flags: 0 });
+    }
+    expect(await outcome(() => read(past, 8 * CLUSTER, 512))).toBe(errno.EACCES);
+    expect(await outcome(() => past.blockStatus(8 * CLUSTER, 512))).toBe(errno.EACCES);
+    expect(await outcome(() => guest.write(0, SIZE, data(SIZE, 7), 0))).toBe('ok');
+    expect(await outcome(() => read(past, 8 * CLUSTER, 512))).toBe(errno.EACCES);
+    expect(await outcome(() => past.discard(7 * CLUSTER, 9 * CLUSTER))).toBe('ok');
+    const kept = await read(past, 0, 7 * CLUSTER);
+    expect(kept.equals(old.subarray(0, 7 * CLUSTER))).toBe(true);
+    await owner.truncate(4 * CLUSTER, { exact: true, prealloc: 'off', flags: 0 });
+    expect(await outcome(() => past.discard(3 * CLUSTER, 13 * CLUSTER))).toBe('ok');
   });
 
   it('wait no longer than they may', async () => {
