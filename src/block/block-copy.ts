@@ -124,8 +124,7 @@ export class BlockCopy {
 
   async #copyPiece(offset: number, length: number): Promise<void> {
     const { node } = this.#source;
-    const found = await this.#source.blockStatus(offset, length);
-    if ((found.status & BLOCK_ZERO) !== 0 && found.length >= length) {
+    if (await this.#isZero(offset, length)) {
       await this.#write(offset, length);
       return;
     }
@@ -133,6 +132,17 @@ export class BlockCopy {
     await this.#source.read(offset, length, buffer, 0);
     await this.#write(offset, length, buffer);
     node.pool.give(buffer);
+  }
+
+  /** Known to read as zeroes. Where the source cannot say, reading will show whether it can be read at all. */
+  async #isZero(offset: number, length: number): Promise<boolean> {
+    try {
+      const found = await this.#source.blockStatus(offset, length);
+      return (found.status & BLOCK_ZERO) !== 0 && found.length >= length;
+    } catch (error) {
+      if (error instanceof IoError) return false;
+      throw error;
+    }
   }
 
   /** Without data it writes zeroes. */

@@ -145,6 +145,27 @@ describe('copy-before-write and snapshot-access', () => {
     expect(await outcome(() => guest.write(CLUSTER, 512, data(512, 7), 0))).toBe('ok');
   });
 
+  it('save what they can read, though nobody knows where data are', async () => {
+    const old = data(CLUSTER, 1).bytes;
+    const source = memoryDisk({ size: CLUSTER });
+    const target = memoryDisk({ size: CLUSTER });
+    source.bytes.fill(1);
+    const graph = testGraph(source.driver, { drivers: { 'null-co': target.driver } });
+    const top = await graph.add({
+      driver: 'copy-before-write',
+      'node-name': 'cbw',
+      file: {
+        driver: 'blkdebug',
+        image: { driver: 'null-aio' },
+        'inject-error': [{ event: 'none', iotype: 'block-status' }],
+      },
+      target: { driver: 'null-co' },
+    });
+    const guest = graph.backend(top, { perm: PERM_WRITE, shared: PERM_ALL });
+    expect(await outcome(() => guest.write(0, 512, data(512, 7), 0))).toBe('ok');
+    expect(target.bytes.equals(old)).toBe(true);
+  });
+
   it('save nothing beyond the end of a target that is too short', async () => {
     const { guest, past, old, target } = await fleecing({}, () => {}, 4 * CLUSTER + 512);
     expect(await outcome(() => guest.write(4 * CLUSTER, 512, data(512, 7), 0))).toBe(errno.EIO);
