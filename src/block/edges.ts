@@ -47,27 +47,25 @@ export function linkEdge(edge: BlockChild): void {
 
 /** Lets an edge lead to another node, whatever permissions say; the answer takes it back. It is the youngest child then. */
 export function moveEdge(edge: BlockChild, next: BlockNode): () => void {
-  const { children } = edge.parent.parentNode ?? {};
-  const before = [...(children ?? [])];
+  const children = edge.parent.parentNode?.children ?? [];
+  const putBack = placeIn(children, edge);
   const undo = redirectEdge(edge, next);
-  if (children !== undefined) {
-    removeFrom(children, edge);
-    children.push(edge);
-  }
+  removeFrom(children, edge);
+  children.push(edge);
   return () => {
     undo();
-    children?.splice(0, children.length, ...before);
+    putBack();
   };
 }
 
 /** Lets an edge lead to another node without any other change. The answer takes it back. */
 export function redirectEdge(edge: BlockChild, next: BlockNode): () => void {
   const { node } = edge;
-  const places = [node.parents, next.parents].map((list) => ({ list, before: [...list] }));
+  const putBack = placeIn(node.parents, edge);
   lead(edge, next);
   return () => {
     lead(edge, node);
-    for (const { list, before } of places) list.splice(0, list.length, ...before);
+    putBack();
   };
 }
 
@@ -127,6 +125,16 @@ function leave(edge: BlockChild): void {
   const { node } = edge;
   removeFrom(node.parents, edge);
   if (node.drained > 0) edge.parent.drainEnd();
+}
+
+/** The answer puts an edge back before those that it is before now; others may have come and gone meanwhile. */
+function placeIn(list: BlockChild[], edge: BlockChild): () => void {
+  const behind = list.slice(list.indexOf(edge) + 1);
+  return () => {
+    removeFrom(list, edge);
+    const place = list.findIndex((other) => behind.includes(other));
+    list.splice(place === -1 ? list.length : place, 0, edge);
+  };
 }
 
 function removeFrom(list: BlockChild[], edge: BlockChild): void {

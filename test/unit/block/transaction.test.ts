@@ -1,15 +1,18 @@
 // Transactions: their order, and what is left of those that fail.
 
 import { describe, expect, it } from 'vitest';
+import { PERM_ALL, PERM_CONSISTENT_READ } from '../../../src/block/block-driver.ts';
 import { findDirtyBitmap } from '../../../src/block/dirty-bitmap.ts';
 import {
   addBitmapAction,
   enableBitmapAction,
   mergeBitmapsAction,
 } from '../../../src/block/dirty-bitmap-actions.ts';
+import { snapshotAction } from '../../../src/block/snapshot-external.ts';
 import { runTransaction, type TransactionAction } from '../../../src/block/transaction.ts';
 import { QmpError } from '../../../src/qapi/errors.ts';
 import { testGraph } from './graph-fixture.ts';
+import { memoryDisk } from './memory-driver.ts';
 
 function noted(name: string, notes: string[], fails = false): TransactionAction {
   return {
@@ -38,6 +41,33 @@ describe('runTransaction', () => {
     const all = [noted('a', notes), noted('b', notes, true), noted('c', notes)];
     await expect(runTransaction(all)).rejects.toThrow('no');
     expect(notes).toEqual(['prepare a', 'prepare b', 'abort b', 'abort a', 'clean a', 'clean b']);
+  });
+});
+
+describe('a snapshot that comes to nothing', () => {
+  it('leaves users of the node in their order, and those that came meanwhile', async () => {
+    const disk = memoryDisk({ size: 4096 });
+    const graph = testGraph({ ...disk.driver, kind: 'format', supportsBacking: true });
+    const base = await graph.add({ driver: 'null-co', 'node-name': 'base', size: 4096 });
+    await graph.add({ driver: 'null-aio', 'node-name': 'overlay' });
+    const user = () => graph.backend(base, { perm: PERM_CONSISTENT_READ, shared: PERM_ALL });
+    const users = [user(), user()];
+    const before = base.parents.slice();
+    const meanwhile: TransactionAction = {
+      prepare() {
+        users.push(user());
+        throw new QmpError('no');
+      },
+    };
+    const done = graph.change((access) =>
+      runTransaction([snapshotAction(access, { node: 'base', overlay: 'overlay' }), meanwhile]),
+    );
+    await expect(done).rejects.toThrow('no');
+    expect(base.parents).toHaveLength(3);
+    expect(base.parents.slice(1)).toEqual(before);
+    await expect(graph.remove('base')).rejects.toThrow('Node base is in use');
+    for (const each of users) await each.release();
+    await graph.close();
   });
 });
 
