@@ -50,6 +50,7 @@ export class Engine {
   async #close(): Promise<void> {
     // Nobody is going to resume what waits there.
     for (const node of this.graph.nodes()) breakpointsOf(node)?.removeAll();
+    this.graph.stopWaiting();
     await this.exports.close();
     await this.jobs.close();
     await this.graph.close();

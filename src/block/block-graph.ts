@@ -98,7 +98,7 @@ export class BlockGraph {
       },
       pool: new BouncePool(options.allocate),
       driver: (name) => this.#driver(name),
-      find: (reference) => this.find(reference, reference),
+      find: (reference) => this.#known(reference),
       lookUp: (name) => this.lookUp(name),
       nodeName: (given) => this.#nodeName(given),
       register: (node) => this.#nodes.set(node.nodeName, node),
@@ -205,11 +205,11 @@ export class BlockGraph {
     return this.#change(() => work(this.#access()));
   }
 
-  /** Looks a node up as the reference does; devices do not exist. Throws `Cannot find device='..' nor node-name='..'`. */
+  /** Looks an open node up as the reference does; devices do not exist. Throws `Cannot find device='..' nor node-name='..'`. */
   find(device: string | undefined, nodeName: string | undefined): BlockNode {
-    const node = nodeName === undefined ? undefined : this.#nodes.get(nodeName);
-    if (node !== undefined && node.phase !== 'closing') return node;
-    throw new QmpError(`Cannot find device='${device ?? ''}' nor node-name='${nodeName ?? ''}'`);
+    const node = nodeName === undefined ? undefined : this.lookUp(nodeName);
+    if (node !== undefined) return node;
+    throw notFound(device ?? '', nodeName ?? '');
   }
 
   /** The open node of that name. */
@@ -228,20 +228,6 @@ export class BlockGraph {
     return this.#imageMaker(options, (work) => this.#change(work));
   }
 
-  /** block-set-write-threshold. Throws QmpError. */
-  setWriteThreshold(nodeName: string, threshold: number): void {
-    const node = this.lookUp(nodeName);
-    if (node === undefined) throw new QmpError(`Device '${nodeName}' not found`);
-    node.writeThreshold = threshold;
-    node.onThreshold = (exceededBy, passed) => {
-      this.events.emit('BLOCK_WRITE_THRESHOLD', {
-        'node-name': nodeName,
-        'amount-exceeded': exceededBy,
-        'write-threshold': passed,
-      });
-    };
-  }
-
   /** All nodes, implicit ones included, newest first. */
   nodes(): Iterable<BlockNode> {
     return [...this.#nodes.values()].filter((node) => node.phase === 'open').reverse();
@@ -258,9 +244,14 @@ export class BlockGraph {
     end();
   }
 
+  /** Whoever waits for somebody outside of this program gives up: opens first of all, behind which everything else would wait. */
+  stopWaiting(): void {
+    this.#closing.abort(new QmpError('The daemon has ended'));
+  }
+
   /** Flushes and closes everything nobody else holds; what fails is logged and does not stop the rest. */
   close(): Promise<void> {
-    this.#closing.abort(new QmpError('The daemon has ended'));
+    this.stopWaiting();
     return this.#change(async () => {
       for (const node of [...this.#nodes.values()].filter((one) => one.monitorOwned)) {
         node.monitorOwned = false;
@@ -360,6 +351,13 @@ export class BlockGraph {
     return done;
   }
 
+  /** A node, though it may be opening still: one that is its own child is told so. Throws QmpError. */
+  #known(reference: string): BlockNode {
+    const node = this.#nodes.get(reference);
+    if (node === undefined || node.phase === 'closing') throw notFound(reference, reference);
+    return node;
+  }
+
   #driver(name: BlockdevDriver): BlockDriver {
     const driver = this.#drivers[name];
     if (driver === undefined) throw new QmpError(`Unknown driver '${name}'`);
@@ -394,4 +392,8 @@ export class BlockGraph {
     end();
     await closeUnused(this.#register, child.node);
   }
+}
+
+function notFound(device: string, nodeName: string): QmpError {
+  return new QmpError(`Cannot find device='${device}' nor node-name='${nodeName}'`);
 }

@@ -32,7 +32,7 @@ export interface DriverServices {
   readonly clock: Clock;
   /** Descriptors in socket addresses are told by their numbers (command line), not by names that a monitor gave them. */
   readonly fdsByNumber: boolean;
-  /** Aborted when the graph is closed: an open that waits for somebody else must give up then. */
+  /** Aborted before the graph is closed: whoever waits for somebody else must give up then. */
   readonly signal: AbortSignal;
   /** Files that this process itself serves, by their absolute names: to open one would be to wait for ourselves. */
   readonly servedFiles: ReadonlySet<string>;

@@ -1,5 +1,6 @@
 // The daemon as a process: readiness, signals, the background, what is left behind.
 
+import { once } from 'node:events';
 import {
   cpSync,
   existsSync,
@@ -12,6 +13,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -137,6 +139,26 @@ describe('quit', () => {
     await daemon.qmp.execute('quit').then(() => seen.push('return'));
     expect(seen).toEqual(['BLOCK_EXPORT_DELETED', 'return']);
     expect(await daemon.outcome).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('does not wait for a job that waits for a server that says nothing', async () => {
+    const daemon = await startDaemon();
+    const { qmp } = daemon;
+    const silent = createServer();
+    const connected = once(silent, 'connection');
+    silent.listen(daemon.path('silent'));
+    onTestFinished(() => void silent.close());
+    const server = { type: 'unix', path: daemon.path('silent') } as const;
+    await qmp.execute('blockdev-create', {
+      'job-id': 'j',
+      options: { driver: 'qcow2', size: 1024, file: { driver: 'nbd', 'node-name': 'n', server } },
+    });
+    await connected;
+    await expect(
+      qmp.execute('block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' }),
+    ).rejects.toThrow("Cannot find device='' nor node-name='n'");
+    await qmp.execute('quit');
+    expect(await daemon.outcome).toMatchObject({ code: 0, signal: null });
   });
 });
 

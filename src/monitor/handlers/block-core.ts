@@ -6,6 +6,7 @@ import { whileDrained } from '../../block/drain.ts';
 import { truncate } from '../../block/io-truncate.ts';
 import { overlayOf } from '../../block/op-blockers.ts';
 import { blockDeviceInfo, nodeStats } from '../../block/query.ts';
+import { setWriteThreshold } from '../../block/write-threshold.ts';
 import { amendJob } from '../../job/drivers/amend.ts';
 import { createJob } from '../../job/drivers/create.ts';
 import { QmpError } from '../../qapi/errors.ts';
@@ -42,7 +43,7 @@ export const blockCoreHandlers = {
   'query-blockstats': (args, daemon) =>
     args['query-nodes'] === true ? [...daemon.engine.graph.nodes()].reverse().map(nodeStats) : [],
   'block-set-write-threshold': (args, { engine }) =>
-    engine.graph.setWriteThreshold(args['node-name'], args['write-threshold']),
+    setWriteThreshold(engine.graph, args['node-name'], args['write-threshold']),
   block_resize: async (args, daemon) => {
     const { graph } = daemon.engine;
     const node = graph.find(args.device, args['node-name']);

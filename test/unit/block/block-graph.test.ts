@@ -277,6 +277,37 @@ describe('BlockGraph.find', () => {
   });
 });
 
+describe('a node that is opening', () => {
+  it("is nobody else's before it is open, but knows itself", async () => {
+    let opened = (): void => {};
+    const { driver } = memoryDisk({ size: 4096 });
+    graph = testGraph({
+      ...driver,
+      open: (node, options, context) =>
+        new Promise((resolve) => {
+          opened = () => resolve(driver.open(node, options, context));
+        }),
+    });
+    const adding = graph.add({ driver: 'null-aio', 'node-name': 'm' });
+    await later(1);
+    const missing = "Cannot find device='' nor node-name='m'";
+    expect(await messageOf(() => graph.find(undefined, 'm'))).toBe(missing);
+    opened();
+    await adding;
+    expect(graph.find(undefined, 'm').phase).toBe('open');
+    expect(
+      await messageOf(() =>
+        graph.add({
+          driver: 'blkverify',
+          'node-name': 'v',
+          test: { driver: 'raw', file: 'v' },
+          raw: 'm',
+        }),
+      ),
+    ).toMatch(/^Making '#block\d+' a test child of 'v' would create a cycle$/);
+  });
+});
+
 describe('BlockGraph.close', () => {
   it('closes parents before their children, whatever was added first', async () => {
     await graph.add({ driver: 'file', 'node-name': 'f', filename: image });
