@@ -133,6 +133,8 @@ interface Write {
 function makeRoom(node: PreallocateNode, write: Write): Promise<boolean> | undefined {
   const { books, busy } = node.state;
   const end = write.offset + write.length;
+  // What users see may end with zeroes that were allocated: not where they write something else over them.
+  if (books !== undefined && !write.zeroes) books.zeroStart = Math.max(books.zeroStart, end);
   if (busy === undefined && (books === undefined || end <= books.dataEnd)) return undefined;
   return makeRoomInTurn(node, write, end);
 }

@@ -94,6 +94,17 @@ describe('preallocate', () => {
     expect(size()).toBe(12_288);
   });
 
+  it('makes zeroes of data that were written over zeroes beyond the end', async () => {
+    const { backend } = await disk();
+    const { node } = backend;
+    buffer.bytes.fill(5);
+    await node.driver.writeZeroes?.(node, 4096, 8192, 0);
+    await node.driver.write?.(node, 4096, 4096, buffer, 0, 0);
+    await node.driver.writeZeroes?.(node, 4096, 16_384, 0);
+    expect((await bytesOf(backend, 4096, 16_384)).every((byte) => byte === 0)).toBe(true);
+    await backend.release();
+  });
+
   it('resizes without what it allocated', async () => {
     const { backend, size } = await disk();
     await backend.node.driver.write?.(backend.node, 4096, 4096, buffer, 0, 0);
