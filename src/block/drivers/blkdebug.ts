@@ -10,6 +10,7 @@ import type {
   BlockdevOptionsBlkdebug,
   BlockPermission,
 } from '../../qapi/generated/types.ts';
+import { O_NONBLOCK, O_RDONLY } from '../../sys/file.ts';
 import {
   BLOCK_OFFSET_VALID,
   BLOCK_RAW,
@@ -232,9 +233,9 @@ async function rulesFrom(options: BlockdevOptionsBlkdebug): Promise<RuleOptions>
   };
 }
 
-/** Throws QmpError. */
+/** An image may name the file: a pipe that nobody writes to must not be waited for. Throws QmpError. */
 async function readConfig(path: string): Promise<string> {
-  const file = await open(path).catch((error: unknown) => {
+  const file = await open(path, O_RDONLY | O_NONBLOCK).catch((error: unknown) => {
     throw configError('Could not read blkdebug config file', error);
   });
   try {

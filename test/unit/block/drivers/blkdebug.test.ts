@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -106,6 +107,13 @@ describe('rules of blkdebug', () => {
     expect(await outcome(() => backend.read(512, 512, buffer, 0))).toBe(errno.ENOSPC);
     expect(await outcome(() => backend.write(512, 512, buffer, 0))).toBe(errno.EIO);
     expect(await outcome(() => backend.read(512, 512, buffer, 0))).toBe(errno.EROFS);
+  });
+
+  it('are none in a pipe that nobody writes to, and nobody waits for them', async () => {
+    const config = join(scratch(), 'rules');
+    execFileSync('mkfifo', [config]);
+    const { backend } = await debugged({ config });
+    expect(await outcome(() => backend.read(0, 512, buffer, 0))).toBe('ok');
   });
 });
 
