@@ -1,6 +1,7 @@
 // The system's libzstd, where there is one.
 
 import koffi from 'koffi';
+import { callLater } from './file.ts';
 
 /** Both run in the thread pool. */
 export interface Zstd {
@@ -22,26 +23,22 @@ export function loadZstd(): Zstd | undefined {
   const decompress = library.func('size_t ZSTD_decompress(void*, size_t, void*, size_t)');
   const compress = library.func('size_t ZSTD_compress(void*, size_t, void*, size_t, int)');
   return {
-    decompress(source, into) {
+    async decompress(source, into) {
       // What follows the frame is somebody else's.
       const length: unknown = frameLength(source, source.length);
-      if (isError(length) !== 0) return Promise.resolve(false);
-      return new Promise((resolve) => {
-        decompress.async(into, into.length, source, length, (error: unknown, result: unknown) => {
-          resolve(!error && result === into.length);
-        });
-      });
+      if (isError(length) !== 0) return false;
+      const result = await callLater((done) =>
+        decompress.async(into, into.length, source, length, done),
+      );
+      return result === into.length;
     },
-    compress(source) {
+    async compress(source) {
       const into = Buffer.allocUnsafeSlow(source.length - 1);
       const { length } = into;
-      return new Promise((resolve) => {
-        const done = (error: unknown, result: unknown): void => {
-          const fits = !error && isError(result) === 0;
-          resolve(fits ? into.subarray(0, Number(result)) : undefined);
-        };
-        compress.async(into, length, source, source.length, DEFAULT_LEVEL, done);
-      });
+      const result = await callLater((done) =>
+        compress.async(into, length, source, source.length, DEFAULT_LEVEL, done),
+      );
+      return isError(result) === 0 ? into.subarray(0, result) : undefined;
     },
   };
 }
