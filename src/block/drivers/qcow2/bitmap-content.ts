@@ -19,6 +19,7 @@ import { readAnywhere } from './bitmap-list.ts';
 import { allocateClusters } from './host-clusters.ts';
 import type { Qcow2Image } from './image.ts';
 import { freeClaimed } from './refcount.ts';
+import { Turns } from './turns.ts';
 
 /** Below this, clusters of ones take memory, too: they are parts of what a bitmap in memory has for a run of bits. */
 const SMALL_CLUSTER = 1024;
@@ -31,25 +32,13 @@ const SMALLEST_READ = 512;
 /** How much is read for all bitmaps of an image, bytes: an image may claim more than there is memory. */
 export class LoadBudget {
   #left = MAX_BITMAP_BYTES;
-  readonly #turns = new Turns();
+  readonly #turns = new Turns(TURN);
 
   /** Throws or rejects IoError. A read takes time, however short it is. */
   take(bytes: number): MaybePromise<void> {
     this.#left -= Math.max(bytes, SMALLEST_READ);
     if (this.#left < 0) throw new IoError(errno.ENOMEM, { syscall: 'bitmap' });
     return this.#turns.after(bytes);
-  }
-}
-
-/** Lets others go on from time to time. */
-class Turns {
-  #done = 0;
-
-  after(bytes: number): MaybePromise<void> {
-    this.#done += bytes;
-    if (this.#done < TURN) return undefined;
-    this.#done = 0;
-    return new Promise((resolve) => setImmediate(resolve));
   }
 }
 
@@ -168,7 +157,7 @@ async function writeBits(
   const perCluster = clusterSize * 8;
   const { granules, name } = bitmap;
   const { pool } = image.node;
-  const turns = new Turns();
+  const turns = new Turns(TURN);
   let cluster: IoBuffer | undefined;
   for (let from = 0; ; ) {
     const dirty = bitmap.nextDirtyGranule(from, granules);

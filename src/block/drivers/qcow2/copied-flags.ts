@@ -5,13 +5,15 @@ import type { Findings } from './findings.ts';
 import type { Qcow2Image } from './image.ts';
 import { decodeL2, emptyEntry, isCopied, putCopied, tableOffset } from './l1-l2.ts';
 import { getRefcount, loadBlock } from './refcount-block.ts';
-import { blockPlace } from './references.ts';
+import { blockPlace, TURN } from './references.ts';
+import { Turns } from './turns.ts';
 
 /** Puts the flags right, on disk. Throws IoError. */
 export async function repairCopied(image: Qcow2Image, findings: Findings): Promise<void> {
   const { l1, l1Entries, l1Offset, file, geometry } = image;
   const { clusterSize } = geometry;
   const field = image.allocate(8);
+  const turns = new Turns(TURN);
   for (let index = 0; index < l1Entries; index++) {
     const table = tableOffset(l1.view, index * 8);
     if (table === 0 || table % clusterSize !== 0 || table >= file.node.length) continue;
@@ -26,6 +28,7 @@ export async function repairCopied(image: Qcow2Image, findings: Findings): Promi
       await file.write(l1Offset + index * 8, 8, field, 0);
     }
     await repairTable(image, table, findings);
+    await turns.after(clusterSize);
   }
   image.l2Cache.empty();
 }

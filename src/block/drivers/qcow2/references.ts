@@ -8,12 +8,15 @@ import type { Findings } from './findings.ts';
 import { MAX_L1 } from './header.ts';
 import type { Qcow2Image } from './image.ts';
 import { decodeL2, emptyEntry, tableOffset } from './l1-l2.ts';
+import { Turns } from './turns.ts';
 
 /** Clusters counted at once: 16 MiB of numbers, or as many as a refcount block counts. */
 const WINDOW = 2 ** 22;
 
 /** Of a bitmap's table, read at once. */
 const TABLE_PART = 1024 * 1024;
+/** Bytes of tables that are gone through before others have their turn. */
+export const TURN = 1024 * 1024;
 /** Bits that must be zero, in both words of an entry. */
 const L1_RESERVED = { high: 0x7f000000, low: 0x1ff };
 const L2_RESERVED = { high: 0x3f000000, low: 0x1fe };
@@ -30,6 +33,7 @@ export class References {
   readonly length: number;
   readonly windowLength: number;
   readonly #table: IoBuffer;
+  readonly #turns = new Turns(TURN);
   #findings: Findings | undefined;
   #first = 0;
   #counts = new Uint32Array(0);
@@ -123,6 +127,7 @@ export class References {
     const { geometry, file } = this.#image;
     const { clusterSize, l2EntrySize, hasDataFile } = geometry;
     await file.read(table, clusterSize, this.#table, 0);
+    await this.#turns.after(clusterSize);
     const { view } = this.#table;
     const entry = emptyEntry();
     for (let at = 0; at < clusterSize; at += l2EntrySize) {
@@ -216,6 +221,7 @@ export class References {
       for (let at = table; at < end; at += part.bytes.length) {
         const bytes = Math.min(part.bytes.length, end - at);
         await image.file.read(at, bytes, part, 0);
+        await this.#turns.after(bytes);
         for (let index = 0; index + TABLE_ENTRY <= bytes; index += TABLE_ENTRY) {
           const entry = decodeTableEntry(part.view, index, clusterSize);
           if (entry === undefined) this.#findings?.corruption();

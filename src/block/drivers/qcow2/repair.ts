@@ -10,7 +10,8 @@ import { Findings } from './findings.ts';
 import type { Qcow2Image } from './image.ts';
 import { getRefcount, loadBlock, setRefcount } from './refcount-block.ts';
 import { Room, rebuildRefcounts } from './refcount-rebuild.ts';
-import { blockPlace, References, type Window } from './references.ts';
+import { blockPlace, References, TURN, type Window } from './references.ts';
+import { Turns } from './turns.ts';
 
 /** A longer file would keep us busy for minutes. */
 const MOST_CLUSTERS = 2 ** 31 - 1;
@@ -94,8 +95,9 @@ async function compareWindow(
   { first, counts }: Window,
   { findings, fixes }: Comparison,
 ): Promise<boolean> {
-  const { refcountsPerBlock, refcountOrder, refcountBits } = image.geometry;
+  const { refcountsPerBlock, refcountOrder, refcountBits, clusterSize } = image.geometry;
   const most = 2 ** refcountBits - 1;
+  const turns = new Turns(TURN);
   let uncounted = false;
   for (let start = 0; start < counts.length; start += refcountsPerBlock) {
     const index = Math.floor((first + start) / refcountsPerBlock);
@@ -125,6 +127,7 @@ async function compareWindow(
       }
     }
     if (changed && block !== undefined) image.refcountCache.markDirty(block);
+    await turns.after(clusterSize);
   }
   return uncounted;
 }

@@ -1,10 +1,21 @@
 // The driver over a recorded image: no qemu-img is needed.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BLOCK_DATA, BLOCK_ZERO } from '../../../../../src/block/block-driver.ts';
+import type { BlockDrivers } from '../../../../../src/block/block-graph.ts';
+import { blockDrivers } from '../../../../../src/block/drivers/index.ts';
 import type { BlockdevOptionsQcow2 } from '../../../../../src/qapi/generated/types.ts';
 import { allocate } from '../../../../../src/sys/memory.ts';
 import { bufferOf, type Opened, openDisk } from '../../../../helpers/qcow2-disk.ts';
@@ -12,6 +23,8 @@ import { smallQcow2 } from '../../../../helpers/small-qcow2.ts';
 import { testGraph } from '../../graph-fixture.ts';
 import { recordedDisk, recordedImage } from './recorded.ts';
 
+/** L2 tables of 64 KiB, which fit into a cluster of their own as entries. */
+const TABLES = 1024;
 /** More than there may be functions that call each other. */
 const PIECES = 8192;
 
@@ -151,6 +164,36 @@ describe('qcow2', () => {
     const path = onDisk(image);
     await expect(opened(path)).resolves.toBeDefined();
     expect(readFileSync(path).readBigUInt64BE(72)).toBe(0n);
+  });
+
+  it('lets others have their turns while it repairs an image of many tables', async () => {
+    const path = onDisk(smallQcow2({ patches: [[72 + 7, '01']] }));
+    const l1 = Buffer.alloc(TABLES * 8);
+    for (let index = 0; index < TABLES; index++) {
+      l1.writeBigUInt64BE(2n ** 63n + BigInt((16 + index) * 65536), index * 8);
+    }
+    const image = openSync(path, 'r+');
+    writeSync(image, Buffer.from([0, 0, TABLES >> 8, TABLES & 0xff]), 0, 4, 36);
+    writeSync(image, l1, 0, l1.length, 3 * 65536);
+    ftruncateSync(image, (16 + TABLES) * 65536);
+    closeSync(image);
+    let reads = 0;
+    let most = 0;
+    const file: BlockDrivers['file'] = {
+      ...blockDrivers.file,
+      read(...read) {
+        most = Math.max(most, ++reads);
+        return blockDrivers.file.read(...read);
+      },
+    };
+    let next = setImmediate(function turn() {
+      reads = 0;
+      next = setImmediate(turn);
+    });
+    const disk = await openDisk(path, {}, { file });
+    clearImmediate(next);
+    await disk.close();
+    expect(most).toBeLessThan(TABLES / 16);
   });
 
   it('refuses encrypted images', async () => {
