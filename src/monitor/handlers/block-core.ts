@@ -1,5 +1,6 @@
 // block-core.json: adding, deleting, resizing and describing nodes.
 
+import type { BlockBackend } from '../../block/block-backend.ts';
 import { PERM_ALL, PERM_RESIZE } from '../../block/block-driver.ts';
 import { changeChild } from '../../block/change-child.ts';
 import { whileDrained } from '../../block/drain.ts';
@@ -44,23 +45,23 @@ export const blockCoreHandlers = {
     args['query-nodes'] === true ? [...daemon.engine.graph.nodes()].reverse().map(nodeStats) : [],
   'block-set-write-threshold': (args, { engine }) =>
     setWriteThreshold(engine.graph, args['node-name'], args['write-threshold']),
-  block_resize: async (args, daemon) => {
-    const { graph } = daemon.engine;
-    const node = graph.find(args.device, args['node-name']);
-    if (args.size < 0) throw new QmpError("Parameter 'size' expects a >0 size");
-    if (overlayOf(node) !== undefined) {
-      // A device that is not named is said so.
-      throw new QmpError(`Device '${args.device ?? '(null)'}' is in use`);
-    }
-    const backend = graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
+  block_resize: async (args, { engine: { graph } }) => {
+    let backend: BlockBackend | undefined;
     try {
-      await graph.change(() =>
-        whileDrained(node, () =>
+      await graph.change(async (access) => {
+        const node = access.find(args.device, args['node-name']);
+        if (args.size < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+        if (overlayOf(node) !== undefined) {
+          // A device that is not named is said so.
+          throw new QmpError(`Device '${args.device ?? '(null)'}' is in use`);
+        }
+        backend = graph.backend(node, { perm: PERM_RESIZE, shared: PERM_ALL });
+        await whileDrained(node, () =>
           truncate(node, args.size, { exact: false, prealloc: 'off', flags: 0 }),
-        ),
-      );
+        );
+      });
     } finally {
-      await backend.release();
+      await backend?.release();
     }
   },
 } satisfies Partial<CommandHandlers<DaemonServices>>;
