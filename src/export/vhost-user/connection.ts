@@ -74,6 +74,11 @@ export class Connection {
     this.#options.onEnd(error);
   }
 
+  /** The message before is dealt with, and its reply sent. */
+  get #listening(): boolean {
+    return !this.#busy && this.#unsent === 0 && !this.#ended;
+  }
+
   #guarded(work: () => void): void {
     try {
       work();
@@ -83,7 +88,7 @@ export class Connection {
   }
 
   #receive(): void {
-    for (let count = 0; count < MESSAGES_PER_TURN && !this.#busy && !this.#ended; count++) {
+    for (let count = 0; count < MESSAGES_PER_TURN && this.#listening; count++) {
       if (!this.#fill(HEADER_SIZE)) return;
       this.#header ??= decodeHeader(this.#input.bytes);
       if (!this.#fill(HEADER_SIZE + this.#header.size)) return;
@@ -144,7 +149,7 @@ export class Connection {
 
   #resume(): void {
     if (this.#ended) return;
-    this.#options.channel.wantReadable(!this.#busy && this.#unsent === 0);
+    this.#options.channel.wantReadable(this.#listening);
     this.#options.channel.wantWritable(this.#unsent > 0);
   }
 

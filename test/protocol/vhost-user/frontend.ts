@@ -111,6 +111,11 @@ export class Frontend {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
+  /** Whether what the backend says is read; it is from the start. */
+  set listening(listening: boolean) {
+    this.#watch.want(listening ? READABLE : 0);
+  }
+
   /** Idempotent. */
   close(): void {
     if (this.#closed) return;

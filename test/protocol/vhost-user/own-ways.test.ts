@@ -1,9 +1,10 @@
-// What only ours can: removals that leave the frontend alone, rings that nobody kicks, and a device that is reset.
+// What only ours can: removals that leave the frontend alone, rings that nobody kicks, frontends that listen late, and a device
+// that is reset.
 
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { startDevice, startQueue } from './device.ts';
-import { NO_DESCRIPTOR, REQUEST, u64 } from './messages.ts';
+import { connectFrontend, startDevice, startQueue } from './device.ts';
+import { encode, NO_DESCRIPTOR, REQUEST, u64 } from './messages.ts';
 import { numbered, ourSide, serveDisk } from './serve.ts';
 import { BLK_S, BLK_T } from './virtio-blk.ts';
 import { Virtqueue } from './virtqueue.ts';
@@ -35,6 +36,24 @@ describe('a ring without a kick counter', () => {
     const read = { type: BLK_T.IN, sector: 0, inLength: 512 };
     for (let count = 0; count < 3; count++) {
       expect((await disk.submit(read, { kick: false })).in).toEqual(numbered(512));
+    }
+  });
+});
+
+describe('a frontend that listens late', () => {
+  it('gets every answer', async () => {
+    const { socket, daemon } = await serveDisk(ourSide);
+    const frontend = await connectFrontend(socket);
+    // More answers than the socket has room for.
+    const count = 3000;
+    const question = encode(REQUEST.GET_QUEUE_NUM, Buffer.alloc(0));
+    frontend.listening = false;
+    frontend.sendBytes(Buffer.concat(Array.from({ length: count }, () => question)));
+    // In these turns the daemon would come to all of them, if it did not wait for us.
+    for (let turn = 0; turn < 100; turn++) await daemon.qmp.execute('query-block-exports');
+    frontend.listening = true;
+    for (let answer = 0; answer < count; answer++) {
+      expect((await frontend.receive())?.request).toBe(REQUEST.GET_QUEUE_NUM);
     }
   });
 });
