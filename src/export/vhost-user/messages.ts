@@ -307,10 +307,10 @@ function setVringAddress(session: Session, { payload }: Message): MaybePromise<u
   }
   return after(
     session.changeMemory(() => {
-      vring.address = address;
-      if (vring.size > 0 && vring.find() === undefined) {
+      if (vring.size > 0 && vring.find(address) === undefined) {
         throw new ProtocolError('ring address', address.descriptors, 'one of a memory region');
       }
+      vring.address = address;
     }),
   );
 }

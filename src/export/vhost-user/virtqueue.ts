@@ -50,6 +50,7 @@ export class Virtqueue {
   /** The end of the available ring, as last seen. */
   #available: number;
   #used: number;
+  #refusesKicks = false;
   /** The end of the used ring when the driver was last told, if it was. */
   #told: number | undefined;
   #underWay = 0;
@@ -122,7 +123,17 @@ export class Virtqueue {
 
   /** Tells the driver that kicks are not needed for now. Throws IoError. */
   refuseKicks(): void {
-    if (!this.#parts.features.eventIndex) this.#parts.ring.setUsedFlags(VIRTQ_USED_F_NO_NOTIFY);
+    if (this.#parts.features.eventIndex) return;
+    this.#parts.ring.setUsedFlags(VIRTQ_USED_F_NO_NOTIFY);
+    this.#refusesKicks = true;
+  }
+
+  /** Takes that back, if it was told: whether it was. Throws IoError. */
+  acceptKicks(): boolean {
+    if (!this.#refusesKicks) return false;
+    this.#parts.ring.setUsedFlags(0);
+    this.#refusesKicks = false;
+    return true;
   }
 
   /** Whether there are requests that were not when it was last asked. Throws VirtqueueError or IoError. */
@@ -139,7 +150,7 @@ export class Virtqueue {
   awaitKick(): boolean {
     const { ring, features } = this.#parts;
     if (features.eventIndex) ring.setAvailableEvent(this.#next);
-    else ring.setUsedFlags(0);
+    else this.acceptKicks();
     // Both are ordered: the driver sees the wish, or we see its request.
     return !this.hasMore();
   }

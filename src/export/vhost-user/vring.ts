@@ -151,13 +151,21 @@ export class Vring {
 
   /** Lets go of guest memory, for as long as it changes. No request is under way. */
   unlocate(): void {
-    if (this.#queue !== undefined) this.base = this.#queue.next;
+    const queue = this.#queue;
+    if (queue === undefined) return;
+    this.base = queue.next;
     this.#queue = undefined;
+    try {
+      // Whoever serves the ring next, this program or another one, may do nothing but wait for a kick.
+      if (queue.acceptKicks() && this.#owner.log !== undefined) this.#logUsedRing(this.#owner.log);
+    } catch {
+      // To memory that is gone there is nothing to say.
+    }
   }
 
-  /** Where its parts are in our memory, or undefined when they are not (all) known. */
-  find(): RingAddresses | undefined {
-    const { address, size } = this;
+  /** Where its parts, or those of a ring at `address`, are in our memory; undefined when they are not (all) known. */
+  find(address = this.address): RingAddresses | undefined {
+    const { size } = this;
     if (address === undefined || size === 0) return undefined;
     const { memory } = this.#owner;
     const descriptors = memory.addressOfUser(address.descriptors, descriptorsLength(size));
@@ -275,6 +283,8 @@ export class Vring {
       }
     }
     if (untold > 0) this.#call(queue);
+    // What is wished about kicks stands in the used ring, too.
+    if (owner.log !== undefined) this.#logUsedRing(owner.log);
   }
 
   /** Looks for further requests for a moment: whether there are. */
@@ -298,10 +308,15 @@ export class Vring {
     const { log } = this.#owner;
     if (log !== undefined) {
       chain.log(log, written);
-      if (this.address?.log !== undefined) log.mark(this.address.log, usedLength(this.size));
-      this.#owner.logged();
+      this.#logUsedRing(log);
     }
     this.#chains.push(chain);
+  }
+
+  /** Marks the used ring, if the frontend wants it marked, and tells of what was. */
+  #logUsedRing(log: DirtyLog): void {
+    if (this.address?.log !== undefined) log.mark(this.address.log, usedLength(this.size));
+    this.#owner.logged();
   }
 
   async #finishLater(

@@ -3,7 +3,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { close } from '../../../src/sys/socket.ts';
 import { startDevice, testCounter } from './device.ts';
-import { GUEST_BASE } from './guest-memory.ts';
+import { GUEST_BASE, type GuestMemory } from './guest-memory.ts';
 import {
   PROTOCOL_F,
   REQUEST,
@@ -14,6 +14,7 @@ import {
 import { numbered, ourSide, serveDisk, sides } from './serve.ts';
 import { createMemfd, mapShared } from './shared-descriptors.ts';
 import { BLK_S } from './virtio-blk.ts';
+import type { Virtqueue } from './virtqueue.ts';
 
 const LOG_ALL = 1n << 26n;
 const PAGE = 4096;
@@ -34,6 +35,18 @@ function logMemory(options: { readonly sealed: boolean }): { fd: number; bytes: 
     close(fd);
   });
   return { fd, bytes: shared.bytes };
+}
+
+/** SET_VRING_ADDR of a ring whose used part is to be logged. */
+function loggedRing(memory: GuestMemory, queue: Virtqueue): Buffer {
+  const ring = {
+    descriptors: memory.userAddress(queue.descriptors),
+    used: memory.userAddress(queue.used),
+    available: memory.userAddress(queue.available),
+  };
+  const address = vringAddress(0, ring, RING_IS_LOGGED);
+  address.writeBigUInt64LE(BigInt(memory.guestAddress(queue.used)), 32);
+  return address;
 }
 
 /** The pages that are marked, as offsets in the guest's memory. */
@@ -60,14 +73,7 @@ describe.each(sides)('dirty logging: $name', (side) => {
     await frontend.ask(REQUEST.SET_LOG_BASE, logBase(LOG_LENGTH), { descriptors: [log.fd] });
     const quiet = features & ~LOG_ALL & ~VHOST_USER_F_PROTOCOL_FEATURES;
     frontend.send(REQUEST.SET_FEATURES, u64(quiet));
-    const ring = {
-      descriptors: memory.userAddress(queue.descriptors),
-      used: memory.userAddress(queue.used),
-      available: memory.userAddress(queue.available),
-    };
-    const address = vringAddress(0, ring, RING_IS_LOGGED);
-    address.writeBigUInt64LE(BigInt(memory.guestAddress(queue.used)), 32);
-    await frontend.acknowledged(REQUEST.SET_VRING_ADDR, address);
+    await frontend.acknowledged(REQUEST.SET_VRING_ADDR, loggedRing(memory, queue));
     expect((await disk.read(0, 512)).status).toBe(BLK_S.OK);
     expect(marked(log.bytes)).toEqual([]);
 
@@ -86,6 +92,18 @@ describe.each(sides)('dirty logging: $name', (side) => {
 });
 
 describe('dirty logging', () => {
+  it('marks the used ring for a wish about kicks, too', async () => {
+    const { socket } = await serveDisk(ourSide);
+    const { frontend, disk, memory, features } = await startDevice(socket);
+    const log = logMemory({ sealed: true });
+    const { queue } = disk;
+    await frontend.ask(REQUEST.SET_LOG_BASE, logBase(LOG_LENGTH), { descriptors: [log.fd] });
+    await frontend.acknowledged(REQUEST.SET_VRING_ADDR, loggedRing(memory, queue));
+    await frontend.acknowledged(REQUEST.SET_FEATURES, u64(features));
+    disk.kick.signal();
+    await expect.poll(() => marked(log.bytes)).toContain(pageOf(queue.used));
+  });
+
   it('is refused where bits could get lost or the program with them', async () => {
     const { socket } = await serveDisk(ourSide);
     const { frontend } = await startDevice(socket);

@@ -1,9 +1,9 @@
-// Memory that the frontend has promised and takes away. Ours only: the reference dies of it (SIGBUS).
+// Memory that the frontend has promised and takes away, or fails to. Ours only: the reference dies of it (SIGBUS).
 
 import { describe, expect, it } from 'vitest';
 import { FEATURE } from './bring-up.ts';
 import { startDevice } from './device.ts';
-import { REQUEST, singleRegion } from './messages.ts';
+import { memoryTable, REQUEST, singleRegion, vringAddress } from './messages.ts';
 import { numbered, ourSide, serveDisk, sides } from './serve.ts';
 import { truncate } from './shared-descriptors.ts';
 import { BLK_S, BLK_T, UNTOUCHED } from './virtio-blk.ts';
@@ -30,6 +30,24 @@ describe.each(sides)('memory that can shrink, but does not: $name', (side) => {
       pieces: [1, 511],
     });
     expect(read.in).toEqual(image().subarray(4096, 4096 + 65536));
+  });
+});
+
+describe('memory that is not changed', () => {
+  it('is there for the rings as before, when the frontend hears of the refusal', async () => {
+    const { socket } = await serveDisk(ourSide);
+    const { frontend, disk, memory } = await startDevice(socket);
+    const { main } = memory;
+    const nowhere = { descriptors: 4096, used: 8192, available: 12288 };
+    for (const [request, payload, descriptors] of [
+      [REQUEST.REM_MEM_REG, singleRegion({ ...main, guestAddress: 0 }), []],
+      [REQUEST.ADD_MEM_REG, singleRegion(main), [main.fd]],
+      [REQUEST.SET_MEM_TABLE, memoryTable([main, main]), [main.fd, main.fd]],
+      [REQUEST.SET_VRING_ADDR, vringAddress(0, nowhere), []],
+    ] as const) {
+      expect(await frontend.acknowledged(request, payload, descriptors)).toBe(1n);
+      expect((await disk.read(0, 512)).status).toBe(BLK_S.OK);
+    }
   });
 });
 

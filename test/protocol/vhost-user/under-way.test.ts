@@ -93,6 +93,32 @@ describe('requests under way', () => {
     expect((await waiting).in).toEqual(numbered(1024).subarray(512));
   });
 
+  it('do not leave a ring that stops without kicks', async () => {
+    const disk = await serveDisk(ourSide);
+    const { socket, release } = await throttled(disk);
+    const device = await startDevice(socket, { without: FEATURE.EVENT_IDX });
+    const { memory, disk: queue, frontend } = device;
+    expect((await queue.read(0, 512)).status).toBe(BLK_S.OK);
+    const header = memory.allocate(16);
+    memory.bytes.fill(0, header, header + 16);
+    const data = memory.allocate(MIB + 1);
+    // More than the daemon takes at a time, so that it does not get to where it wants to be kicked again.
+    for (let each = 0; each < 80; each++) {
+      const pieces = [
+        { address: memory.guestAddress(header), length: 16, writable: false },
+        { address: memory.guestAddress(data), length: MIB + 1, writable: true },
+      ];
+      void queue.submitPieces(pieces, { kick: false });
+    }
+    queue.kick.signal();
+    const flags = (): number => memory.view.getUint16(queue.queue.used, true);
+    await expect.poll(flags).toBe(1);
+    const base = frontend.ask(REQUEST.GET_VRING_BASE, vringState(0, 0));
+    await release();
+    expect((await base).payload.readUInt32LE(4)).toBeLessThan(80);
+    expect(flags()).toBe(0);
+  });
+
   it('are done before memory is taken away', async () => {
     const disk = await serveDisk(ourSide);
     const { socket, release } = await throttled(disk);
