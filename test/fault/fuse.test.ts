@@ -190,6 +190,16 @@ describe.skipIf(reason !== undefined)(
       expect(await size(daemon.path('m'))).toBe(`${SIZE}`);
     });
 
+    it('somebody else has unmounted it: hidden, it has no user left and ends', async () => {
+      const daemon = await serve();
+      await output('umount', daemon.path('m'));
+      // The daemon comes to see it in one of these turns.
+      for (let turn = 0; turn < 3; turn++) await daemon.qmp.execute('query-block-exports');
+      const deleted = daemon.qmp.waitForEvent('BLOCK_EXPORT_DELETED');
+      await daemon.qmp.execute('x-block-export-del', { id: 'e', mode: 'hide' });
+      expect(await deleted).toEqual({ id: 'e' });
+    });
+
     it('a mount that has come over ours stays', async () => {
       const daemon = await serve();
       writeFileSync(daemon.path('over'), 'over');

@@ -15,9 +15,10 @@ export function allocateFile(file: FuseFile, request: FuseRequest): void | Promi
   const keepsSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
   const end = offset + request.length;
   const kept = keepsSize ? Math.min(request.length, file.length - offset) : request.length;
-  // As the reference has it.
-  if (kept < 0) throw failure(errno.EIO, offset);
   if (mode === 0) return preallocate(file, offset, end);
+  const changes = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) !== 0;
+  // As the reference has it.
+  if (changes && kept < 0) throw failure(errno.EIO, offset);
   if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) {
     if (!keepsSize) throw failure(errno.EINVAL, offset);
     return punchHole(file, offset, kept);

@@ -25,6 +25,8 @@ class FuseExport implements RunningExport {
   #isMounted = true;
   /** Unmounted, but not for those who have the file open: they count as a client. */
   #lingers = false;
+  /** Nobody has it open, or ever will again. */
+  #isGone = false;
 
   constructor({ common, file, mount, context }: FuseExportParts) {
     this.#common = common;
@@ -36,14 +38,17 @@ class FuseExport implements RunningExport {
       id: common.id,
       file,
       buffers: context.fuse.buffers,
-      onGone: () => this.#endLingering(),
+      onGone: () => {
+        this.#isGone = true;
+        this.#endLingering();
+      },
     });
     common.backend.onDrain = (drained) => this.#session.setDrained(drained);
   }
 
   async retire(mode: XBlockExportRemoveMode): Promise<void> {
     if (mode === 'soft') this.#session.refuse(errno.ESHUTDOWN);
-    if (!this.#isMounted) return;
+    if (!this.#isMounted || this.#isGone) return;
     this.#lingers = true;
     this.#common.ref();
     await this.#unmount();

@@ -252,6 +252,7 @@ const allocating: Case = calls(
   ['fallocate', 0, 2_000_000, 4096],
   ['stat'],
   ['fallocate', KEEP, 0, 4096],
+  ['fallocate', KEEP, 3_000_000, 4096],
   ['fallocate', 2, 0, 4096],
   ['fallocate', PUNCH_KEEP, 0, 4096],
   ['fallocate', PUNCH_KEEP, 8192, 8192],
