@@ -37,6 +37,7 @@ import {
   VHOST_USER_SET_VRING_KICK,
   VHOST_USER_SET_VRING_NUM,
 } from './protocol.ts';
+import { RING_ALIGNMENT } from './ring-memory.ts';
 import { PROTOCOL_FEATURES, type Session } from './session.ts';
 import type { Vring } from './vring.ts';
 import {
@@ -297,9 +298,9 @@ function setVringAddress(session: Session, { payload }: Message): MaybePromise<u
   const address = decodeVringAddress(payload);
   const vring = session.vring(address.index);
   for (const [field, value, alignment] of [
-    ['descriptor table address', address.descriptors, 16],
-    ['used ring address', address.used, 4],
-    ['available ring address', address.available, 2],
+    ['descriptor table address', address.descriptors, RING_ALIGNMENT.descriptors],
+    ['used ring address', address.used, RING_ALIGNMENT.used],
+    ['available ring address', address.available, RING_ALIGNMENT.available],
   ] as const) {
     if (value % alignment !== 0) {
       throw new ProtocolError(field, value, `a multiple of ${alignment}`);

@@ -13,6 +13,9 @@ export interface RingAddresses {
   readonly used: number;
 }
 
+/** Of the parts, in bytes (Virtual I/O Device, section 2.7). */
+export const RING_ALIGNMENT = { descriptors: 16, available: 2, used: 4 } as const;
+
 /** A descriptor as it was when it was read. */
 export interface Descriptor {
   /** A guest address, exact below 2^53 and above that at least outside of everything. */

@@ -16,6 +16,7 @@ import {
   availableLength,
   copiedRing,
   descriptorsLength,
+  RING_ALIGNMENT,
   type RingAddresses,
   scratchLength,
   usedLength,
@@ -173,7 +174,12 @@ export class Vring {
     const used = memory.addressOfUser(address.used, usedLength(size));
     if (descriptors === undefined || available === undefined || used === undefined)
       return undefined;
-    return { descriptors, available, used };
+    // A frontend's memory need not begin on a page, and not every machine can do atomic reads and writes anywhere.
+    const aligned =
+      descriptors % RING_ALIGNMENT.descriptors === 0 &&
+      available % RING_ALIGNMENT.available === 0 &&
+      used % RING_ALIGNMENT.used === 0;
+    return aligned ? { descriptors, available, used } : undefined;
   }
 
   /** Makes the queue, once all that it needs is there. Throws VirtqueueError or IoError. */

@@ -51,6 +51,18 @@ describe('memory that is not changed', () => {
   });
 });
 
+describe('memory that begins one byte behind a page', () => {
+  it('has no place for a ring', async () => {
+    const { socket } = await serveDisk(ourSide);
+    const { frontend, memory } = await startDevice(socket);
+    const { main } = memory;
+    const odd = { ...main, guestAddress: 0, userAddress: 4096, length: MIB, offset: 1 };
+    expect(await frontend.acknowledged(REQUEST.ADD_MEM_REG, singleRegion(odd), [main.fd])).toBe(0n);
+    const ring = { descriptors: 4096, used: 8192, available: 12288 };
+    expect(await frontend.acknowledged(REQUEST.SET_VRING_ADDR, vringAddress(0, ring))).toBe(1n);
+  });
+});
+
 describe('memory that shrinks', () => {
   it('costs a request whose data are there, and not the session', async () => {
     const { socket } = await serveDisk(ourSide);
