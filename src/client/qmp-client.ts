@@ -2,6 +2,7 @@
 // it talks to the reference just as well.
 
 import { connect, type Socket } from 'node:net';
+import { throwLater } from '../base/throw-later.ts';
 import { QmpError, type QmpErrorClass } from '../qapi/errors.ts';
 import type { CommandName, Commands } from '../qapi/generated/commands.ts';
 import type { EventName, Events } from '../qapi/generated/events.ts';
@@ -58,6 +59,8 @@ interface Waiting {
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
+/** Longest time that a timer takes; more is no limit. */
+const LONGEST_MS = 2 ** 31 - 1;
 
 export class QmpClient {
   /** What the daemon said first. */
@@ -66,7 +69,7 @@ export class QmpClient {
   readonly #timeoutMs: number;
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
-  readonly #closeListeners = new Set<() => void>();
+  readonly #closeListeners = new Set<(error: QmpConnectionError) => void>();
   #nextId = 1;
   #ended: QmpConnectionError | undefined;
 
@@ -95,9 +98,13 @@ export class QmpClient {
         (text) => socket.destroy(new QmpConnectionError(`Not QMP: ${text}`)),
       );
       socket.on('data', (bytes) => stream.push(bytes));
-      socket.on('error', reject);
+      let cause: Error | undefined;
+      socket.on('error', (error) => {
+        cause = error;
+        reject(error);
+      });
       socket.on('close', () => {
-        const error = new QmpConnectionError('The connection was closed');
+        const error = cause instanceof QmpConnectionError ? cause : closedError(cause);
         reject(error);
         if (client) client.#end(error);
       });
@@ -137,7 +144,10 @@ export class QmpClient {
     });
   }
 
-  /** Calls `listener` for each event of any name from now on; returns how to stop that. */
+  /**
+   * Calls `listener` for each event of any name from now on; returns how to stop that. What it throws becomes an
+   * `uncaughtException`, and nothing else fails of it.
+   */
   onEvent(listener: (event: QmpEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -145,19 +155,13 @@ export class QmpClient {
 
   /** Events from now on, until the connection ends. */
   events(): AsyncIterableIterator<QmpEvent> {
-    return eventIterator({
-      onEvent: (listener) => this.onEvent(listener),
-      onClose: (listener) => {
-        if (this.#ended) listener();
-        else this.#closeListeners.add(listener);
-      },
-    });
+    return eventIterator((onEvent, onClose) => this.#listen(onEvent, onClose));
   }
 
   /**
    * The next event `name` that satisfies `accept`.
    *
-   * @throws QmpConnectionError when none comes in time
+   * @throws QmpConnectionError when none comes in time; what `accept` throws
    */
   waitForEvent<Name extends EventName>(
     name: Name,
@@ -166,28 +170,32 @@ export class QmpClient {
     const { accept = () => true, timeoutMs = this.#timeoutMs } = options;
     let stop = () => {};
     const seen = new Promise<Events[Name]>((resolve, reject) => {
-      stop = this.onEvent((event) => {
-        if (isNamed(event, name) && accept(event.data)) resolve(event.data);
-      });
-      if (this.#ended) reject(this.#ended);
-      this.#closeListeners.add(() => reject(new QmpConnectionError('The connection was closed')));
+      stop = this.#listen((event) => {
+        try {
+          if (isNamed(event, name) && accept(event.data)) resolve(event.data);
+        } catch (error) {
+          reject(error);
+        }
+      }, reject);
     });
     return withinTime(seen, timeoutMs, `event ${name}`).finally(() => stop());
   }
 
   /** Ends the connection; the daemon goes on. */
   close(): void {
-    this.#end(new QmpConnectionError('The connection was closed'));
+    this.#end(closedError());
     this.#socket.destroy();
   }
 
   async #request(message: object, options: ExecuteOptions | undefined): Promise<unknown> {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
+    // First, since there may be no JSON for it.
+    const text = JSON.stringify({ ...message, id });
     const answered = new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
     });
-    this.#socket.write(`${JSON.stringify({ ...message, id })}\n`);
+    this.#socket.write(`${text}\n`);
     const { timeoutMs = this.#timeoutMs } = options ?? {};
     return withinTime(answered, timeoutMs, 'response').finally(() => this.#waiting.delete(id));
   }
@@ -195,7 +203,14 @@ export class QmpClient {
   #receive(message: Message): void {
     if (message.event !== undefined) {
       const event = { data: {}, ...message } as unknown as QmpEvent;
-      for (const listener of this.#listeners) listener(event);
+      for (const listener of this.#listeners) {
+        try {
+          listener(event);
+        } catch (error) {
+          // The responses behind the event are others' business.
+          throwLater(error);
+        }
+      }
       return;
     }
     const waiting = typeof message.id === 'number' ? this.#waiting.get(message.id) : undefined;
@@ -211,7 +226,21 @@ export class QmpClient {
     if (this.#ended) return;
     this.#ended = error;
     for (const waiting of this.#waiting.values()) waiting.reject(error);
-    for (const listener of this.#closeListeners) listener();
+    for (const listener of this.#closeListeners) listener(error);
+  }
+
+  /** Calls back for events, and once for the end of the connection, which may have come; returns how to stop that. */
+  #listen(
+    onEvent: (event: QmpEvent) => void,
+    onClose: (error: QmpConnectionError) => void,
+  ): () => void {
+    const stop = this.onEvent(onEvent);
+    if (this.#ended) onClose(this.#ended);
+    else this.#closeListeners.add(onClose);
+    return () => {
+      stop();
+      this.#closeListeners.delete(onClose);
+    };
   }
 }
 
@@ -231,44 +260,50 @@ function isNamed<Name extends EventName>(
   return event.event === name;
 }
 
-interface EventSource {
-  onEvent(listener: (event: QmpEvent) => void): () => void;
-  onClose(listener: () => void): void;
+function closedError(cause?: Error): QmpConnectionError {
+  return new QmpConnectionError(
+    'The connection was closed',
+    cause === undefined ? undefined : { cause },
+  );
 }
 
 /** Listens at once; what comes before it is asked for waits. */
-function eventIterator(source: EventSource): AsyncGenerator<QmpEvent> {
+function eventIterator(
+  listen: (onEvent: (event: QmpEvent) => void, onClose: () => void) => () => void,
+): AsyncIterableIterator<QmpEvent, undefined> {
   const queue: QmpEvent[] = [];
-  let closed = false;
-  let wake = () => {};
-  const stop = source.onEvent((event) => {
-    queue.push(event);
-    wake();
-  });
-  source.onClose(() => {
-    closed = true;
-    wake();
-  });
-  return (async function* () {
-    try {
-      for (;;) {
-        const event = queue.shift();
-        if (event) yield event;
-        else if (closed) return;
-        else {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-      }
-    } finally {
+  const asking: ((result: IteratorResult<QmpEvent, undefined>) => void)[] = [];
+  const nothing = { done: true, value: undefined } as const;
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+    for (const answer of asking.splice(0)) answer(nothing);
+  };
+  const stop = listen((event) => {
+    const answer = asking.shift();
+    if (answer === undefined) queue.push(event);
+    else answer({ done: false, value: event });
+  }, end);
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      const event = queue.shift();
+      if (event !== undefined) return { done: false, value: event };
+      return ended ? nothing : new Promise((answer) => asking.push(answer));
+    },
+    async return() {
       stop();
-    }
-  })();
+      queue.length = 0;
+      end();
+      return nothing;
+    },
+  };
 }
 
 async function withinTime<T>(work: Promise<T>, timeoutMs: number, what: string): Promise<T> {
-  if (timeoutMs === Infinity) return work;
+  if (timeoutMs > LONGEST_MS) return work;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(

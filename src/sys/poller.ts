@@ -6,6 +6,7 @@
 // A node built without exported libuv symbols cannot be used: the constructor says so.
 
 import { IoError } from '../base/errors.ts';
+import { throwLater } from '../base/throw-later.ts';
 import { functionPointer, hasSymbol, libc } from './libc.ts';
 
 export const READABLE = 1;
@@ -157,10 +158,4 @@ class UvWatch implements Watch {
   stopped(): void {
     this.#wanted = 0;
   }
-}
-
-function throwLater(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
 }

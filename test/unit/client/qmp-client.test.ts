@@ -4,6 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { QmpClient, type QmpClientOptions } from '../../../src/client/qmp-client.ts';
 import { idOf } from '../../helpers/events.ts';
 import { tempDir } from '../../helpers/temp-dir.ts';
+import { uncaughtErrors } from '../../helpers/uncaught-errors.ts';
 
 const greeting =
   '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "p"}, "capabilities": ["oob"]}}\r\n';
@@ -130,6 +131,59 @@ describe('QmpClient', () => {
     expect((await events.next()).done).toBe(true);
   });
 
+  it("loses nothing when a listener throws; the error is the program's", async () => {
+    const address = await peer(({ id }, socket) =>
+      socket.write(`${deleted('a')}{"return": {}, "id": ${id}}\r\n`),
+    );
+    const client = await clientOf(address);
+    const uncaught = uncaughtErrors();
+    const fault = new Error('of the listener');
+    const heard: string[] = [];
+    client.onEvent(() => {
+      throw fault;
+    });
+    client.onEvent(({ data }) => heard.push(idOf(data)));
+    const choosing = client.waitForEvent('BLOCK_EXPORT_DELETED', {
+      accept: () => {
+        throw new Error('of the choice');
+      },
+    });
+    choosing.catch(() => {});
+    expect(await client.execute('nbd-server-stop')).toEqual({});
+    await expect(choosing).rejects.toThrow('of the choice');
+    expect(heard).toEqual(['a']);
+    expect(uncaught).toEqual([fault]);
+  });
+
+  it('ends an iterator at once, whether it is waiting or was never used', async () => {
+    const address = await peer(({ id }, socket) =>
+      socket.write(`${deleted('a')}{"return": {}, "id": ${id}}\r\n`),
+    );
+    const client = await clientOf(address);
+    const [waiting, unused] = [client.events(), client.events()];
+    const next = waiting.next();
+    await waiting.return?.();
+    await unused.return?.();
+    expect(await next).toEqual({ done: true, value: undefined });
+    await client.execute('nbd-server-stop');
+    expect(await unused.next()).toEqual({ done: true, value: undefined });
+  });
+
+  it('refuses arguments that no JSON can say, and waits for no answer to them', async () => {
+    const client = await clientOf(await peer(() => {}));
+    await expect(client.executeAny('x', { number: 1n })).rejects.toThrow(TypeError);
+    const uncaught = uncaughtErrors('unhandledRejection');
+    client.close();
+    await new Promise(setImmediate);
+    expect(uncaught).toEqual([]);
+  });
+
+  it('takes a time that is longer than a timer can wait', async () => {
+    const address = await peer(({ id }, socket) => socket.write(`{"return": 1, "id": ${id}}\r\n`));
+    const client = await clientOf(address, { timeoutMs: 2 ** 40 });
+    expect(await client.executeAny('x')).toBe(1);
+  });
+
   it('gives up on what takes too long', async () => {
     const silent = await peer(() => {});
     const client = await clientOf(silent);
@@ -148,6 +202,12 @@ describe('QmpClient', () => {
     const client = await clientOf(address);
     await expect(client.execute('quit')).rejects.toThrow('The connection was closed');
     await expect(client.execute('query-block')).rejects.toThrow('The connection was closed');
+  });
+
+  it('says what is wrong with an answer that is no QMP', async () => {
+    const address = await peer((_request, socket) => socket.write('}\r\n'));
+    const client = await clientOf(address);
+    await expect(client.execute('quit')).rejects.toThrow('Not QMP: JSON parse error');
   });
 
   it('says why there is no connection', async () => {
