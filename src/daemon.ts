@@ -58,6 +58,8 @@ export class Daemon implements DaemonServices {
   readonly #monitors: QmpMonitor[] = [];
   #writeTrace: TraceWriter;
   #end: () => void = () => {};
+  /** The end has begun: no more commands from the program around. */
+  #ending = false;
   #closing: Promise<void> | undefined;
 
   constructor({ log, packageName, daemonized = false, print }: DaemonOptions) {
@@ -113,8 +115,7 @@ export class Daemon implements DaemonServices {
     command: Name,
     args: Commands[Name]['arguments'],
   ): Promise<Commands[Name]['returns']> {
-    if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
-    const { dispatcher } = await this.load();
+    const { dispatcher } = await this.#worksForUse();
     return dispatcher.execute(command, args);
   }
 
@@ -124,15 +125,13 @@ export class Daemon implements DaemonServices {
     disk: Disk,
     options: { readonly readOnly: boolean },
   ): Promise<void> {
-    if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
-    const { engine } = await this.load();
+    const { engine } = await this.#worksForUse();
     await engine.graph.addDisk(nodeName, disk, options);
   }
 
   /** The breakpoints of a blkdebug node. Throws QmpError. */
   async breakpoints(nodeName: string): Promise<Breakpoints> {
-    if (this.#closing !== undefined) throw new QmpError('The daemon has ended');
-    const { engine } = await this.load();
+    const { engine } = await this.#worksForUse();
     return engine.breakpoints(nodeName);
   }
 
@@ -166,15 +165,29 @@ export class Daemon implements DaemonServices {
 
   /** The `quit` command: resolves when exports and nodes are gone; monitors go after its response is out. */
   async quit(): Promise<void> {
+    this.#ending = true;
     await this.#works?.engine.close();
     void this.#closeRest();
   }
 
   /** Ends everything in the reference's order: exports, nodes, monitors, chardevs. */
   async close(): Promise<void> {
+    this.#ending = true;
     const works = await this.#loading;
     await works?.engine.close();
     await this.#closeRest();
+  }
+
+  /** For the program around. Throws QmpError when the end has begun, be it while this loads. */
+  async #worksForUse(): Promise<Works> {
+    this.#refuseAtTheEnd();
+    const works = await this.load();
+    this.#refuseAtTheEnd();
+    return works;
+  }
+
+  #refuseAtTheEnd(): void {
+    if (this.#ending) throw new QmpError('The daemon has ended');
   }
 
   async #respond(message: JsonValue, session: RequestSession): Promise<QmpMessage | undefined> {

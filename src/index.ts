@@ -1,6 +1,7 @@
 // The package's public API: the daemon in this process, a QMP client, and the generated types.
 
 import { createLineLogger, type Logger, type ProcessLogger } from './base/log.ts';
+import { throwLater } from './base/throw-later.ts';
 import type { Breakpoints } from './block/debug-breakpoints.ts';
 import type { Disk } from './block/disk.ts';
 import { packageName } from './cli/version.ts';
@@ -40,7 +41,10 @@ export interface InProcessDaemon {
       ? [args?: Commands[Name]['arguments']]
       : [args: Commands[Name]['arguments']]
   ): Promise<Commands[Name]['returns']>;
-  /** Calls `listener` for each event from now on; returns how to stop that. */
+  /**
+   * Calls `listener` for each event from now on; returns how to stop that. What it throws becomes an `uncaughtException`, and
+   * nothing that goes on in the daemon fails of it.
+   */
   on<Name extends EventName>(name: Name, listener: (data: Events[Name]) => void): () => void;
   /**
    * Makes a block node whose disk is an object of the caller's; exports and other nodes use it like any other, and `blockdev-del`
@@ -69,7 +73,12 @@ export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon
     on(name, listener) {
       const target = {
         event: ({ event, data }: QmpMessage) => {
-          if (event === name) listener(data as Events[typeof name]);
+          if (event !== name) return;
+          try {
+            listener((data ?? {}) as Events[typeof name]);
+          } catch (error) {
+            throwLater(error);
+          }
         },
       };
       daemon.events.add(target);

@@ -117,6 +117,7 @@ export class BlockGraph {
     { fdsByNumber }: { readonly fdsByNumber: boolean } = { fdsByNumber: false },
   ): Promise<BlockNode> {
     return this.#change(async () => {
+      this.#closing.signal.throwIfAborted();
       if (options['node-name'] === undefined) {
         throw new QmpError("'node-name' must be specified for the root node");
       }
@@ -141,6 +142,7 @@ export class BlockGraph {
       'read-only': options.readOnly || disk.write === undefined,
     };
     return this.#change(async () => {
+      this.#closing.signal.throwIfAborted();
       const environment = { ...this.#environment, driver: () => driver };
       // No type of the schema: these are the members that all drivers have.
       const node = await openNode(

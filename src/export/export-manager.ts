@@ -64,6 +64,8 @@ export class ExportManager {
   #nbdServer: NbdServer | undefined;
   /** From the check that none is running until there is one, or not. */
   #starting = false;
+  /** Nothing may begin any more. */
+  #ended = false;
 
   constructor(options: ExportManagerOptions) {
     this.#options = options;
@@ -94,10 +96,11 @@ export class ExportManager {
     if (this.#nbdServer !== undefined || this.#starting) {
       throw new QmpError('NBD server already running');
     }
+    this.#refuseAtTheEnd();
     this.#starting = true;
     try {
       const secure = await this.#tlsOf(options);
-      this.#nbdServer = await NbdServer.start(
+      const server = await NbdServer.start(
         {
           address: address(),
           maxConnections: options['max-connections'] ?? DEFAULT_MAX_CONNECTIONS,
@@ -107,6 +110,9 @@ export class ExportManager {
         },
         { ...this.#options, inventory: this.#inventory },
       );
+      if (this.#ended) await server.close({ unlink: true });
+      this.#refuseAtTheEnd();
+      this.#nbdServer = server;
     } finally {
       this.#starting = false;
     }
@@ -137,6 +143,7 @@ export class ExportManager {
     { fdsByNumber }: { readonly fdsByNumber: boolean },
   ): Promise<void> {
     const { id, type } = options;
+    this.#refuseAtTheEnd();
     if (!isWellFormedId(id)) throw new QmpError('Invalid block export id');
     if (this.#find(id) !== undefined || this.#adding.has(id)) {
       throw new QmpError(`Block export id '${id}' is already in use`);
@@ -234,12 +241,17 @@ export class ExportManager {
 
   /** The daemon ends: all exports and clients go; as in the reference, the file of the server's socket stays. */
   async close(): Promise<void> {
+    this.#ended = true;
     const server = this.#nbdServer;
     server?.stopListening({ unlink: false });
     await this.#closeExports(() => true);
     await server?.close({ unlink: false });
     this.#nbdServer = undefined;
     await this.#signals.close();
+  }
+
+  #refuseAtTheEnd(): void {
+    if (this.#ended) throw new QmpError('The daemon has ended');
   }
 
   #find(id: string): BlockExport | undefined {

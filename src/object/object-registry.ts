@@ -16,6 +16,8 @@ export class ObjectRegistry implements ObjectLookup {
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #objects = new Map<string, UserObject>();
+  /** Ids of those that are being made. */
+  readonly #making = new Set<string>();
   /** Ids in the order in which qom-list walks them. */
   readonly #names = new GlibStringSet();
   #touched = false;
@@ -40,7 +42,7 @@ export class ObjectRegistry implements ObjectLookup {
     refuseUnwritable(options, type);
     type.check?.(options);
     this.#touched = true;
-    if (this.#objects.has(id)) {
+    if (this.#objects.has(id) || this.#making.has(id)) {
       throw new QmpError(`attempt to add duplicate property '${id}' to object (type 'container')`);
     }
     // As the reference does, so that its hash table's history is ours: the name comes first, and goes again on failure.
@@ -99,11 +101,14 @@ export class ObjectRegistry implements ObjectLookup {
     { id, type }: Pick<UserObject, 'id' | 'type'>,
     later: Promise<unknown>,
   ): Promise<UserObject> {
+    this.#making.add(id);
     try {
       return this.#register({ id, type, state: await later });
     } catch (error) {
       this.#names.delete(id);
       throw error;
+    } finally {
+      this.#making.delete(id);
     }
   }
 

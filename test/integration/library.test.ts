@@ -1,15 +1,26 @@
 // The package as a library: the daemon in this process, two of them side by side, and a QMP client that talks to them.
 
-import { truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createDaemon, type InProcessDaemon, QmpClient, QmpError } from '../../src/index.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
+import { uncaughtErrors } from '../helpers/uncaught-errors.ts';
 
 function daemonOf(): InProcessDaemon {
   const daemon = createDaemon();
   onTestFinished(() => daemon.close());
   return daemon;
+}
+
+function openFiles(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return [];
+    }
+  });
 }
 
 async function withExport(daemon: InProcessDaemon, directory: string): Promise<void> {
@@ -87,5 +98,58 @@ describe('createDaemon', () => {
     await daemon.execute('query-version');
     await Promise.all([daemon.close(), daemon.close()]);
     await expect(daemon.execute('query-version')).rejects.toThrow('The daemon has ended');
+  });
+
+  it('begins nothing once it is being closed, and leaves nothing open of what was under way', async () => {
+    const directory = tempDir();
+    const disk = path.join(directory, 'disk');
+    writeFileSync(disk, 'x'.repeat(512));
+    const add = { driver: 'file', 'node-name': 'n', filename: disk } as const;
+    const [unused, used, busy] = [createDaemon(), createDaemon(), createDaemon()];
+    await used.execute('query-version');
+    await busy.execute('blockdev-add', { ...add, 'node-name': 'other' });
+    const nbd = { type: 'inet', data: { host: 'localhost', port: '0' } } as const;
+    const underWay = Promise.allSettled([
+      busy.execute('nbd-server-start', { addr: nbd }),
+      busy.execute('blockdev-add', add),
+      busy.execute('object-add', { 'qom-type': 'tls-creds-anon', id: 't' }),
+    ]);
+    await new Promise((resolve) => setImmediate(resolve));
+    const closed = [unused, used, busy].map((daemon) => daemon.close());
+    for (const daemon of [unused, used, busy]) {
+      await expect(daemon.execute('blockdev-add', add)).rejects.toThrow('The daemon has ended');
+    }
+    await Promise.all(closed);
+    await underWay;
+    expect(openFiles()).not.toContain(disk);
+  });
+
+  it('makes one of two objects of the same name that are asked for at once', async () => {
+    const daemon = daemonOf();
+    const options = { 'qom-type': 'tls-creds-anon', id: 't', endpoint: 'server' } as const;
+    const made = [daemon.execute('object-add', options), daemon.execute('object-add', options)];
+    const outcomes = await Promise.allSettled(made);
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+    await daemon.execute('object-del', { id: 't' });
+    await daemon.execute('object-add', options);
+  });
+
+  it("goes on when a listener throws; the error is the program's", async () => {
+    const daemon = daemonOf();
+    const uncaught = uncaughtErrors();
+    const heard: string[] = [];
+    const fault = new Error('of the listener');
+    daemon.on('JOB_STATUS_CHANGE', () => {
+      throw fault;
+    });
+    daemon.on('JOB_STATUS_CHANGE', ({ status }) => heard.push(status));
+    const filename = path.join(tempDir(), 'new');
+    await daemon.execute('blockdev-create', {
+      'job-id': 'j',
+      options: { driver: 'file', filename, size: 512 },
+    });
+    await daemon.close();
+    expect(heard).toContain('concluded');
+    expect(uncaught).toEqual(heard.map(() => fault));
   });
 });
