@@ -58,6 +58,9 @@ async function run(words: readonly string[], program: string): Promise<number> {
     if (ending === undefined) await Promise.race([stopped, daemon.ended]);
     await daemon.close();
     return ending === undefined ? 0 : conclude(ending);
+  } catch (error) {
+    log.error(`Unexpected error: ${textOf(error)}`, { err: error });
+    return FAILURE;
   } finally {
     clearInterval(alive);
     pidfile?.remove();
@@ -93,11 +96,14 @@ async function start(
 /** A fault of the program in one place must not take the exports of all others down: it is reported, and the rest goes on. */
 function survive(log: ProcessLogger): void {
   const report = (error: unknown) => {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    log.error(`Unexpected error: ${text}`, { err: error });
+    log.error(`Unexpected error: ${textOf(error)}`, { err: error });
   };
   process.on('uncaughtException', report);
   process.on('unhandledRejection', report);
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 /** Resolves at the first signal that ends the daemon. SIGUSR1 is left without effect: Node would start its debugger. */

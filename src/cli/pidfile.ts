@@ -19,7 +19,7 @@ import { lockWholeFile } from '../sys/process.ts';
 const OWNER_READ_WRITE = 0o600;
 
 export interface Pidfile {
-  /** Unlinks the file; the lock goes with the process. */
+  /** Unlinks the file if it is still ours; the lock goes with the process. Never throws. */
   remove(): void;
 }
 
@@ -27,13 +27,30 @@ export interface Pidfile {
 export function createPidfile(path: string): Pidfile {
   const fd = openLocked(path);
   try {
-    ftruncateSync(fd, 0);
-    writeSync(fd, `${process.pid}\n`);
+    truncate(fd);
+    write(fd, `${process.pid}\n`);
     const resolved = realpathSync(path);
-    return { remove: () => unlinkIfThere(resolved) };
+    return { remove: () => removeIfOurs(resolved, fd) };
   } catch (error) {
-    unlinkIfThere(path);
-    throw failure(`Failed to write pid file`, error);
+    removeIfOurs(path, fd);
+    throw error;
+  }
+}
+
+function truncate(fd: number): void {
+  try {
+    ftruncateSync(fd, 0);
+  } catch (error) {
+    throw failure('Failed to truncate pid file', error);
+  }
+}
+
+/** The reference does not say why. */
+function write(fd: number, text: string): void {
+  try {
+    writeSync(fd, text);
+  } catch (error) {
+    throw new QmpError('cannot create PID file: Failed to write pid file', { cause: error });
   }
 }
 
@@ -43,8 +60,7 @@ function openLocked(path: string): number {
     const fd = open(path);
     try {
       lockWholeFile(fd);
-      const named = statSync(path, { throwIfNoEntry: false });
-      if (named !== undefined && named.ino === fstatSync(fd).ino) return fd;
+      if (isNamed(path, fd)) return fd;
     } catch (error) {
       closeSync(fd);
       throw failure('Cannot lock pid file', error);
@@ -61,11 +77,19 @@ function open(path: string): number {
   }
 }
 
-function unlinkIfThere(path: string): void {
+/** Whether `path` is a name of the open file. */
+function isNamed(path: string, fd: number): boolean {
+  const named = statSync(path, { throwIfNoEntry: false });
+  const { dev, ino } = fstatSync(fd);
+  return named !== undefined && named.ino === ino && named.dev === dev;
+}
+
+/** Not a device, as the reference would: it was there before. */
+function removeIfOurs(path: string, fd: number): void {
   try {
-    unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (isNamed(path, fd) && fstatSync(fd).isFile()) unlinkSync(path);
+  } catch {
+    // Its directory is out of reach, or may not be written any more: nothing is left to do about it.
   }
 }
 

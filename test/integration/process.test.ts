@@ -4,13 +4,16 @@ import { once } from 'node:events';
 import {
   cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -20,7 +23,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { QmpClient } from '../../src/client/qmp-client.ts';
 import type { ChardevBackend } from '../../src/qapi/generated/types.ts';
 import { runProgram, startDaemon } from '../helpers/daemon.ts';
-import { fileGone, fileThere } from '../helpers/files.ts';
+import { fileGone, fileThere, fileWritten } from '../helpers/files.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 
 const dist = fileURLToPath(new URL('../../dist', import.meta.url));
@@ -59,6 +62,40 @@ describe('pidfile', () => {
         'qmp-storage-daemon: cannot create PID file: Cannot lock pid file: Resource temporarily unavailable\n',
     });
     expect(existsSync(daemon.path('pid'))).toBe(true);
+  });
+
+  it("stays where it is another daemon's when the first one ends", async () => {
+    const first = await startDaemon();
+    unlinkSync(first.path('pid'));
+    const second = runProgram({ directory: first.directory, args: ['--pidfile', 'pid'] });
+    await fileWritten(first.path('pid'));
+    first.child.kill('SIGTERM');
+    expect(await first.outcome).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(first.path('pid'), 'latin1')).toBe(`${second.child.pid}\n`);
+    second.child.kill('SIGTERM');
+    expect(await second.outcome).toMatchObject({ code: 0, stderr: '' });
+    expect(existsSync(first.path('pid'))).toBe(false);
+  });
+
+  it('is no device, which stays where it is', async () => {
+    const directory = tempDir();
+    const link = path.join(directory, 'pid');
+    symlinkSync('/dev/null', link);
+    const { outcome } = runProgram({ directory, args: ['--pidfile', 'pid'] });
+    const message = 'Failed to truncate pid file: Invalid argument';
+    expect(await outcome).toMatchObject({
+      code: 1,
+      stderr: `qmp-storage-daemon: cannot create PID file: ${message}\n`,
+    });
+    expect(readlinkSync(link)).toBe('/dev/null');
+  });
+
+  it('may be a directory by then', async () => {
+    const daemon = await startDaemon();
+    unlinkSync(daemon.path('pid'));
+    mkdirSync(daemon.path('pid'));
+    daemon.child.kill('SIGTERM');
+    expect(await daemon.outcome).toMatchObject({ code: 0, stderr: '' });
   });
 
   it.each([
