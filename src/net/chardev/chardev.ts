@@ -68,7 +68,6 @@ export interface PortEvents {
   drained(): void;
 }
 
-/** What a backend may use to open a port. */
 /** What ports use of the objects that users make. */
 export interface PortObjects {
   /** Throws QmpError when there are no such credentials for this end. */
@@ -77,6 +76,7 @@ export interface PortObjects {
   isAuthorized(id: string, name: string): boolean;
 }
 
+/** What a backend may use to open a port. */
 export interface PortContext {
   readonly id: string;
   readonly events: PortEvents;

@@ -13,7 +13,7 @@ import type { SocketAddress } from '../socket-address.ts';
 import type { SocketChannel } from '../socket-channel.ts';
 import type { TlsChannel } from '../tls-channel.ts';
 import type { ChardevPort, PortContext } from './chardev.ts';
-import { OutputQueue } from './output-queue.ts';
+import { HIGH_WATER_BYTES, OutputQueue } from './output-queue.ts';
 import {
   checkCombination,
   connectedName,
@@ -308,7 +308,10 @@ class SocketPort implements ChardevPort {
   #received(bytes: Uint8Array): void {
     if (this.#websocket === undefined) return this.#input(bytes);
     const { input, replies, ended } = this.#websocket.receive(bytes);
-    for (const reply of replies) this.#send(reply);
+    for (const reply of replies) {
+      // A peer that goes on sending pings but does not read need not be answered every one (RFC 6455, 5.5.3).
+      if (ended || this.#queue.pending < HIGH_WATER_BYTES) this.#send(reply);
+    }
     if (!this.#connected && this.#websocket.upgraded) this.#opened();
     for (const payload of input) this.#input(payload);
     if (ended) this.#end();

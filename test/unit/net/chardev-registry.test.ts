@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -34,6 +35,21 @@ describe('ChardevRegistry', () => {
     );
     expect(() => registry.find('n')?.attach(new Listener())).toThrow("Device 'n' is in use");
   });
+
+  it.each([{ out: 'fifo' }, { out: 'out', in: 'fifo' }])(
+    'gives up a file that is a FIFO with nobody at its other side: %j',
+    async (names) => {
+      execFileSync('mkfifo', [join(directory, 'fifo')]);
+      const data = {
+        out: join(directory, names.out),
+        ...(names.in === undefined ? {} : { in: join(directory, names.in) }),
+      };
+      const failed = failureOf('f', { type: 'file', data });
+      while (names.in !== undefined && !existsSync(data.out)) await new Promise(setImmediate);
+      registry.abandonOpening();
+      expect(await failed).toBe("Failed to add chardev 'f': The daemon is ending");
+    },
+  );
 
   it('replaces a chardev that has no user, and loses it when the new one cannot be opened', async () => {
     await registry.add('c', { type: 'null', data: {} });

@@ -20,6 +20,10 @@ function inet(port: string, more: Partial<ChardevSocket> = {}): ChardevBackend {
   return { type: 'socket', data: { addr, ...more } };
 }
 
+const upgradeRequest =
+  'GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n';
+
 /** A client of a unix socket; `text()` resolves with what it received once that ends with `end`. */
 async function client(
   name: string,
@@ -188,14 +192,31 @@ describe('socket chardev', () => {
     await registry.add('c', unix('s', { websocket: true }));
     const { listener, chardev } = attached('c');
     const peer = await client('s');
-    peer.socket.write(
-      'GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
-        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n',
-    );
+    peer.socket.write(upgradeRequest);
     expect(await peer.until('\r\n\r\n')).toContain('Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=');
     await listener.until('open');
     chardev.write(Buffer.from('hi'));
     await peer.until('\x82\x02hi');
+  });
+
+  it('keeps no more pongs than fit for a WebSocket peer that does not read', async () => {
+    await registry.add('c', unix('s', { websocket: true }));
+    const { listener, chardev } = attached('c');
+    const peer = await client('s');
+    peer.socket.write(upgradeRequest);
+    await listener.until('open');
+    peer.socket.pause();
+    const mask = Buffer.alloc(4);
+    const ping = Buffer.concat([Buffer.of(0x89, 0x80 | 125), mask, Buffer.alloc(125)]);
+    const pings = Buffer.concat(Array.from({ length: 40_000 }, () => ping));
+    peer.socket.write(pings);
+    peer.socket.write(Buffer.concat([Buffer.of(0x82, 0x83), mask, Buffer.from('end')]));
+    await listener.until('end');
+    chardev.write(Buffer.from('bye'));
+    peer.socket.resume();
+    const { length } = await peer.until('\x82\x03bye');
+    expect(length).toBeGreaterThan(1024 * 1024);
+    expect(length).toBeLessThan(pings.length / 2);
   });
 
   it.each([
