@@ -6,6 +6,7 @@ import { errnoOf, strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { AuthZListProperties } from '../qapi/generated/types.ts';
 import { parseJson } from '../qapi/json-stream.ts';
+import { isJsonObject } from '../qapi/json-value.ts';
 import type { Authorizer } from './authz.ts';
 import { type AuthzList, listOf } from './authz-list.ts';
 import type { ObjectContext, UserObjectType } from './user-object.ts';
@@ -82,10 +83,10 @@ async function watched(state: AuthzListFile, context: ObjectContext): Promise<()
 async function readList(filename: string, context: ObjectContext): Promise<AuthzList> {
   context.trace.qauthz_list_file_load.log({ filename });
   const value = parseJson(textOf(filename));
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isJsonObject(value)) {
     throw new QmpError(`File '${filename}' must contain a JSON object`);
   }
-  const options = { ...(value as object), 'qom-type': 'authz-list', id: 'list' };
+  const options = { ...value, 'qom-type': 'authz-list', id: 'list' };
   const { validators } = await import('../qapi/generated/validators.js');
   const { validationError } = await import('../qapi/validation-error.ts');
   const validate = validators.ObjectOptions;

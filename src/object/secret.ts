@@ -4,6 +4,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { errnoOf, strerror } from '../base/errno.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { QCryptoSecretFormat, SecretCommonProperties } from '../qapi/generated/types.ts';
+import { encodeText } from '../qapi/modified-utf8.ts';
 import { decodeBase64 } from './base64.ts';
 import type { ObjectLookup, ObjectProperty, OptionsOf, UserObjectType } from './user-object.ts';
 
@@ -91,7 +92,7 @@ export function secretFrom(
 function inputOf({ data, file }: OptionsOf<'secret'>): Buffer {
   if (file === undefined) {
     if (data === undefined) throw new QmpError(`Either 'file' or 'data' must be provided`);
-    return Buffer.from(data);
+    return encodeText(data);
   }
   if (data !== undefined) throw new QmpError(`'file' and 'data' are mutually exclusive`);
   return readSecretFile(file);
@@ -126,7 +127,7 @@ function decrypt(
   const key = secretBytes(keyid, objects);
   if (key.length !== KEY_BYTES) throw new QmpError('Key should be 32 bytes in length');
   if (iv === undefined) throw new QmpError('IV is required to decrypt secret');
-  const vector = decodeBase64(Buffer.from(iv));
+  const vector = decodeBase64(encodeText(iv));
   if (vector.length !== BLOCK_BYTES) {
     throw new QmpError(`IV should be 16 bytes in length not ${vector.length}`);
   }

@@ -61,6 +61,13 @@ export function decodeLossily(bytes: Buffer, from: number, to: number): string {
   return text.toString();
 }
 
+/** Text as the reference has it in memory: a NUL is two bytes. */
+export function encodeText(text: string): Buffer {
+  const bytes = Buffer.from(text);
+  if (!text.includes('\0')) return bytes;
+  return Buffer.from(Array.from(bytes).flatMap((byte) => (byte === 0 ? [0xc0, 0x80] : [byte])));
+}
+
 function decodeUnusualString(bytes: Buffer, first: number, last: number): string | InvalidString {
   const text = new Utf16Text(last - first);
   const sequence = { codePoint: 0, end: 0 };

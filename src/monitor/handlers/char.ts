@@ -3,7 +3,7 @@
 import { decodeBase64 } from '../../object/base64.ts';
 import { QmpError } from '../../qapi/errors.ts';
 import type { CommandHandlers } from '../../qapi/generated/commands.ts';
-import { decodeLossily } from '../../qapi/modified-utf8.ts';
+import { decodeLossily, encodeText } from '../../qapi/modified-utf8.ts';
 import type { DaemonServices } from '../daemon-services.ts';
 
 export const charHandlers = {
@@ -16,7 +16,7 @@ export const charHandlers = {
 
   'ringbuf-write'({ device, data, format = 'utf8' }, { chardevs }) {
     const ringbuf = chardevs.ringbuf(device);
-    const text = modifiedUtf8(data);
+    const text = encodeText(data);
     ringbuf.write(format === 'base64' ? decodeBase64(text) : text);
   },
 
@@ -27,10 +27,3 @@ export const charHandlers = {
     return format === 'base64' ? bytes.toString('base64') : decodeLossily(bytes, 0, bytes.length);
   },
 } satisfies Partial<CommandHandlers<DaemonServices>>;
-
-/** Text as the reference has it in memory: a NUL is two bytes. */
-function modifiedUtf8(text: string): Buffer {
-  if (!text.includes('\0')) return Buffer.from(text);
-  const bytes = Buffer.from(text);
-  return Buffer.from(Array.from(bytes).flatMap((byte) => (byte === 0 ? [0xc0, 0x80] : [byte])));
-}

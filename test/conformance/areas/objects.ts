@@ -41,6 +41,7 @@ const adding: Case[] = [
   tryAdd(secret({ data: 'eHk=', format: 'base64' })),
   tryAdd(secret({ data: '!!', format: 'base64' })),
   tryAdd(secret({ data: 'eHk', format: 'base64' })),
+  tryAdd(secret({ data: 'AA\0A', format: 'base64' })),
   tryAdd(secret({ data: 'x', format: 'hex' })),
   tryAdd(secret({ data: 'x', format: 5 })),
   tryAdd(secret({ data: 'é', format: 'raw' })),

@@ -30,6 +30,7 @@ describe('authz-list-file', () => {
     ['', 'JSON parse error'],
     ['junk', "JSON parse error, invalid keyword 'junk'"],
     ['[]', 'must contain a JSON object'],
+    ['1.5', 'must contain a JSON object'],
     ['{"policy":"maybe"}', "Parameter 'policy' does not accept value 'maybe'"],
     ['{"rules":[{"match":"x"}]}', "Parameter 'rules[0].policy' is missing"],
     ['{"rulez":[]}', "Parameter 'rulez' is unexpected"],
