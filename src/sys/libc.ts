@@ -121,11 +121,26 @@ export type Bound<Prototypes extends Readonly<Record<string, string>>> = {
 
 type Libc = Bound<typeof prototypes>;
 
-// Calls in flight beyond this make koffi throw; sys/file.ts stays below.
-export const MAX_ASYNC_CALLS = 1024;
+/** As many as koffi allows when nobody says. */
+const DEFAULT_ASYNC_CALLS = 256;
 
-koffi.config({ max_async_calls: MAX_ASYNC_CALLS, resident_async_pools: 16 });
-koffi.alias('loff_t', 'int64_t');
+/** Calls in flight beyond this make koffi throw; sys/file.ts stays below. */
+export const MAX_ASYNC_CALLS = configured();
+
+/** A program around us that uses koffi, too, may have settled all of this. */
+function configured(): number {
+  try {
+    koffi.config({ max_async_calls: 1024, resident_async_pools: 16 });
+  } catch {
+    // Then it stays as it is.
+  }
+  try {
+    koffi.alias('loff_t', 'int64_t');
+  } catch {
+    // It is known, and no other type has that name.
+  }
+  return koffi.config().max_async_calls ?? DEFAULT_ASYNC_CALLS;
+}
 
 /** The C library. A property is bound when first read, then is a plain value. */
 export const libc: Libc = bindLazily(prototypes);

@@ -104,6 +104,16 @@ describe.skipIf(!existsSync(path.join(root, 'dist/index.js')))('the package (onc
     expect(run(process.execPath, 'use.mjs')).toBe('n function\n');
   });
 
+  it('can be imported by a program that has begun to use koffi itself', () => {
+    writeFileSync(
+      path.join(folder, 'beside.mjs'),
+      `import koffi from 'koffi';
+       koffi.load(null);
+       const { createDaemon, QmpClient } = await import('qmp-storage-daemon');${example}`,
+    );
+    expect(run(process.execPath, 'beside.mjs')).toBe('n function\n');
+  });
+
   it('can be required', () => {
     writeFileSync(
       path.join(folder, 'use.cjs'),
