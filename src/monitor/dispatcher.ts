@@ -66,8 +66,9 @@ export class Dispatcher<D> {
     command: N,
     args: Commands[N]['arguments'],
   ): Promise<Commands[N]['returns']> {
-    const result: Commands[N]['returns'] = await this.#run(command, args);
-    return result;
+    // A program that is not checked for types may ask for anything.
+    if (!isCommand(command)) throw notFound(command);
+    return this.#run(command, args);
   }
 
   /**
@@ -92,7 +93,7 @@ export class Dispatcher<D> {
 
   #lookUp({ command, outOfBand }: QmpRequest, session: RequestSession): CommandName {
     if (!isCommand(command) || (!session.negotiated && command !== NEGOTIATION)) {
-      throw new QmpError(`The command ${command} has not been found`, { class: 'CommandNotFound' });
+      throw notFound(command);
     }
     if (outOfBand && !commandTable[command].allowOob) {
       throw new QmpError(`The command ${command} does not support OOB`);
@@ -143,6 +144,10 @@ export class Dispatcher<D> {
 
 function isCommand(name: string): name is CommandName {
   return Object.hasOwn(commandTable, name);
+}
+
+function notFound(command: string): QmpError {
+  return new QmpError(`The command ${command} has not been found`, { class: 'CommandNotFound' });
 }
 
 /** Before negotiation every command is unknown, and the reference says what it waits for instead. */

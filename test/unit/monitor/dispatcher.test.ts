@@ -11,6 +11,14 @@ describe('Dispatcher.execute', () => {
     });
   });
 
+  it.each(['nope', 'toString', '__proto__'])('knows no command %s', async (name) => {
+    const { dispatcher } = monitorFixture();
+    await expect(dispatcher.execute(name as 'query-version', {})).rejects.toMatchObject({
+      class: 'CommandNotFound',
+      desc: `The command ${name} has not been found`,
+    });
+  });
+
   it('checks the arguments before the handler sees them', async () => {
     const { dispatcher } = monitorFixture({ block_resize: () => expect.unreachable() });
     const args = { 'node-name': 'n', size: '5' } as unknown as { size: number };
