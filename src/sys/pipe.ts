@@ -5,31 +5,31 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer } from '../base/io-buffer.ts';
 import { readDescriptor } from './descriptor.ts';
+import { O_NONBLOCK } from './file.ts';
 import { errnoNow, libc } from './libc.ts';
 import { close, WOULD_BLOCK } from './socket.ts';
 
-const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
 const F_SETPIPE_SZ = 1031;
 const SPLICE_F_NONBLOCK = 2;
 
 export class KernelPipe implements DataPipe {
   length = 0;
-  /** Bytes that it holds if they are in whole pages; fewer if they are not. */
-  readonly capacity: number;
   readonly #output: number;
   readonly #input: number;
   readonly #onRelease: (pipe: KernelPipe) => void;
 
-  /** `capacity`: a power of two, at least a page. Throws IoError: EPERM when the user may not have one that large. */
+  /**
+   * `capacity`: bytes, if they are in whole pages; a power of two. Throws IoError: EPERM when the user may not have one that
+   * large.
+   */
   constructor(capacity: number, onRelease: (pipe: KernelPipe) => void) {
     this.#onRelease = onRelease;
     const pair = Buffer.alloc(8);
     if (libc.pipe2(pair, O_NONBLOCK | O_CLOEXEC) < 0) throw failed('pipe2');
     this.#output = pair.readInt32LE(0);
     this.#input = pair.readInt32LE(4);
-    this.capacity = libc.fcntl(this.#input, F_SETPIPE_SZ, capacity);
-    if (this.capacity < 0) {
+    if (libc.fcntl(this.#input, F_SETPIPE_SZ, capacity) < 0) {
       const error = failed('fcntl');
       this.close();
       throw error;
