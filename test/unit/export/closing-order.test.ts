@@ -20,6 +20,7 @@ function endingOf(name: string): Ending {
   const heard = Number(name.slice(1));
   if (name.startsWith('N')) return { kind: 'clients', count: 1, heard };
   if (name.startsWith('M')) return { kind: 'clients', count: 2, heard };
+  if (name.startsWith('C')) return { kind: 'clients', count: 10_000, heard };
   return { kind: name === 'V' ? 'frontend' : 'at-once' };
 }
 
@@ -57,6 +58,15 @@ describe('closingOrder', () => {
     ['n N1 V', 'V2 N1 n0'],
   ])('of %s, which have the same disk, is %s', (added, told) => {
     expect(order(added, true)).toBe(told);
+  });
+
+  it.each([1000, 5000])('of %i exports, every other one with a crowd of clients', (count) => {
+    const exports = Array.from({ length: count }, (_, index) => ({
+      what: index,
+      ending: endingOf(index % 2 === 0 ? 'n' : 'C1'),
+      sharesDiskWith: () => true,
+    }));
+    expect(closingOrder(exports).toSorted((a, b) => a - b)).toEqual([...exports.keys()]);
   });
 
   it('of nothing is nothing', () => {
