@@ -16,10 +16,12 @@ export function flatten(options: object): FlatOptions {
   return flat;
 }
 
+/** Options joined from several places may say both what `file` is and what `file.driver` is: the former counts. */
 export function unflatten(flat: FlatOptions): object {
   const options: Record<string, unknown> = {};
   for (const [path, value] of Object.entries(flat)) {
     const names = path.split('.');
+    if (names.some((_, index) => isLeaf(flat[names.slice(0, index).join('.')]))) continue;
     const last = names.pop() as string;
     let at = options;
     for (const name of names) at = (at[name] ??= {}) as Record<string, unknown>;
@@ -38,6 +40,10 @@ export function takeBelow(flat: FlatOptions, name: string): FlatOptions {
     delete flat[path];
   }
   return taken;
+}
+
+function isLeaf(value: unknown): boolean {
+  return value !== undefined && !isObject(value);
 }
 
 function isObject(value: unknown): value is object {

@@ -20,6 +20,13 @@ describe('flatten', () => {
     });
   });
 
+  it('has what is said of a whole count more than what is said of its parts', () => {
+    expect(unflatten({ 'file.driver': 'file', file: 'f', 'file.cache.direct': true })).toEqual({
+      file: 'f',
+    });
+    expect(unflatten({ cache: {}, 'cache.direct': true })).toEqual({ cache: { direct: true } });
+  });
+
   it('is undone by unflatten', () => {
     const options = { driver: 'raw', file: { driver: 'file', cache: { direct: true } }, size: 5 };
     expect(unflatten(flatten(options))).toEqual(options);

@@ -133,6 +133,17 @@ export const children: Case[] = [
     query,
   ),
   scene(
+    'a node twice, with a file of its own and another one',
+    node(file()),
+    node(raw({ file: 'f' })),
+    again(raw({ file: inline() }), raw({ file: 'f' })),
+    again(raw({ file: 'f' }), raw({ file: inline() })),
+    again(raw({ file: 'f' }), raw({ file: 'f', 'read-only': true })),
+    query,
+    del('r'),
+    del('f'),
+  ),
+  scene(
     'cycles',
     node(file()),
     node(raw({ 'node-name': 'a' })),
