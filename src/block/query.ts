@@ -12,13 +12,14 @@ import type { BlockNode } from './block-node.ts';
 import { chainOf } from './block-status.ts';
 import { filenameOf } from './filename.ts';
 import { imageState } from './image-state.ts';
+import { bitmapInfos } from './internal-bitmap.ts';
 import { describedSnapshots, snapshotInfo } from './snapshot-internal.ts';
 
 /** One element of query-named-block-nodes; with `flat` without the images below. Throws IoError when a length is unknown. */
 export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): BlockDeviceInfo {
   const backing = node.backing?.node;
   const chain = options.flat ? [node] : [...chainOf(node)];
-  const bitmaps = [...node.internalBitmaps, ...node.dirtyBitmaps];
+  const bitmaps = bitmapInfos(node);
   return {
     file: filenameOf(node),
     'node-name': node.nodeName,
@@ -33,7 +34,7 @@ export function blockDeviceInfo(node: BlockNode, options: { flat: boolean }): Bl
     image: nestedImageInfo(chain),
     cache: { writeback: true, direct: node.cacheDirect, 'no-flush': node.cacheNoFlush },
     write_threshold: node.writeThreshold,
-    ...(bitmaps.length === 0 ? {} : { 'dirty-bitmaps': bitmaps.map((bitmap) => bitmap.info()) }),
+    ...(bitmaps.length === 0 ? {} : { 'dirty-bitmaps': bitmaps }),
   };
 }
 
