@@ -12,6 +12,7 @@ import type {
 import type { BlockNode } from './block-node.ts';
 import { DirtyBitmap, findDirtyBitmap } from './dirty-bitmap.ts';
 import type { GraphAccess } from './graph-access.ts';
+import { imageState } from './image-state.ts';
 
 /** Where nodes are found by name. */
 export type Nodes = Pick<GraphAccess, 'find' | 'lookUp'>;
@@ -167,7 +168,7 @@ function bitmapOf(node: BlockNode, name: string): DirtyBitmap {
 
 /** The image's cluster size, within reason. */
 function defaultGranularity(node: BlockNode): number {
-  const clusterSize = node.driver.imageInfo?.(node)?.clusterSize ?? 0;
+  const clusterSize = imageState(node)?.clusterSize ?? 0;
   if (clusterSize === 0) return DEFAULT_GRANULARITY;
   return Math.min(Math.max(clusterSize, MIN_DEFAULT_GRANULARITY), DEFAULT_GRANULARITY);
 }
