@@ -32,6 +32,8 @@ export interface DaemonOptions {
   readonly daemonized?: boolean;
   /** Lines for the person who started the daemon, for standard output. */
   readonly print: (text: string) => void;
+  /** The same, for lines that nothing may hold back. */
+  readonly printNow: (text: string) => void;
 }
 
 /** What carries out commands. */
@@ -56,14 +58,16 @@ export class Daemon implements DaemonServices {
   #works: Works | undefined;
   #loading: Promise<Works> | undefined;
   readonly #monitors: QmpMonitor[] = [];
+  readonly #printNow: (text: string) => void;
   #writeTrace: TraceWriter;
   #end: () => void = () => {};
   /** The end has begun: no more commands from the program around. */
   #ending = false;
   #closing: Promise<void> | undefined;
 
-  constructor({ log, packageName, daemonized = false, print }: DaemonOptions) {
+  constructor({ log, packageName, daemonized = false, print, printNow }: DaemonOptions) {
     this.log = log;
+    this.#printNow = printNow;
     this.packageName = packageName;
     this.#writeTrace = (name, fields) => log.trace(name, fields);
     this.trace = createTrace((name, fields) => this.#writeTrace(name, fields));
@@ -207,7 +211,14 @@ export class Daemon implements DaemonServices {
     ]);
     const { log, trace, events, objects } = this;
     this.#works = {
-      engine: new Engine({ log, trace, events, objects, poller: this.#poller }),
+      engine: new Engine({
+        log,
+        trace,
+        events,
+        objects,
+        poller: this.#poller,
+        print: this.#printNow,
+      }),
       dispatcher: new Dispatcher<DaemonServices>({ handlers, daemon: this, log }),
     };
     return this.#works;

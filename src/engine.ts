@@ -20,6 +20,8 @@ export interface EngineOptions {
   readonly events: EventSink;
   readonly objects: ObjectLookup;
   readonly poller: Poller;
+  /** Lines for the person who started the daemon. */
+  readonly print: (text: string) => void;
 }
 
 export class Engine {

@@ -66,7 +66,12 @@ export interface InProcessDaemon {
 
 /** Makes a daemon. Several may live side by side; they share nothing. */
 export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon {
-  const daemon = new Daemon({ log: processLogger(options.log), packageName, print: () => {} });
+  const daemon = new Daemon({
+    log: processLogger(options.log),
+    packageName,
+    print() {},
+    printNow() {},
+  });
   daemon.start();
   return {
     execute: (command, ...[args]) => daemon.execute(command, args ?? {}),

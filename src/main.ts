@@ -38,6 +38,7 @@ async function run(words: readonly string[], program: string): Promise<number> {
     packageName,
     daemonized: background !== undefined,
     print: (text) => announcements.print(text),
+    printNow: (text) => announcements.printNow(text),
   });
   survive(log);
   // Nothing else need keep the process alive: standard input may end, and there may be no monitor at all.

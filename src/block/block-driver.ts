@@ -163,6 +163,14 @@ export interface ImageState {
   readonly isDirty: boolean;
 }
 
+/** An image that is made over another. */
+export interface OverlayImage {
+  /** Bytes. */
+  readonly size: number;
+  readonly backingFile: string;
+  readonly backingFormat: string;
+}
+
 /**
  * A driver. `State` is what open answers; the graph keeps it in `node.state`. `Options` is the driver's branch of
  * BlockdevOptions. Request functions throw or reject IoError; open may throw IoError (said as `Could not open 'FILE':
@@ -215,6 +223,9 @@ export interface BlockDriver<
    * known before the command is answered. Throws or rejects QmpError, or IoError for its text alone.
    */
   create?(options: CreateOptions, context: CreateContext): MaybePromise<void>;
+
+  /** The options of an image that is made over another, as QEMU's tools print them. Whoever has it can make such images. */
+  describeOverlay?(image: OverlayImage): string;
 
   /** Changes what kind of image a node has open, for x-blockdev-amend. Throws or rejects QmpError or IoError. */
   amend?(node: BlockNode<State>, options: AmendOptions): MaybePromise<void>;

@@ -50,6 +50,8 @@ export interface BlockGraphOptions {
   readonly clock?: Clock;
   /** Zeroed, page-aligned memory (sys/memory.ts), for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
+  /** Lines for the person who started the daemon. Default: nobody sees them. */
+  readonly print?: (text: string) => void;
   /** Default: block/drivers/index.ts. */
   readonly drivers?: BlockDrivers;
 }
@@ -61,6 +63,7 @@ export class BlockGraph {
   /** For what happens to nodes and is nobody's answer. */
   readonly events: EventSink;
   readonly #log: Logger;
+  readonly #print: (text: string) => void;
   /** Files of the host that exports of this engine are in the place of, by absolute names; they note them here. */
   readonly servedFiles = new Set<string>();
   /** In the order in which they were made. */
@@ -78,6 +81,7 @@ export class BlockGraph {
   constructor(options: BlockGraphOptions) {
     this.events = options.events;
     this.#log = options.log;
+    this.#print = options.print ?? (() => {});
     this.#drivers = options.drivers ?? blockDrivers;
     this.#register = {
       log: options.log,
@@ -272,6 +276,7 @@ export class BlockGraph {
   #access(): GraphAccess {
     return {
       log: this.#log,
+      print: this.#print,
       find: (device, nodeName) => this.find(device, nodeName),
       lookUp: (name) => this.lookUp(name),
       driver: (name) => this.#drivers[name as BlockdevDriver],

@@ -8,6 +8,8 @@ import type { BlockNode } from './block-node.ts';
 
 export interface GraphAccess {
   readonly log: Logger;
+  /** Lines for the person who started the daemon. */
+  readonly print: (text: string) => void;
   /** As `BlockGraph.find`. */
   find(device: string | undefined, nodeName: string | undefined): BlockNode;
   /** The open node of that name. */

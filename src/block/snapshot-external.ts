@@ -201,7 +201,7 @@ async function makeOverlay(
   if (driver.create === undefined && driver.name !== 'raw') {
     throw new QmpError(`Format driver '${format}' does not support image creation`);
   }
-  if (driver.supportsBacking !== true) {
+  if (driver.describeOverlay === undefined) {
     throw new QmpError(`Backing file not supported for file format '${format}'`);
   }
   const backing = filenameOf(base);
@@ -210,6 +210,8 @@ async function makeOverlay(
       'Error: Trying to create an image with the same filename as the backing file',
     );
   }
+  const image = { size: base.length, backingFile: backing, backingFormat: base.driver.name };
+  graph.print(`Formatting '${filename}', fmt=${driver.name} ${driver.describeOverlay(image)}\n`);
   try {
     if (file.driver === 'file') {
       await graph.make({ driver: 'file', filename: file.filename, size: 0 });
@@ -217,9 +219,9 @@ async function makeOverlay(
     await graph.make({
       driver: driver.name,
       file,
-      size: base.length,
-      'backing-file': backing,
-      'backing-fmt': base.driver.name,
+      size: image.size,
+      'backing-file': image.backingFile,
+      'backing-fmt': image.backingFormat,
     } as BlockdevCreateOptions);
   } catch (error) {
     if (!(error instanceof IoError)) throw error;

@@ -3,6 +3,8 @@
 
 export interface Announcements {
   print(text: string): void;
+  /** Writes at once, and what was held back before it. */
+  printNow(text: string): void;
   /** Writes what was held back. */
   release(): void;
 }
@@ -12,14 +14,19 @@ export function createAnnouncements(
   isTerminal: () => boolean,
 ): Announcements {
   let held = '';
+  const release = (): void => {
+    if (held !== '') write(held);
+    held = '';
+  };
   return {
     print(text) {
       if (isTerminal()) write(text);
       else held += text;
     },
-    release() {
-      if (held !== '') write(held);
-      held = '';
+    printNow(text) {
+      held += text;
+      release();
     },
+    release,
   };
 }

@@ -308,6 +308,25 @@ const overlays: Case[] = [
   ),
 ];
 
+const printedSync = (node: string, file: string, more: object = {}): object => ({
+  type: 'blockdev-snapshot-sync',
+  data: { 'node-name': node, 'snapshot-file': file, 'snapshot-node-name': 'n', ...more },
+});
+const printed: readonly object[] = [
+  { execute: 'qmp_capabilities' },
+  ...[
+    [printedSync('q', 'one.qcow2')],
+    [printedSync('q', "two,'2'.qcow2")],
+    [printedSync('null', 'json.qcow2')],
+    [printedSync('q', 'gone/one.qcow2')],
+    [printedSync('q', 'a.qcow2')],
+    [printedSync('q', 'a.raw', { format: 'raw' })],
+    [printedSync('q', 'one.qcow2', { mode: 'existing' })],
+    [printedSync('q', 'three.qcow2'), { type: 'abort', data: {} }],
+  ].map((actions) => ({ execute: 'transaction', arguments: { actions } })),
+  { execute: 'quit' },
+];
+
 export const snapshots: Area = {
   name: 'snapshots',
   groups: [
@@ -322,7 +341,7 @@ export const snapshots: Area = {
     },
     {
       name: 'overlays',
-      // The reference tells on standard output of images that it makes.
+      // Lines on standard output tell of images that are made.
       monitor: 'socket',
       arguments: ['--nbd-server', 'addr.type=unix,addr.path=@DIR@/nbd.sock'],
       files: [
@@ -331,6 +350,23 @@ export const snapshots: Area = {
         { name: 'a.raw', length: 1024 * 1024 },
       ],
       cases: [...badOverlayArguments, ...overlays],
+    },
+  ],
+  commandLines: [
+    {
+      id: 'what is printed of overlays',
+      arguments: [
+        '--blockdev',
+        'qcow2,node-name=q,file.driver=file,file.filename=a.qcow2',
+        '--blockdev',
+        'null-co,node-name=null,size=1000',
+        '--chardev',
+        'stdio,id=m',
+        '--monitor',
+        'm',
+      ],
+      stdin: printed.map((line) => `${JSON.stringify(line)}\n`).join(''),
+      files: [{ name: 'a.qcow2', qcow2: { data: [1, 2, 3] } }],
     },
   ],
 };

@@ -29,4 +29,13 @@ describe('announcements', () => {
     announcements.release();
     expect(written).toHaveLength(1);
   });
+
+  it('do not wait where they must not, nor does what came before', () => {
+    const { announcements, written } = started(false);
+    announcements.print('one\n');
+    announcements.printNow('two\n');
+    expect(written).toEqual(['one\ntwo\n']);
+    announcements.release();
+    expect(written).toHaveLength(1);
+  });
 });

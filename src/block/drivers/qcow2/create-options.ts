@@ -2,6 +2,7 @@
 
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevCreateOptionsQcow2, PreallocMode } from '../../../qapi/generated/types.ts';
+import type { OverlayImage } from '../../block-driver.ts';
 import { SECTOR } from '../../block-node.ts';
 import { codecOf } from './compression.ts';
 import {
@@ -38,6 +39,17 @@ export interface NewImage {
   readonly compressionType: number;
   readonly backingFile: string | undefined;
   readonly backingFormat: string | undefined;
+}
+
+/** What QEMU's tools print of an image that has defaults besides. */
+export function describeOverlay({ size, backingFile, backingFormat }: OverlayImage): string {
+  // As in the options of a command line, where a comma would be the end.
+  const text = (value: string): string => value.replaceAll(',', ',,');
+  return [
+    `cluster_size=${DEFAULT_CLUSTER_SIZE} extended_l2=off compression_type=zlib size=${size}`,
+    `backing_file=${text(backingFile)} backing_fmt=${text(backingFormat)}`,
+    `lazy_refcounts=off refcount_bits=${DEFAULT_REFCOUNT_BITS}`,
+  ].join(' ');
 }
 
 /** All that is checked before the data file is opened. Throws QmpError. */

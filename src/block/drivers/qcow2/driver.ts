@@ -12,6 +12,7 @@ import { checkCanStore, removeStoredBitmap } from './bitmaps.ts';
 import { backingOverridden, changeBackingFile } from './children.ts';
 import { closeImage } from './close.ts';
 import { createImage } from './create.ts';
+import { describeOverlay } from './create-options.ts';
 import { describeImage, imageState } from './description.ts';
 import type { Qcow2Image } from './image.ts';
 import { openImage } from './open.ts';
@@ -65,6 +66,8 @@ export const qcow2: BlockDriver<
   create(options, context) {
     return createImage(options, context);
   },
+
+  describeOverlay,
 
   amend(node, options) {
     amendImage(node.state, options);
