@@ -28,6 +28,7 @@ const debianPackages = {
   'qemu-system-x86_64': 'qemu-system-x86',
   busybox: 'busybox-static',
   blkdiscard: 'util-linux',
+  setpriv: 'util-linux',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   gcc: 'gcc',

@@ -1,16 +1,16 @@
-// QEMU's own tests of images (tests/qemu-iotests), with our daemon in the place of the reference's: on raw and qcow2 images that lie
-// on a FUSE export of ours, and on raw disks behind our NBD server. Those are named here that pass with the reference, need no
-// virtual machine and are done within seconds.
+// QEMU's own tests (tests/qemu-iotests), with our daemon in the place of the reference's: on raw and qcow2 images that lie on a FUSE
+// export of ours, on raw disks behind our NBD server, and of block nodes, where our daemon stands for a virtual machine without a
+// guest. Those are named here that pass with the reference and are done within seconds.
 
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { environment } from '../conformance/daemon-process.ts';
 import { ours } from '../conformance/side.ts';
 import { rootFuseMissing } from '../helpers/fuse.ts';
-import { cacheFolder, findProgram, missing } from '../helpers/reference.ts';
+import { cacheFolder, findProgram, missing, pythonWithNbd } from '../helpers/reference.ts';
 
 /** Where test/config/install-iotests.sh unpacks them. */
 const unpacked = join(cacheFolder, 'iotests');
@@ -20,8 +20,13 @@ interface Suite {
   readonly name: string;
   readonly options: readonly string[];
   readonly missing: string | undefined;
+  /** What is started as a virtual machine. Default: QEMU, which none of the tests needs. */
+  readonly machine?: string;
   readonly tests: readonly string[];
 }
+
+const python = pythonWithNbd();
+const machine = join(import.meta.dirname, 'iotests/qemu.sh');
 
 const suites: readonly Suite[] = [
   {
@@ -75,6 +80,24 @@ const suites: readonly Suite[] = [
       '123',
     ],
   },
+  {
+    name: 'qcow2 images in the place of a virtual machine',
+    options: ['-qcow2'],
+    missing: missing('setpriv'),
+    machine,
+    tests: [
+      ...'057 065 117 120 143 165 176 184 208 214 216 228 236 242 246 273 277'.split(' '),
+      ...(rootFuseMissing() === undefined ? ['108'] : []),
+      ...(python === undefined ? [] : ['nbd-multiconn']),
+    ],
+  },
+  {
+    name: 'raw images in the place of a virtual machine',
+    options: ['-raw'],
+    missing: missing('setpriv'),
+    machine,
+    tests: ['081', '175'],
+  },
 ];
 
 function iotestsMissing(): string | undefined {
@@ -91,7 +114,7 @@ function iotestsMissing(): string | undefined {
 }
 
 /** The report of QEMU's runner: a line for each test, and how its output differs from what it should be. */
-async function check({ options, tests }: Suite): Promise<string> {
+async function check({ options, tests, machine: program }: Suite): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'qsd-iotests-'));
   const daemon = ours().command.join(' ');
   const standIn = join(directory, 'storage-daemon.sh');
@@ -100,10 +123,11 @@ async function check({ options, tests }: Suite): Promise<string> {
   mkdirSync(images);
   const env = {
     ...environment(),
+    PATH: [...(python === undefined ? [] : [dirname(python)]), process.env['PATH']].join(':'),
     DAEMON: daemon,
     QSD_PROG: standIn,
     QEMU_NBD_PROG: join(import.meta.dirname, 'iotests/qemu-nbd.sh'),
-    QEMU_PROG: findProgram('qemu-system-x86_64'),
+    QEMU_PROG: program ?? findProgram('qemu-system-x86_64'),
     QEMU_IMG_PROG: findProgram('qemu-img'),
     QEMU_IO_PROG: findProgram('qemu-io'),
     TEST_DIR: images,
