@@ -105,7 +105,7 @@ async function ask({ qmp, directory }: Side, name: string, args: object): Promis
       .replaceAll(/"(actual-size|date-n?sec|vm-clock-n?sec)":\d+/g, '"$1":0')
       // The reference may take an image that was reopened for one with a data file.
       .replaceAll('"data-file-raw":false,', '')
-      // Images with internal snapshots grow in other ways.
+      // Images grow in other ways.
       .replaceAll(/("format":"file",(?:"[^"]*":[^,]*,)*"virtual-size":)\d+/g, '$10')
   );
 }

@@ -2,8 +2,6 @@
 // first, the rest of their content is copied there, and only then the L2 table shows them.
 
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
-import { NO_FALLBACK } from '../../block-driver.ts';
-import { isNotSupported } from '../../io-driver.ts';
 import {
   type Allocation,
   allocationIn,
@@ -276,15 +274,16 @@ async function writeWithCopies(
   const host = allocation.hostOffset - allocation.start;
   const end = offset + length;
   const copies = copyStart < offset || end < copyEnd;
-  const zeroed =
-    copies &&
-    isZero(image, copyStart, offset) &&
-    isZero(image, end, copyEnd) &&
-    (await zeroPlace(image, host + copyStart, copyEnd - copyStart));
-  if (!copies || zeroed) {
+  const reachesOnlyZeroes =
+    allocation.isFresh && isZero(image, copyStart, offset) && isZero(image, end, copyEnd);
+  if (!copies || reachesOnlyZeroes) {
+    // The place is one of zeroes already.
+    if (copies) image.file.debugEvent('cluster_alloc_space');
     image.file.debugEvent('write_aio');
     await dataFile.write(host + offset, length, from, at);
-  } else if (copyEnd - copyStart <= ONE_WRITE) {
+    return;
+  }
+  if (copyEnd - copyStart <= ONE_WRITE) {
     const bounce = image.node.pool.take(copyEnd - copyStart);
     image.file.debugEvent('cow_read');
     if (copyStart < offset) await read(image, copyStart, offset - copyStart, bounce, 0);
@@ -302,21 +301,7 @@ async function writeWithCopies(
     await copy(image, end, copyEnd, host);
   }
   // Old content must not be lost though the new place was not flushed. A flush that was over before does not count.
-  if (copies && !(zeroed && allocation.isFresh)) image.l2Cache.dependOnFlush();
-}
-
-/** Zeroes host clusters, so that they have their space whatever of them is written first. False when that is no quick thing. */
-async function zeroPlace(image: Qcow2Image, offset: number, length: number): Promise<boolean> {
-  const { dataFile } = image;
-  if ((dataFile.node.supportedZeroFlags & NO_FALLBACK) === 0) return false;
-  image.file.debugEvent('cluster_alloc_space');
-  try {
-    await dataFile.writeZeroes(offset, length, NO_FALLBACK);
-    return true;
-  } catch (error) {
-    if (isNotSupported(error)) return false;
-    throw error;
-  }
+  image.l2Cache.dependOnFlush();
 }
 
 /** Copies what a guest sees between two offsets to where `host` moves them. */
