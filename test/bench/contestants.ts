@@ -5,6 +5,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -87,11 +88,28 @@ async function startBareLoop(
   directory: string,
   image: string,
 ): Promise<Contestant> {
-  const program = join(directory, 'bare-loop');
-  execFileSync(compiler, ['-O2', '-o', program, join(import.meta.dirname, 'bare-loop.c')]);
+  const program = compiled(compiler, directory, 'bare-loop');
   const socket = join(directory, 'bare.sock');
   const child = spawn(program, [socket, copyOf(image, 'bare')], { stdio: 'ignore' });
   return started('bare loop', socket, child);
+}
+
+/** A proxy for the server at a socket that does nothing but move bytes. */
+export async function startBarePump(directory: string, server: string): Promise<Contestant> {
+  const compiler = findProgram('gcc');
+  if (compiler === undefined) throw new Error('No gcc');
+  const program = compiled(compiler, directory, 'bare-pump');
+  const socket = join(mkdtempSync(join(directory, 'pump-')), 'sock');
+  return started('bare loop', socket, spawn(program, [socket, server], { stdio: 'ignore' }));
+}
+
+/** The program made of a C file in this folder. */
+function compiled(compiler: string, directory: string, name: string): string {
+  const program = join(directory, name);
+  if (!existsSync(program)) {
+    execFileSync(compiler, ['-O2', '-o', program, join(import.meta.dirname, `${name}.c`)]);
+  }
+  return program;
 }
 
 async function started(

@@ -1,13 +1,13 @@
 // The rows about an NBD server whose disk another NBD server has, our own one for every contestant, and for ours those of others:
-// how fast it is, and what that is of the rate of a client that asks the other one itself. All of them share the processors: with two, a proxy that cost
-// nothing at all would still leave less than a client and a server have for themselves.
+// how fast it is, and what that is of the rate of a client that asks the other one itself. All of them share the processors; what a
+// proxy could keep at most is shown by one that only moves bytes (bare-pump.c).
 
 import { mkdtempSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DaemonProcess } from '../conformance/daemon-process.ts';
 import { ours, reference, type Side } from '../conformance/side.ts';
 import { findProgram } from '../helpers/reference.ts';
-import { type Contestant, copyOf, startNbdkit } from './contestants.ts';
+import { type Contestant, copyOf, startBarePump, startNbdkit } from './contestants.ts';
 import { type FioJob, fio } from './programs.ts';
 import type { Plan, Row } from './rows.ts';
 
@@ -21,6 +21,7 @@ const WARM_UP = 1;
 type Origin = 'ours' | 'reference' | 'nbdkit';
 
 const isDaemon = (contestant: Contestant): boolean => contestant.qmp !== undefined;
+const isBare = (contestant: Contestant): boolean => contestant.name === 'bare loop';
 
 export const nbdRows: readonly Row[] = [
   ...proxyRows('4 KiB random read, depth 16', { rw: 'randread', bs: '4k', depth: 16 }),
@@ -39,8 +40,9 @@ function proxyRows(work: string, job: FioJob, origin: Origin = 'ours'): readonly
   const shareRow = `${name}: of the direct rate`;
   const takesPart = (contestant: Contestant): boolean =>
     origin === 'ours'
-      ? isDaemon(contestant)
-      : contestant.name === 'ours' && findProgram(programs[origin]) !== undefined;
+      ? isDaemon(contestant) || isBare(contestant)
+      : (contestant.name === 'ours' || isBare(contestant)) &&
+        findProgram(programs[origin]) !== undefined;
   return [
     {
       name,
@@ -108,9 +110,7 @@ async function withProxy(
 ): Promise<number> {
   const server = await startOrigin(origin, plan);
   try {
-    const disk = `nbd,node-name=n,server.type=unix,server.path=${server.socket}`;
-    const side = contestant.name === 'ours' ? ours() : reference();
-    const proxy = await serving(side, disk);
+    const proxy = await startProxy(contestant, plan, server.socket);
     try {
       return await measure(uriOf(server.socket), uriOf(proxy.socket));
     } finally {
@@ -119,6 +119,12 @@ async function withProxy(
   } finally {
     await server.stop();
   }
+}
+
+async function startProxy(contestant: Contestant, plan: Plan, server: string): Promise<Server> {
+  if (isBare(contestant)) return startBarePump(dirname(plan.image), server);
+  const disk = `nbd,node-name=n,server.type=unix,server.path=${server}`;
+  return serving(contestant.name === 'ours' ? ours() : reference(), disk);
 }
 
 async function serving(side: Side, blockdev: string): Promise<Server> {
