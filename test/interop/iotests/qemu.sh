@@ -75,7 +75,7 @@ for index in "${!chardevs[@]}"; do
   directory=$(mktemp -d)
   chardevs[index]="socket,id=$id,path=$directory/monitor"
   python3 "$(dirname "$(readlink -f "$0")")/monitor.py" "$directory" "${socket[@]}" <&0 &
-  until [ -e "$directory/ready" ]; do sleep 0.02; done
+  until [ -e "$directory/ready" ] || ! kill -0 $! 2>/dev/null; do sleep 0.02; done
   chardevs+=(--chardev "socket,id=control,path=$directory/control") monitors+=(--monitor control)
 done
 # shellcheck disable=SC2086 # a program and its arguments
