@@ -56,7 +56,7 @@ const replies: Rule[] = [
     server: {
       options: {
         [STRUCTURED_REPLY]: join([ack(STRUCTURED_REPLY), ack(STRUCTURED_REPLY)]),
-        // Words to somebody who is gone would cost us his last ones.
+        // Words to somebody who has gone would cost us his last ones.
         [SET_META_CONTEXT]: nothing,
       },
     },

@@ -148,7 +148,10 @@ export class ScriptedServer {
     const { script } = this;
     const received = (bytes: Buffer): void => connection.received(bytes);
     const served: ServedConnection = {
-      send: (bytes) => socket.write(bytes),
+      // Even a write of nothing fails when the client has gone, and its last words would not be read.
+      send: (bytes) => {
+        if (bytes.length > 0) socket.write(bytes);
+      },
       hangUp: (bytes = Buffer.alloc(0)) => {
         socket.off('data', received).resume();
         socket.end(bytes);
