@@ -46,6 +46,7 @@ const PACKS: readonly Pack[] = [
       'introspection',
       P_QUEUE,
       'file',
+      'mux',
       'null',
       'pipe',
       'pty',

@@ -60,6 +60,8 @@ export class Daemon implements DaemonServices {
   readonly #monitors: QmpMonitor[] = [];
   readonly #printNow: (text: string) => void;
   #writeTrace: TraceWriter;
+  readonly #started: Promise<void>;
+  #start: () => void = () => {};
   #end: () => void = () => {};
   /** The end has begun: no more commands from the program around. */
   #ending = false;
@@ -73,6 +75,9 @@ export class Daemon implements DaemonServices {
     this.trace = createTrace((name, fields) => this.#writeTrace(name, fields));
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
+    });
+    this.#started = new Promise((resolve) => {
+      this.#start = resolve;
     });
     this.#queue = new CommandQueue(log);
     this.events.add({
@@ -91,6 +96,8 @@ export class Daemon implements DaemonServices {
         tlsCredentials: (id, endpoint) => tlsCredentials(id, endpoint, this.objects),
         isAuthorized: (id, name) => isAuthorized(id, name, this.objects),
       },
+      // Not while the command line is carried out.
+      quit: () => void this.#started.then(() => this.close()),
     });
   }
 
@@ -161,6 +168,7 @@ export class Daemon implements DaemonServices {
   /** Lets monitors carry out commands; what they were sent until then has waited. */
   start(): void {
     this.#queue.start();
+    this.#start();
   }
 
   objectModel(): QomNode {

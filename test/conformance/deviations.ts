@@ -116,7 +116,7 @@ const scope: readonly Deviation[] = [
     case: 'command-line/command line: --chardev help',
     ours: [
       'out: Available chardev backend types: ',
-      ...['pty', 'memory', 'file', 'socket', 'stdio', 'ringbuf', 'null', 'pipe'].map(
+      ...['pty', 'memory', 'file', 'socket', 'stdio', 'ringbuf', 'null', 'pipe', 'mux'].map(
         (type) => `out:   ${type}`,
       ),
       'exit 0',

@@ -19,6 +19,7 @@ const rules: readonly (readonly [RegExp, string])[] = [
   [/^Copyright \(c\) .*$/gm, '@COPYRIGHT@'],
   [/\/tmp\/[a-z]+-socket-\w{6}/g, '/tmp/@SOCKET@'],
   [/\/dev\/pts\/\d+/g, '/dev/pts/@N@'],
+  [/\[00:0\d:\d\d\.\d{3}\] /g, '[@TIME@] '],
   [/\b127\.0\.0\.1:\d{5}\b/g, '127.0.0.1:@PORT@'],
 ];
 

@@ -16,7 +16,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
+import { createConnection, createServer } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -285,6 +285,27 @@ describe('monitors', () => {
     const heard = other.waitForEvent('BLOCK_EXPORT_DELETED');
     await daemon.qmp.execute('block-export-del', { id: 'e' });
     expect(await heard).toEqual({ id: 'e' });
+  });
+});
+
+describe('Ctrl-A x at a multiplexer', () => {
+  it('ends the daemon, after the events of the end', async () => {
+    const directory = tempDir();
+    imageIn(directory);
+    const [option, chardev = '', ...rest] = monitor;
+    const args = [...exportImage, option ?? '', `${chardev},mux=on`, ...rest];
+    const daemon = await startDaemon({ directory, args });
+    const socket = createConnection(daemon.path('s')).setEncoding('latin1');
+    let heard = '';
+    socket.on('data', (text) => {
+      heard += text;
+    });
+    socket.write('{"execute": "qmp_capabilities"}\n');
+    while (!heard.includes('return')) await once(socket, 'data');
+    socket.write('\x01x');
+    await once(socket, 'end');
+    expect(heard).toMatch(/return": \{\}\}\r\nQEMU: Terminated\n\r.*BLOCK_EXPORT_DELETED.*\r\n$/s);
+    expect(await daemon.outcome).toMatchObject({ code: 0, signal: null, stderr: '' });
   });
 });
 

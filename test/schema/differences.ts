@@ -124,7 +124,6 @@ export const notYet: readonly DifferenceRow[] = [
       'serial',
       'parallel',
       'udp',
-      'mux',
       'msmouse',
       'wctablet',
       'braille',

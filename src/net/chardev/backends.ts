@@ -22,6 +22,9 @@ export const backends = {
   async null(options, context) {
     return (await import('./null.ts')).openNull(options, context);
   },
+  async mux(options, context) {
+    return (await import('./mux.ts')).openMux(options, context);
+  },
   async stdio(options, context) {
     return (await import('./stdio.ts')).openStdio(options, context);
   },
@@ -40,6 +43,7 @@ export const backends = {
 
 /** The kinds as `query-chardev-backends` lists them; `--chardev help` has them the other way round. */
 export const backendKinds: readonly ChardevBackendKind[] = [
+  'mux',
   'pipe',
   'null',
   'ringbuf',

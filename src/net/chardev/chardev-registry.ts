@@ -13,9 +13,9 @@ import type {
 import { allocate } from '../../sys/memory.ts';
 import type { Poller } from '../../sys/poller.ts';
 import { backendKinds, backends } from './backends.ts';
-import type { Chardev, ChardevPort, PortContext, PortObjects } from './chardev.ts';
+import type { ChardevBase, ChardevPort, PortContext, PortObjects } from './chardev.ts';
 import { ChardevSlot } from './chardev-slot.ts';
-import { backendFromOptions, type ChardevOptions } from './command-line.ts';
+import { backendFromOptions, type ChardevOptions, wantsMux } from './command-line.ts';
 import type { RingbufPort } from './ringbuf.ts';
 
 const noObjects: PortObjects = {
@@ -40,6 +40,8 @@ export interface ChardevRegistryOptions {
   readonly objects?: PortObjects;
   /** Lines for the person who started the daemon: which pseudo-terminal a chardev got. Standard output in the reference. */
   readonly print?: (text: string) => void;
+  /** Ends the daemon: the wish of who sits at a multiplexer. */
+  readonly quit?: () => void;
 }
 
 /** A chardev as qom-list and qom-get see it. */
@@ -89,9 +91,18 @@ export class ChardevRegistry {
   async addFromCommandLine(options: ChardevOptions): Promise<void> {
     const { id } = options;
     if (id === undefined) throw new QmpError('chardev: no id specified');
-    const slot = await this.#open(id, backendFromOptions(options), 'command-line');
+    const backend = backendFromOptions(options);
+    const shared = wantsMux(options);
+    const slot = await this.#open(shared ? `${id}-base` : id, backend, 'command-line');
     if (slot.port?.pty !== undefined) {
-      this.#options.print?.(`char device redirected to ${slot.port.pty} (label ${id})\n`);
+      this.#options.print?.(`char device redirected to ${slot.port.pty} (label ${slot.id})\n`);
+    }
+    if (!shared) return;
+    try {
+      await this.#open(id, { type: 'mux', data: { chardev: slot.id } }, 'command-line');
+    } catch (error) {
+      this.#forget(slot);
+      throw error;
     }
   }
 
@@ -99,7 +110,8 @@ export class ChardevRegistry {
   async change(id: string, backend: ChardevBackend): Promise<ChardevReturn> {
     const slot = this.#slots.get(id);
     if (slot === undefined) throw new QmpError(`Chardev '${id}' does not exist`);
-    if (slot.attached) throw new QmpError('Chardev user does not support chardev hotswap');
+    if (slot.shared) throw new QmpError('Mux device hotswap not supported yet');
+    if (slot.inUse) throw new QmpError('Chardev user does not support chardev hotswap');
     this.#forget(slot);
     return this.add(id, backend);
   }
@@ -107,7 +119,7 @@ export class ChardevRegistry {
   /** chardev-remove. Throws QmpError. */
   remove(id: string): void {
     const slot = this.#existing(id);
-    if (slot.attached) throw new QmpError(`Chardev '${id}' is busy`);
+    if (slot.inUse) throw new QmpError(`Chardev '${id}' is busy`);
     this.#forget(slot);
   }
 
@@ -133,8 +145,9 @@ export class ChardevRegistry {
     return backendKinds.map((name) => ({ name }));
   }
 
-  find(id: string): Chardev | undefined {
-    return this.#slots.get(id);
+  /** A chardev, for one more user. */
+  find(id: string): ChardevBase | undefined {
+    return this.#slots.get(id)?.seat();
   }
 
   /** The chardevs as objects, in the order of their creation; undefined when there are none. */
@@ -225,6 +238,9 @@ export class ChardevRegistry {
       daemonized,
       objects,
       hasStdio: () => this.hasStdio,
+      find: (other) => this.find(other),
+      say: (bytes) => slot.write(bytes),
+      quit: () => this.#options.quit?.(),
       signal,
     };
   }

@@ -4,16 +4,18 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { QmpError } from '../../qapi/errors.ts';
 import type { ChardevBackend, ChardevBackendKind } from '../../qapi/generated/types.ts';
 import { failure } from '../system-error.ts';
-import type { Chardev, ChardevFrontend, ChardevPort, PortEvents } from './chardev.ts';
+import type { ChardevBase, ChardevFrontend, ChardevPort, PortEvents } from './chardev.ts';
 
 /** Backends that only take. */
 const withoutInput: readonly ChardevBackendKind[] = ['null', 'ringbuf', 'memory'];
 
-export class ChardevSlot implements Chardev, PortEvents {
+export class ChardevSlot implements ChardevBase, PortEvents {
   readonly id: string;
   readonly kind: ChardevBackendKind;
   #port: ChardevPort | undefined;
   #frontend: ChardevFrontend | undefined;
+  /** Who is, or will be, the user. */
+  #claimant: ChardevFrontend | undefined;
   #open = false;
   #accept = true;
   #accepting = false;
@@ -41,17 +43,37 @@ export class ChardevSlot implements Chardev, PortEvents {
     this.#port = port;
   }
 
-  /** Whether it has a user. */
+  /** Whether a user has it open. */
   get attached(): boolean {
-    return this.#frontend !== undefined;
+    return this.#port?.attached ?? this.#frontend !== undefined;
+  }
+
+  /** Whether it is kept for a user, be it one to come. A multiplexer always is. */
+  get inUse(): boolean {
+    return this.shared || this.#claimant !== undefined;
+  }
+
+  /** Whether it may have several users. */
+  get shared(): boolean {
+    return this.#port?.seat !== undefined;
   }
 
   filename(): string {
     return this.#port?.filename() ?? '';
   }
 
+  /** The chardev for one more user. */
+  seat(): ChardevBase {
+    return this.#port?.seat?.() ?? this;
+  }
+
+  claim(frontend: ChardevFrontend): void {
+    if (this.#claimant !== undefined) throw new QmpError(`Device '${this.id}' is in use`);
+    this.#claimant = frontend;
+  }
+
   attach(frontend: ChardevFrontend): void {
-    if (this.#frontend !== undefined) throw new QmpError(`Device '${this.id}' is in use`);
+    if (this.#claimant !== frontend) this.claim(frontend);
     this.#frontend = frontend;
     this.#accept = true;
     if (this.#open) frontend.onOpen();
@@ -60,6 +82,7 @@ export class ChardevSlot implements Chardev, PortEvents {
   }
 
   detach(): void {
+    this.#claimant = undefined;
     if (this.#frontend === undefined) return;
     this.#frontend = undefined;
     this.#tellAccept();

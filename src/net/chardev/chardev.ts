@@ -29,6 +29,16 @@ export interface Chardev {
   acceptInput(accept: boolean): void;
 }
 
+/** A chardev that another one may be put upon. */
+export interface ChardevBase extends Chardev {
+  /**
+   * Keeps the place of the user free for `frontend`, which may attach later.
+   *
+   * @throws QmpError when there is a user already
+   */
+  claim(frontend: ChardevFrontend): void;
+}
+
 /** The user of a chardev. */
 export interface ChardevFrontend {
   /** A peer is there. */
@@ -58,6 +68,10 @@ export interface ChardevPort {
   property?(name: string): unknown;
   /** Path of the pseudo-terminal, where there is one. */
   readonly pty?: string;
+  /** A port that has several users: a chardev for one more. */
+  seat?(): ChardevBase;
+  /** Whether the user that input is for is there, where there are several. */
+  readonly attached?: boolean;
 }
 
 /** What a port tells its chardev. */
@@ -91,6 +105,12 @@ export interface PortContext {
   readonly objects: PortObjects;
   /** Whether another chardev has stdin and stdout. */
   readonly hasStdio: () => boolean;
+  /** A chardev, for another user. */
+  readonly find: (id: string) => ChardevBase | undefined;
+  /** Writes as a user of the chardev does: to its log file, too. */
+  readonly say: (bytes: Uint8Array) => boolean;
+  /** Ends the daemon. */
+  readonly quit: () => void;
   /** Aborted when the chardev is given up while it opens. */
   readonly signal: AbortSignal;
 }

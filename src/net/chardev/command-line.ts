@@ -76,9 +76,12 @@ export function backendFromOptions(options: ChardevOptions): ChardevBackend {
   // What files, pipes and stdio have in common has a name in the reference, too.
   if (kind === 'fd') throw new QmpError("Parameter 'driver' expects a non-abstract device type");
   if (!isBackendKind(kind)) throw new QmpError(`'${kind}' is not a valid char driver name`);
-  const backend = { type: kind, data: data[kind](options) } as ChardevBackend;
-  if (flag(options, 'mux') === true) throw new QmpError("'mux' option is not supported");
-  return backend;
+  return { type: kind, data: data[kind](options) } as ChardevBackend;
+}
+
+/** Whether several users shall share the chardev. */
+export function wantsMux(options: ChardevOptions): boolean {
+  return flag(options, 'mux') === true;
 }
 
 const data = {
@@ -95,6 +98,11 @@ const data = {
   socket,
   pty: common,
   null: common,
+  mux(options) {
+    const chardev = options.get('chardev');
+    if (chardev === undefined) throw new QmpError('chardev: mux: no chardev given');
+    return { ...common(options), chardev };
+  },
   stdio: (options) => ({ ...common(options), signal: flag(options, 'signal') ?? true }),
   ringbuf,
   memory: ringbuf,

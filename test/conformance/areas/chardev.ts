@@ -8,6 +8,7 @@ import {
   commandLine,
   type Step,
   scene,
+  send,
 } from '../case.ts';
 
 const add = (type: string, data: object, id = 'c'): CommandPair => [
@@ -81,6 +82,10 @@ const adding: Case[] = [
   look('pipe', { device: 5 }),
   look('pipe', { device: '@DIR@/nope' }),
   look('pipe', { device: '@DIR@/pipe' }),
+  look('mux', {}),
+  look('mux', { chardev: 5 }),
+  look('mux', { chardev: 'nope' }),
+  look('mux', { chardev: 'qmp' }),
   look('stdio', {}),
   look('stdio', { signal: 'x' }),
   look('ringbuf', {}),
@@ -213,6 +218,101 @@ const ring: Case[] = [
   ),
 ];
 
+/** The answers of two monitors on `m`, which came together. */
+const greetings: Step = { do: 'listen', on: 'm', hears: 2 };
+const negotiate: CommandPair = ['qmp_capabilities', {}, 'm'];
+const version: CommandPair = ['query-version', undefined, 'm'];
+const nextMonitor = send('\x01c', 'm');
+
+const shared: Case[] = [
+  scene(
+    'two monitors greet, and have sessions of their own',
+    { do: 'monitor', path: 'm.sock', as: 'm' },
+    greetings,
+    negotiate,
+    negotiate,
+    nextMonitor,
+    version,
+    negotiate,
+    nextMonitor,
+    ['query-chardev', undefined, 'm'],
+  ),
+  scene(
+    'both hear of events',
+    ['blockdev-add', { driver: 'null-co', 'node-name': 'n' }],
+    ['nbd-server-start', { addr: unix('@DIR@/nbd.sock') }],
+    ['block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' }],
+    ['block-export-del', { id: 'e' }],
+    greetings,
+  ),
+  scene(
+    'in use',
+    remove('m'),
+    remove('m-base'),
+    ['chardev-change', { id: 'm', backend: { type: 'null', data: {} } }],
+    ['chardev-change', { id: 'm-base', backend: { type: 'null', data: {} } }],
+    add('mux', { chardev: 'm-base' }),
+    ['chardev-send-break', { id: 'm' }],
+    ['ringbuf-read', { device: 'm', size: 1 }],
+  ),
+  scene(
+    'in the object model',
+    ['qom-list', { path: '/chardevs' }],
+    ['qom-list', { path: '/chardevs/m' }],
+    ['qom-get', { path: '/chardevs/m', property: 'type' }],
+  ),
+  scene(
+    'the peer leaves',
+    { do: 'hang up', on: 'm' },
+    {
+      do: 'command until',
+      line: commandLine('query-chardev'),
+      on: 'main',
+      has: 'disconnected:unix',
+    },
+  ),
+  scene(
+    'the next one is greeted anew',
+    { do: 'monitor', path: 'm.sock', as: 'm' },
+    greetings,
+    version,
+    nextMonitor,
+    version,
+  ),
+  scene(
+    'multiplexers by command',
+    add('null', {}, 'b'),
+    add('mux', { chardev: 'b', logfile: '@DIR@/muxlog' }, 'x'),
+    add('mux', { chardev: 'b' }, 'y'),
+    add('mux', { chardev: 'x' }, 'z'),
+    'query-chardev',
+    remove('b'),
+    remove('x'),
+    ['chardev-change', { id: 'b', backend: { type: 'null', data: {} } }],
+    ['chardev-change', { id: 'x', backend: { type: 'null', data: {} } }],
+  ),
+];
+
+// A command at a time: of more the reference loses a part. Ctrl-A x is not here: it may go on until something else wakes it.
+const help: Step = { do: 'listen', on: 'm', hears: 8 };
+const keys: Case[] = [
+  scene('a peer', { do: 'monitor', path: 'm.sock', as: 'm' }, negotiate),
+  scene('no meaning', send('\x01z\x01\r\x01', 'm'), send('\0', 'm'), version),
+  scene('break', send('\x01b', 'm'), version),
+  scene('the next monitor, where there is one', send('\x01c', 'm'), version),
+  scene('help', send('\x01h', 'm'), help, version, send('\x01?', 'm'), help, version),
+  scene('twice the escape', { do: 'raw', bytes: Buffer.from('\x01\x01'), on: 'm' }),
+  scene('within a command', send('{"execute":"query-\x01bversion"}', 'm'), {
+    do: 'listen',
+    on: 'm',
+    hears: 1,
+  }),
+  scene('times', send('\x01t', 'm'), version, version, version),
+  scene('no times', send('\x01t', 'm'), version),
+  scene('times again', send('\x01t', 'm'), version, version),
+  scene('what was written', readFile('log'), readFile('muxlog')),
+];
+
 export const chardev: Area = {
   name: 'chardev',
   groups: [
@@ -226,6 +326,48 @@ export const chardev: Area = {
       cases: adding,
     },
     { name: 'chardev', cases: others },
+    {
+      name: 'two monitors on a socket',
+      arguments: [
+        '--chardev',
+        'socket,id=m,path=@DIR@/m.sock,server=on,wait=off,mux=on',
+        '--monitor',
+        'm',
+        '--monitor',
+        'm',
+      ],
+      cases: shared,
+    },
+    {
+      name: 'keys at a multiplexer',
+      arguments: [
+        '--chardev',
+        'socket,id=b,path=@DIR@/m.sock,server=on,wait=off,logfile=@DIR@/log',
+        '--chardev',
+        'mux,id=m,chardev=b,logfile=@DIR@/muxlog',
+        '--monitor',
+        'm',
+      ],
+      cases: keys,
+    },
+    {
+      name: 'a key that ends the reference',
+      arguments: [
+        '--chardev',
+        'socket,id=m,path=@DIR@/m.sock,server=on,wait=off,mux=on',
+        '--monitor',
+        'm',
+      ],
+      cases: [
+        scene(
+          'Ctrl-A s',
+          { do: 'monitor', path: 'm.sock', as: 'm' },
+          negotiate,
+          send('\x01s', 'm'),
+          version,
+        ),
+      ],
+    },
     { name: 'ringbuf', arguments: ['--chardev', 'ringbuf,id=rb,size=16'], cases: ring },
     {
       name: 'a monitor on a socket chardev',

@@ -87,6 +87,17 @@ const chardev = [
   run('--chardev', 'ringbuf,id=c,size=1Q'),
   run('--chardev', 'stdio,id=c', '--chardev', 'stdio,id=d'),
   run('--chardev', 'stdio,id=c,signal=maybe'),
+  run('--chardev', 'mux,id=c'),
+  run('--chardev', 'mux,id=c,chardev=nope'),
+  run('--chardev', 'null,id=b', '--monitor', 'b', '--chardev', 'mux,id=c,chardev=b'),
+  run(
+    '--chardev',
+    'null,id=b',
+    ...['c', 'd'].flatMap((id) => ['--chardev', `mux,id=${id},chardev=b`]),
+  ),
+  run('--chardev', 'null,id=c-base', '--chardev', 'null,id=c,mux=on'),
+  run('--chardev', 'null,id=c', '--chardev', 'null,id=c,mux=on'),
+  run('--chardev', 'stdio,id=c,mux=on', '--monitor', 'c-base'),
   starts(['--chardev', 'null,id=c'], chardevs),
   starts(['--chardev', 'backend=null,id=c'], chardevs),
   starts(['--chardev', 'ringbuf,id=c,size=1k'], chardevs),
@@ -98,6 +109,10 @@ const chardev = [
   starts(['--chardev', 'socket,id=c,host=127.0.0.1,port=0,server=on,wait=off,ipv4=on'], chardevs),
   starts(['--chardev', 'null,id=c,logfile=log,logappend=on'], chardevs),
   starts(['--chardev', 'null,id=c,id=d'], chardevs),
+  starts(['--chardev', 'null,id=c,mux=on'], chardevs),
+  starts(['--chardev', 'null,id=c,mux=off'], chardevs),
+  starts(['--chardev', 'pty,id=c,mux=on'], chardevs),
+  starts(['--chardev', 'null,id=c,mux=on', '--monitor', 'c'], chardevs),
 ];
 
 const object = [

@@ -35,7 +35,8 @@ describe('addFromCommandLine', () => {
     ['file,c', {}, 'chardev: file: no filename given'],
     ['pipe,c', {}, 'chardev: pipe: no device path given'],
     ['ringbuf,c', { size: '3' }, 'size of ringbuf chardev must be power of two'],
-    ['null,c', { mux: 'on' }, "'mux' option is not supported"],
+    ['mux,c', {}, 'chardev: mux: no chardev given'],
+    ['mux,c', { chardev: 'nope' }, 'mux: base chardev nope not found'],
   ] as const)('refuses %s %j', async (kindAndId, options, text) => {
     await expect(addOptions(kindAndId, options)).rejects.toThrow(text);
   });

@@ -1,7 +1,7 @@
 // A registry of chardevs for each test, with a directory of its own, and peers for its sockets.
 
 import { mkdtempSync, rmSync } from 'node:fs';
-import type { Server, Socket } from 'node:net';
+import { createConnection, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach } from 'vitest';
@@ -102,6 +102,30 @@ export function attached(id: string): { chardev: Chardev; listener: Listener } {
   const listener = new Listener();
   chardev.attach(listener);
   return { chardev, listener };
+}
+
+/** A client of a unix socket; `text()` resolves with what it received once that ends with `end`. */
+export async function client(
+  name: string,
+): Promise<{ socket: Socket; until(end: string): Promise<string> }> {
+  const socket = createConnection(join(directory, name));
+  sockets.push(socket);
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1');
+  });
+  await new Promise((fulfil, reject) => {
+    socket.once('connect', fulfil);
+    socket.once('error', reject);
+  });
+  socket.on('error', () => {});
+  return {
+    socket,
+    async until(end) {
+      while (!text.endsWith(end)) await new Promise((fulfil) => socket.once('data', fulfil));
+      return text;
+    },
+  };
 }
 
 export function failureOf(id: string, backend: ChardevBackend): Promise<string> {

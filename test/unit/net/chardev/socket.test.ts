@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs';
-import { createConnection, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ChardevBackend, ChardevSocket } from '../../../../src/qapi/generated/types.ts';
 import {
   addOptions,
   attached,
+  client,
   directory,
   failureOf,
   filenames,
@@ -23,30 +24,6 @@ function inet(port: string, more: Partial<ChardevSocket> = {}): ChardevBackend {
 const upgradeRequest =
   'GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
   'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n';
-
-/** A client of a unix socket; `text()` resolves with what it received once that ends with `end`. */
-async function client(
-  name: string,
-): Promise<{ socket: Socket; until(end: string): Promise<string> }> {
-  const socket = createConnection(join(directory, name));
-  sockets.push(socket);
-  let text = '';
-  socket.on('data', (chunk) => {
-    text += chunk.toString('latin1');
-  });
-  await new Promise((fulfil, reject) => {
-    socket.once('connect', fulfil);
-    socket.once('error', reject);
-  });
-  socket.on('error', () => {});
-  return {
-    socket,
-    async until(end) {
-      while (!text.endsWith(end)) await new Promise((fulfil) => socket.once('data', fulfil));
-      return text;
-    },
-  };
-}
 
 describe('socket chardev', () => {
   it('serves one peer at a time; the next is served when it leaves', async () => {
