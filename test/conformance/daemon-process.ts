@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -34,6 +33,7 @@ export interface DaemonOptions {
   readonly environment?: NodeJS.ProcessEnv;
 }
 
+const START_LIMIT_MS = 30_000;
 const EXIT_LIMIT_MS = 30_000;
 
 export class DaemonProcess {
@@ -86,15 +86,15 @@ export class DaemonProcess {
 
   /** Connects to a monitor socket in the directory, as soon as it is there. */
   async connect(name = 'qmp.sock'): Promise<QmpLink> {
-    const path = this.path(name);
-    await waitUntil(() => existsSync(path) || this.child.exitCode !== null, 30_000);
-    for (let attempt = 0; ; attempt++) {
+    const end = Date.now() + START_LIMIT_MS;
+    for (;;) {
+      const { exitCode, signalCode } = this.child;
       try {
-        return await QmpLink.connect(path);
+        return await QmpLink.connect(this.path(name));
       } catch (error) {
-        // Bound, but not listening yet.
-        if (attempt === 20 || this.child.exitCode !== null) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 10));
+        // Not there yet, or bound and not listening yet.
+        if (exitCode !== null || signalCode !== null || Date.now() > end) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 4));
       }
     }
   }
