@@ -384,6 +384,8 @@ export const chardev: Area = {
           { do: 'monitor', path: 'm.sock', as: 'm' },
           ['qmp_capabilities', {}, 'm'],
           ['query-version', undefined, 'm'],
+          // The reference sends first, then notes what it sent, and then carries out what another monitor asks for.
+          'query-jobs',
           readFile('log'),
         ),
         scene('query while connected', 'query-chardev'),
