@@ -114,3 +114,6 @@ export function transmission(
 export function requests(batch: Request | readonly Request[]): Step {
   return { do: 'requests', on: 'c', requests: Array.isArray(batch) ? batch : [batch as Request] };
 }
+
+/** The client says goodbye, and waits until the server has noticed: one that only hangs up may be there for another command. */
+export const leave: Step = requests({ type: NBD_CMD_DISC });

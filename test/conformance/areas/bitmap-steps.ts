@@ -4,7 +4,7 @@ import type { CommandPair, Request, Step } from '../case.ts';
 import {
   go,
   hello,
-  NBD_CMD_DISC,
+  leave,
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
@@ -73,9 +73,6 @@ export const send = (...requests: readonly Request[]): Step => ({
   on: 'c',
   requests,
 });
-
-/** Ends when the server has noticed; a command later its export is out of use. */
-export const leave = send({ type: NBD_CMD_DISC });
 
 /** Writes as a client of `name`, which then goes. */
 export function asClient(name: string, ...batch: readonly Request[]): Step[] {

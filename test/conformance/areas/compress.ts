@@ -3,7 +3,7 @@
 import { type Area, type Case, type CommandPair, type Step, scene } from '../case.ts';
 import { del, node } from '../node-commands.ts';
 import { MIB } from '../sizes.ts';
-import { go, hello, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAGS, nbd } from '../wire-steps.ts';
+import { go, hello, leave, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAGS, nbd } from '../wire-steps.ts';
 
 const CLUSTER = 65536;
 
@@ -32,10 +32,7 @@ const requests = (
       return { do: 'requests', on: 'c', requests: [request] };
     }),
   );
-const end: (Step | CommandPair)[] = [
-  { do: 'drop', on: 'c' },
-  ['block-export-del', { id: 'e', mode: 'hard' }],
-];
+const end: (Step | CommandPair)[] = [leave, ['block-export-del', { id: 'e', mode: 'hard' }]];
 
 const opened: Case[] = [
   scene('nothing below', node({ driver: 'compress', 'node-name': 'c' })),

@@ -11,6 +11,7 @@ import {
 import { KIB } from '../sizes.ts';
 import {
   enter,
+  leave,
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_READ,
@@ -68,7 +69,7 @@ function cached(
     ...areas.map((area) => requests([area])),
     requests([{ type: NBD_CMD_BLOCK_STATUS, offset: 0, length: SIZE }]),
     requests([read(CLUSTER, 2 * CLUSTER), read(SIZE - 4096, 4096)]),
-    { do: 'drop', on: 'c' },
+    leave,
     ['block-export-del', { id: 'e', mode: 'hard' }],
   );
 }

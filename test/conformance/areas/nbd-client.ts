@@ -7,8 +7,8 @@ import {
   enter,
   FAST_ZERO,
   FUA,
+  leave,
   NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_DISC,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
@@ -200,8 +200,8 @@ const changes: Case[] = [
   scene('a read-only node resized', add({ 'read-only': true }), resize(MIB), del()),
 ];
 
-const leave: readonly (Step | CommandPair)[] = [
-  requests({ type: NBD_CMD_DISC }),
+const end: readonly (Step | CommandPair)[] = [
+  leave,
   ['block-export-del', { id: 'e', mode: 'hard' }],
   del(),
 ];
@@ -232,7 +232,7 @@ const seen: Case[] = [
     requests({ type: NBD_CMD_FLUSH }),
     wholeStatus,
     requests({ type: NBD_CMD_READ, offset: MIB - 10, length: 20 }),
-    ...leave,
+    ...end,
     { do: 'inspect', file: 'disk.img' },
   ),
   scene(
@@ -245,7 +245,7 @@ const seen: Case[] = [
     requests({ type: NBD_CMD_WRITE, offset: 990, payload: Buffer.alloc(10, 7) }),
     requests({ type: NBD_CMD_WRITE, offset: 995, payload: Buffer.alloc(10, 7) }),
     requests({ type: NBD_CMD_READ, offset: 980, length: 44 }),
-    ...leave,
+    ...end,
   ),
   ...['base:allocation', 'qemu:allocation-depth'].map((context) =>
     scene(
@@ -254,7 +254,7 @@ const seen: Case[] = [
       ['block-export-add', { ...exported('e', 'n'), writable: false }],
       ...enter('extents', 'n'),
       wholeStatus,
-      ...leave,
+      ...end,
     ),
   ),
 ];

@@ -8,7 +8,7 @@ import {
   type Step,
   scene,
 } from '../case.ts';
-import { go, hello, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAGS, nbd } from '../wire-steps.ts';
+import { go, hello, leave, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAGS, nbd } from '../wire-steps.ts';
 
 const CLUSTER = 65536;
 const TABLE = CLUSTER;
@@ -47,7 +47,7 @@ const requests = (...list: (readonly ['read' | 'write', number, number])[]): Ste
     }),
   );
 const end: (Step | CommandPair)[] = [
-  { do: 'drop', on: 'c' },
+  leave,
   ['block-export-del', { id: 'e', mode: 'hard' }],
   ['blockdev-del', { 'node-name': 'q' }],
 ];
