@@ -136,7 +136,6 @@ export const blockdev: Area = {
     { name: 'read-only', files, arguments: server, cases: readOnly },
     {
       name: 'null with a negative size',
-      patienceMs: 2500,
       stderr: false,
       cases: [refuse(nul({ size: -1 }))],
     },

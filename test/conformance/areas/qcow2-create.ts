@@ -280,7 +280,6 @@ export const qcow2Create: Area = {
     {
       name: 'shorter, with a data file',
       files: [{ name: 'f.img' }, { name: 'd.img' }],
-      patienceMs: 2500,
       stderr: false,
       cases: shortData,
     },

@@ -156,7 +156,6 @@ export const transactions: Area = {
     },
     {
       name: 'enabling a bitmap that is not there',
-      patienceMs: 2500,
       stderr: false,
       cases: [
         scene('after adding one', nul, together(bitmap('add', 'b'), bitmap('enable', 'nope')), [
