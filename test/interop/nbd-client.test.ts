@@ -127,7 +127,8 @@ describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit',
     const directory = tempDir();
     const server = await startNbdkit(
       directory,
-      '--filter=delay memory 1M delay-write=300ms'.split(' '),
+      // Longer than this test waits.
+      '--filter=delay memory 1M delay-write=600'.split(' '),
     );
     const proxy = await startProxy();
     await proxy.serve({ server: server.address });
@@ -135,8 +136,10 @@ describe.skipIf(missing('nbdkit', 'nbdcopy', 'nbdinfo') !== undefined)('nbdkit',
     const payload = Buffer.alloc(512, 1);
     client.sendRequest({ type: CMD.WRITE, cookie: 1n, length: 512, payload });
     client.sendRequest({ type: CMD.READ, cookie: 2n, offset: 4096, length: 512 });
-    const cookies = [(await client.reply(512)).cookie, (await client.reply()).cookie];
-    expect(cookies).toEqual([2n, 1n]);
+    expect(await client.reply(512)).toMatchObject({ cookie: 2n });
+    await server.kill();
+    const late = await client.reply();
+    expect([late.cookie, errorOf(late)?.error]).toEqual([1n, 5]);
     client.close();
   });
 
