@@ -17,12 +17,19 @@ const fio = missing('fio');
 const parts = fio === undefined ? guestParts('fio') : guestParts();
 const MEMORY = fio === undefined ? 512 : 192;
 
-function serve(disk: { readonly image: string; readonly socket: string }): Promise<TestDaemon> {
-  const { image, socket } = disk;
+interface Disk {
+  readonly image: string;
+  readonly socket: string;
+}
+
+/** `bytesPerSecond`: how much it writes at most; 0 for as much as it can. */
+function serve({ image, socket }: Disk, bytesPerSecond: number): Promise<TestDaemon> {
   return startDaemon({
     args: [
+      '--object',
+      `throttle-group,id=rate,limits.bps-write=${bytesPerSecond}`,
       '--blockdev',
-      `file,node-name=node,filename=${image}`,
+      `throttle,node-name=node,throttle-group=rate,file.driver=file,file.filename=${image}`,
       '--export',
       `vhost-user-blk,id=disk,node-name=node,addr.type=unix,addr.path=${socket},writable=on`,
     ],
@@ -42,7 +49,8 @@ describe.skipIf(reason !== '')(`a guest whose daemon is killed${reason}`, () => 
     const directory = tempDir();
     const disk = { image: path.join(directory, 'disk.img'), socket: path.join(directory, 's') };
     writeFileSync(disk.image, Buffer.alloc(LENGTH));
-    const first = await serve(disk);
+    // So that the guest is not done before it is killed, however late that is.
+    const first = await serve(disk, LENGTH / 32);
     const guest = await bootGuest({
       parts,
       directory,
@@ -57,7 +65,7 @@ describe.skipIf(reason !== '')(`a guest whose daemon is killed${reason}`, () => 
     first.child.kill('SIGKILL');
     await once(first.child, 'close');
     const left = readFileSync(disk.image).at(-1);
-    await serve(disk);
+    await serve(disk, 0);
     await written;
     expect(left).toBe(0);
     expect(readFileSync(disk.image).equals(Buffer.alloc(LENGTH, 'written\n'))).toBe(true);
