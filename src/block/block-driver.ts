@@ -11,6 +11,7 @@ import type {
   ImageInfo,
   PreallocMode,
 } from '../qapi/generated/types.ts';
+import type { BlockChild } from './block-child.ts';
 import type { BlockNode } from './block-node.ts';
 import type { Completion, Started } from './completion.ts';
 import type { CreateContext, OpenContext } from './driver-context.ts';
@@ -151,11 +152,11 @@ export interface ChildChanges<State = unknown> {
   /** What one more child is called. Throws QmpError when there must be none. */
   nextName(node: BlockNode<State>): string;
   /** The node is drained, its children are the new ones. Must not fail. */
-  added(node: BlockNode<State>): void;
+  added(node: BlockNode<State>, child: BlockChild): void;
   /** Throws QmpError unless one child may go. */
   checkRemovable(node: BlockNode<State>): void;
-  /** As `added`; `name` is what the child was called. */
-  removed(node: BlockNode<State>, name: string): void;
+  /** As `added`, of one that is a child no more. */
+  removed(node: BlockNode<State>, child: BlockChild): void;
 }
 
 export interface ImageState {
@@ -188,8 +189,11 @@ export interface BlockDriver<
   readonly kind: 'format' | 'protocol' | 'filter';
   /** A filter that the reference counts among the protocols: its messages say so, and it tells no `actual-size`. */
   readonly isProtocol?: true;
-  /** The option that lists its children, where each of them has no name of its own. */
-  readonly childList?: string;
+  /** The option that lists its children, where each of them has no name of its own, and they in that order. */
+  readonly childList?: {
+    readonly name: string;
+    of(node: BlockNode<State>): readonly BlockChild[];
+  };
   /** Its `flush` flushes the children, too, and is always called. */
   readonly flushesChildren?: true;
   /** `length` may change at any time (raw follows its file): ask it for each request. */

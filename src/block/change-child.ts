@@ -33,8 +33,8 @@ async function addChild(graph: GraphAccess, parent: BlockNode, name: string): Pr
   const childName = childChanges.nextName(parent);
   const end = await drainBegin(parent);
   try {
-    graph.attach(parent, child, childName, CHILD_DATA);
-    childChanges.added(parent);
+    const edge = graph.attach(parent, child, childName, CHILD_DATA);
+    childChanges.added(parent, edge);
   } finally {
     end();
   }
@@ -54,7 +54,7 @@ async function removeChild(graph: GraphAccess, parent: BlockNode, name: string):
   try {
     detachEdge(edge);
     if (edge.node.inheritsFrom === parent) edge.node.inheritsFrom = undefined;
-    childChanges.removed(parent, name);
+    childChanges.removed(parent, edge);
   } finally {
     end();
   }

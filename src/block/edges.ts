@@ -45,21 +45,11 @@ export function linkEdge(edge: BlockChild): void {
   if (parentNode !== undefined) linkChild(parentNode, edge);
 }
 
-/** Lets an edge lead to another node, whatever permissions say; the answer takes it back. It is the youngest child then. */
+/**
+ * Lets an edge lead to another node, whatever permissions say; the answer takes it back. It is its parent's youngest child
+ * then, and when that was taken back, too.
+ */
 export function moveEdge(edge: BlockChild, next: BlockNode): () => void {
-  const children = edge.parent.parentNode?.children ?? [];
-  const putBack = placeIn(children, edge);
-  const undo = redirectEdge(edge, next);
-  removeFrom(children, edge);
-  children.push(edge);
-  return () => {
-    undo();
-    putBack();
-  };
-}
-
-/** Lets an edge lead to another node without any other change. The answer takes it back. */
-export function redirectEdge(edge: BlockChild, next: BlockNode): () => void {
   const { node } = edge;
   const putBack = placeIn(node.parents, edge);
   lead(edge, next);
@@ -112,6 +102,9 @@ function lead(edge: BlockChild, next: BlockNode): void {
   edge.node = node;
   leave(edge);
   edge.node = next;
+  const children = edge.parent.parentNode?.children ?? [];
+  removeFrom(children, edge);
+  children.push(edge);
 }
 
 function use(edge: BlockChild): void {

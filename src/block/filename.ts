@@ -4,6 +4,7 @@ import type { BlockdevOptions } from '../qapi/generated/types.ts';
 import { writeJson } from '../qapi/json-writer.ts';
 import type { BlockNode } from './block-node.ts';
 import { type FlatOptions, flatten } from './flat-options.ts';
+import { asSpelled } from './option-spelling.ts';
 
 /** Longest filename the reference keeps, with its terminating NUL. */
 const MAX_FILENAME = 4096;
@@ -35,11 +36,11 @@ function fullOptions(node: BlockNode): Record<string, unknown> {
   const given = node.options as BlockdevOptions & Record<string, unknown>;
   for (const name of ['filename', ...node.driver.strongOptions]) {
     if (name.endsWith('.')) Object.assign(all, optionsBelow(given, name));
-    else if (given[name] !== undefined) all[name] = given[name];
+    else if (given[name] !== undefined) all[name] = asSpelled(given, name);
   }
   const { childList } = node.driver;
   if (childList !== undefined) {
-    all[childList] = node.children.map((child) => fullOptions(child.node));
+    all[childList.name] = childList.of(node).map((child) => fullOptions(child.node));
     return all;
   }
   // The reference prepends children, so the youngest comes first; its hash order decides what is seen anyway.

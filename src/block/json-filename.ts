@@ -15,7 +15,9 @@ import {
 } from '../qapi/keyval-coercion.ts';
 import { membersInOrder } from '../qapi/member-order.ts';
 import type { BlockDriver } from './block-driver.ts';
+import { flatten } from './flat-options.ts';
 import { pathOptions } from './open-filename.ts';
+import { noteSpelling } from './option-spelling.ts';
 import { checkSize } from './size-option.ts';
 
 export interface JsonFilenameContext {
@@ -48,10 +50,13 @@ export async function jsonFilenameOptions(
   context: JsonFilenameContext,
 ): Promise<BlockdevOptions> {
   const leaves = new Map<string, string | null | KeyvalObject>();
-  collectLeaves(parsed(filename), '', leaves);
+  const object = parsed(filename);
+  collectLeaves(object, '', leaves);
   if (driver !== undefined && driver !== '') leaves.set('driver', driver);
   const { typeModel } = await import('../qapi/generated/type-model.ts');
-  return nodeOptions(treeOf(leaves), level, { ...context, types: typeModel });
+  const options = nodeOptions(treeOf(leaves), level, { ...context, types: typeModel });
+  noteSpellings(options, object);
+  return options;
 }
 
 function parsed(filename: string): object {
@@ -81,6 +86,19 @@ function collectLeaves(
     else if (isObject(value) && Object.keys(value).length > 0)
       collectLeaves(value, `${path}.`, into);
     else into.set(path, emptyObject());
+  }
+}
+
+/** Of everything that is text in `given` and something else in `options`. */
+function noteSpellings(options: object, given: object): void {
+  for (const [path, text] of Object.entries(flatten(given))) {
+    const names = path.split('.');
+    const last = names.pop() as string;
+    let at: unknown = options;
+    for (const name of names) at = isObject(at) ? (at as KeyvalObject)[name] : undefined;
+    if (typeof text !== 'string' || !isObject(at)) continue;
+    const value = (at as KeyvalObject)[last] as unknown;
+    if (typeof value === 'number' || typeof value === 'boolean') noteSpelling(at, last, text);
   }
 }
 

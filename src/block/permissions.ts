@@ -160,14 +160,14 @@ export function refreshPermissions(
   for (const step of commit) step();
 }
 
-/** Every node below and including `roots`, each before its children. */
+/** Every node below and including `roots`, each before its children, and those with the oldest first. */
 function topDown(roots: readonly BlockNode[]): BlockNode[] {
   const bottomUp: BlockNode[] = [];
   const seen = new Set<BlockNode>();
   const visit = (node: BlockNode): void => {
     if (seen.has(node)) return;
     seen.add(node);
-    for (const child of node.children) visit(child.node);
+    for (const child of node.children.toReversed()) visit(child.node);
     bottomUp.push(node);
   };
   for (const root of roots) visit(root);

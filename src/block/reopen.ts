@@ -15,6 +15,7 @@ import { type FlatOptions, flatten, takeBelow, unflatten } from './flat-options.
 import { flush } from './io-flush.ts';
 import { refreshLimits } from './limits.ts';
 import { checkDetectZeroes, type Inherited, rootDefaults, settingsOf } from './open.ts';
+import { keepSpelling } from './option-spelling.ts';
 import { refreshPermissions } from './permissions.ts';
 import { type ChildName, replaceChild } from './replace-child.ts';
 
@@ -300,7 +301,9 @@ function refuseChanges(node: BlockNode, left: FlatOptions): void {
 }
 
 function settle({ node, options, explicit }: Entry): void {
+  const before = node.options;
   node.options = unflatten(own(node, explicit)) as BlockdevOptions;
+  keepSpelling(before, node.options);
   node.effectiveOptions = own(node, options);
   refreshLimitsUp(node);
 }

@@ -5,7 +5,7 @@ import { QmpError } from '../qapi/errors.ts';
 import { BlockChild } from './block-child.ts';
 import { CHILD_COW, CHILD_FILTER } from './block-driver.ts';
 import type { BlockNode } from './block-node.ts';
-import { linkEdge, moveEdge, nodeAsParent, reaches, redirectEdge, unlinkEdge } from './edges.ts';
+import { linkEdge, moveEdge, nodeAsParent, reaches, unlinkEdge } from './edges.ts';
 import { refreshPermissions } from './permissions.ts';
 
 export type ChildName = 'file' | 'backing';
@@ -55,7 +55,7 @@ export function insertOverlay(overlay: BlockNode, base: BlockNode): () => void {
   for (const edge of base.parents.slice()) {
     const user = edge.parent.parentNode;
     if (user !== undefined && reaches(overlay, user)) continue;
-    undo.push(redirectEdge(edge, overlay));
+    undo.push(moveEdge(edge, overlay));
   }
   try {
     refreshPermissions([overlay]);

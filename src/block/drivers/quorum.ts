@@ -36,6 +36,8 @@ export interface QuorumState {
   readonly rewrites: boolean;
   /** Only one is read, the next when that fails. */
   readonly isFifo: boolean;
+  /** In the order of their names, which replacing one does not change. */
+  readonly children: BlockChild[];
   /** What is behind `children.` in the name of one more child. */
   nextChild: number;
 }
@@ -52,16 +54,17 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
   name: 'quorum',
   kind: 'format',
   strongOptions: ['vote-threshold', 'blkverify', 'rewrite-corrupted', 'read-pattern'],
-  childList: 'children',
+  childList: { name: 'children', of: ({ state }) => state.children },
   flushesChildren: true,
 
   async open(node, options, context) {
     const { events, log } = context;
     const settings = settingsFrom(options);
     // Its own permissions are asked while the children are attached.
-    node.state = { ...settings, events, log, nextChild: options.children.length };
+    const children: BlockChild[] = [];
+    node.state = { ...settings, events, log, children, nextChild: options.children.length };
     for (const [index, reference] of options.children.entries()) {
-      await context.openChild(`children.${index}`, reference, CHILD_DATA);
+      children.push(await context.openChild(`children.${index}`, reference, CHILD_DATA));
     }
     node.supportedWriteFlags = WRITE_UNCHANGED;
     refreshZeroFlags(node);
@@ -69,7 +72,7 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
   },
 
   length(node) {
-    const [length = 0, ...others] = node.children.map((child) => child.node.length);
+    const [length = 0, ...others] = node.state.children.map((child) => child.node.length);
     if (others.some((other) => other !== length))
       throw new IoError(errno.EIO, { syscall: 'length' });
     return length;
@@ -92,12 +95,13 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
     const failures = await attempt(node, { type: 'flush', offset: 0, length: 0 }, (child) =>
       child.flush(),
     );
-    if (node.children.length - failures.size < node.state.threshold) throw mostCommon(failures);
+    if (node.state.children.length - failures.size < node.state.threshold)
+      throw mostCommon(failures);
   },
   async blockStatus(node, offset, length, wantZero) {
     let zero = length;
     let data = 0;
-    for (const child of node.children) {
+    for (const child of node.state.children) {
       const found = await statusOf(child, { offset, length, wantZero });
       if (found instanceof IoError) {
         reportBad(node, { type: 'read', offset, length }, child, found);
@@ -114,19 +118,22 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
       if (isBlkverify) throw new QmpError('Cannot add a child to a quorum in blkverify mode');
       return `children.${nextChild}`;
     },
-    added(node) {
+    added(node, child) {
+      node.state.children.push(child);
       node.state.nextChild++;
       refreshZeroFlags(node);
     },
-    checkRemovable({ state: { threshold }, children }) {
+    checkRemovable({ state: { threshold, children } }) {
       if (children.length > threshold) return;
       throw new QmpError(
         `The number of children cannot be lower than the vote threshold ${threshold}`,
       );
     },
-    removed(node, name) {
+    removed(node, child) {
+      const { state } = node;
+      state.children.splice(state.children.indexOf(child), 1);
       // Only the name of the youngest is used again.
-      if (name === `children.${node.state.nextChild - 1}`) node.state.nextChild--;
+      if (child.name === `children.${state.nextChild - 1}`) state.nextChild--;
       refreshZeroFlags(node);
     },
   },
@@ -142,7 +149,7 @@ export const quorum: BlockDriver<QuorumState, BlockdevOptionsQuorum> = {
 
 /** What all children understand. */
 function refreshZeroFlags(node: QuorumNode): void {
-  const common = node.children.reduce(
+  const common = node.state.children.reduce(
     (flags, child) => flags & child.node.supportedZeroFlags,
     FUA | MAY_UNMAP | NO_FALLBACK,
   );
@@ -151,7 +158,7 @@ function refreshZeroFlags(node: QuorumNode): void {
 
 async function readOne(node: QuorumNode, area: Area, into: IoBuffer, at: number): Promise<void> {
   let last: unknown;
-  for (const child of node.children) {
+  for (const child of node.state.children) {
     try {
       await child.read(area.offset, area.length, into, at);
       return;
@@ -168,13 +175,13 @@ async function readAll(node: QuorumNode, area: Area, into: IoBuffer, at: number)
   const { threshold } = node.state;
   const { offset, length } = area;
   const buffers = new Map<BlockChild, IoBuffer>();
-  for (const child of node.children) buffers.set(child, node.pool.take(length));
+  for (const child of node.state.children) buffers.set(child, node.pool.take(length));
   const bytesOf = (child: BlockChild): Buffer =>
     (buffers.get(child) as IoBuffer).bytes.subarray(0, length);
   const failures = await attempt(node, area, (child) =>
     child.read(offset, length, buffers.get(child) as IoBuffer, 0),
   );
-  const readers = node.children.filter((child) => !failures.has(child));
+  const readers = node.state.children.filter((child) => !failures.has(child));
   if (readers.length < threshold) throw failure(node, area, mostCommon(failures));
   const versions: BlockChild[][] = [];
   for (const child of readers) {
@@ -208,7 +215,7 @@ async function inAll(
   request: (child: BlockChild) => MaybePromise<void>,
 ): Promise<void> {
   const failures = await attempt(node, area, request);
-  if (node.children.length - failures.size >= node.state.threshold) return;
+  if (node.state.children.length - failures.size >= node.state.threshold) return;
   throw failure(node, area, mostCommon(failures));
 }
 
@@ -218,9 +225,11 @@ async function attempt(
   area: Area,
   request: (child: BlockChild) => MaybePromise<void>,
 ): Promise<Map<BlockChild, IoError>> {
-  const results = await Promise.allSettled(node.children.map(async (child) => request(child)));
+  const results = await Promise.allSettled(
+    node.state.children.map(async (child) => request(child)),
+  );
   const failures = new Map<BlockChild, IoError>();
-  for (const [index, child] of node.children.entries()) {
+  for (const [index, child] of node.state.children.entries()) {
     const result = results[index];
     if (result?.status !== 'rejected') continue;
     const reason: unknown = result.reason;
@@ -281,7 +290,7 @@ async function statusOf(
 /** Throws QmpError. */
 function settingsFrom(
   options: BlockdevOptionsQuorum,
-): Omit<QuorumState, 'events' | 'log' | 'nextChild'> {
+): Omit<QuorumState, 'events' | 'log' | 'children' | 'nextChild'> {
   const { children, 'vote-threshold': threshold } = options;
   if (children.length < 1) throw new QmpError('Number of provided children must be 1 or more');
   if (threshold < 1) throw new QmpError("Parameter 'vote-threshold' expects a value >= 1");

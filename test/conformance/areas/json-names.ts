@@ -1,5 +1,5 @@
 // Names of the form `json:{...}` in the headers of qcow2 images: which nodes they stand for, what those are called, and what is
-// wrong with the others. Values come back in answers as they are meant, so strings for numbers are the unit tests' matter.
+// wrong with the others.
 
 import { type Area, type CommandPair, scene } from '../case.ts';
 import { MIB } from '../sizes.ts';
@@ -9,6 +9,8 @@ const qcow2 = (more: object): string =>
   json({ driver: 'qcow2', file: file('relative.qcow2'), ...more });
 const file = (filename: string): object => ({ driver: 'file', filename });
 const json = (options: object): string => `json:${JSON.stringify(options)}`;
+
+const spelled = raw({ size: '64k', offset: '65536', 'read-only': 'on' });
 
 /** What the header has, and its format, if it has one. */
 const names: readonly (readonly [name: string, format?: string])[] = [
@@ -31,6 +33,8 @@ const names: readonly (readonly [name: string, format?: string])[] = [
   [json({ driver: 'null-co', bogus: true })],
   [raw({ size: 1024, offset: 512 })],
   [raw({ size: 1000 })],
+  [spelled, 'raw'],
+  [raw({ file: { driver: 'null-co', size: '1M', 'read-zeroes': 'on' } }), 'raw'],
   [raw({ bogus: 'x' })],
   [raw({ file: { ...file('disk.img'), bogus: 1 } })],
   [raw({ file: file('none.img') })],
@@ -126,6 +130,29 @@ export const jsonNames: Area = {
           scene(`${name} ${format}`, add(index), query, del),
         ),
         scene('not looked at when a backing file is given', add(0, { backing: null }), query, del),
+        scene(
+          'strings for numbers in an image that is reopened',
+          [
+            'blockdev-add',
+            {
+              ...file(`@DIR@/${names.findIndex(([name]) => name === spelled)}.qcow2`),
+              'node-name': 'below',
+            },
+          ],
+          add('', { file: 'below' }),
+          ['change-backing-file', { device: 'q', 'image-node-name': 'q', 'backing-file': 'x' }],
+          ['blockdev-reopen', { options: [{ driver: 'qcow2', 'node-name': 'q', file: 'below' }] }],
+          query,
+          del,
+          ['blockdev-del', { 'node-name': 'below' }],
+        ),
+        ...[{ driver: 'null-co' }, { driver: 'raw', file: 'n' }, file('disk.img')].map((backing) =>
+          scene(
+            `beside a backing file's options: ${JSON.stringify(backing)}`,
+            add('relative', { backing }),
+            del,
+          ),
+        ),
       ],
     },
     {

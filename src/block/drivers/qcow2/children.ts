@@ -27,6 +27,7 @@ import {
 import { refreshPermissions } from '../../permissions.ts';
 import { AUTOCLEAR_DATA_FILE_RAW, INCOMPAT_DATA_FILE } from './features.ts';
 import { type Header, MAX_BACKING_NAME } from './header.ts';
+import { keptFormatName } from './header-extensions.ts';
 import { rewriteHeader } from './header-rewrite.ts';
 import type { Qcow2Image, Qcow2Node } from './image.ts';
 import { readProbe } from './probe.ts';
@@ -170,7 +171,7 @@ export async function changeBackingFile(
   await image.lock.run(async () => {
     const { backingFilename, backingFormat } = image;
     image.backingFilename = file === '' ? undefined : file;
-    image.backingFormat = format;
+    image.backingFormat = keptFormatName(format);
     try {
       await rewriteHeader(image);
     } catch (error) {

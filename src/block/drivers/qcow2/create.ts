@@ -22,6 +22,7 @@ import {
   type NewImage,
 } from './create-options.ts';
 import { MAX_BACKING_NAME } from './header.ts';
+import { keptFormatName } from './header-extensions.ts';
 import { rewriteHeader } from './header-rewrite.ts';
 import type { Qcow2Image } from './image.ts';
 import { putU64 } from './l1-l2.ts';
@@ -143,6 +144,6 @@ async function setBacking(
     throw new QmpError(`${what}: ${strerror(errno.EINVAL)}`);
   }
   image.backingFilename = name;
-  image.backingFormat = format;
+  image.backingFormat = format === undefined ? undefined : keptFormatName(format);
   await image.lock.run(() => saying(what, () => rewriteHeader(image)));
 }

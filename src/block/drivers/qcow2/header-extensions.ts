@@ -13,6 +13,7 @@ export const EXT_DATA_FILE = 0x44415441;
 
 /** Bytes, with a terminating NUL in the reference. */
 const MAX_FORMAT_NAME = 16;
+
 const BITMAPS_LENGTH = 24;
 export const MAX_BITMAPS = 65535;
 export const MAX_BITMAP_DIRECTORY = 1024 * MAX_BITMAPS;
@@ -87,6 +88,11 @@ export function decodeExtensions(
     at += Math.ceil(length / 8) * 8;
   }
   return { backingFormat, featureTable, dataFile, bitmaps, hasStaleBitmaps, unknown };
+}
+
+/** What a header keeps of the name of a format: `copy-before-write` is too long for it. */
+export function keptFormatName(format: string): string {
+  return format.slice(0, MAX_FORMAT_NAME - 1);
 }
 
 export function textUpToNul(bytes: Buffer): string {
