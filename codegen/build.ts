@@ -51,6 +51,7 @@ const PACKS: readonly Pack[] = [
       'pipe',
       'pty',
       'ringbuf',
+      'serial',
       'telnet',
       'websocket',
       'socket-tls',

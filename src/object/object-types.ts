@@ -55,6 +55,7 @@ export const qomTypes: { readonly [name: string]: QomType } = {
   interface: { abstract: true },
   'tls-creds-anon': userType(tlsCredsAnon, tlsCredsProperties.length),
   secret: userType(secret, secretProperties.length),
+  'chardev-serial': { parent: 'chardev-fd' },
   'chardev-mux': { parent: 'chardev' },
   authz: { parent: 'object', abstract: true },
   'tls-creds-psk': userType(tlsCredsPsk, tlsCredsProperties.length),

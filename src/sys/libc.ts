@@ -78,6 +78,7 @@ const prototypes = {
   tcgetattr: 'int tcgetattr(int, void*)',
   tcsetattr: 'int tcsetattr(int, int, void*)',
   cfmakeraw: 'void cfmakeraw(void*)',
+  cfsetspeed: 'int cfsetspeed(void*, uint)',
   // libuv, exported by the node executable
   uv_default_loop: 'uintptr_t uv_default_loop()',
   uv_handle_size: 'size_t uv_handle_size(int)',

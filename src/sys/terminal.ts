@@ -15,7 +15,10 @@ const VMIN_AT = 17 + 6;
 const INPUT_CHANGES = 0o1 | 0o2 | 0o10 | 0o40 | 0o100 | 0o200 | 0o400 | 0o2000;
 const OPOST = 0o1;
 const CS8 = 0o60;
+/** CSIZE, CSTOPB, PARENB, CRTSCTS */
+const FRAMING = 0o60 | 0o100 | 0o400 | 0o20000000000;
 const PARENB = 0o400;
+const B115200 = 0o10002;
 const ISIG = 0o1;
 /** ICANON, ECHO, ECHONL, IEXTEN */
 const LINE_EDITING = 0o2 | 0o10 | 0o100 | 0o100000;
@@ -47,19 +50,28 @@ export function changedModes(
   { keys, signals }: { readonly keys: boolean; readonly signals: boolean },
 ): TerminalModes {
   const copy = Buffer.from(modes);
-  const change = (at: number, off: number, on = 0): void => {
-    copy.writeUInt32LE(((copy.readUInt32LE(at) & ~off) | on) >>> 0, at);
-  };
   if (keys) {
-    change(IFLAG_AT, INPUT_CHANGES);
-    change(OFLAG_AT, 0, OPOST);
-    change(CFLAG_AT, PARENB, CS8);
-    change(LFLAG_AT, LINE_EDITING);
+    change(copy, IFLAG_AT, INPUT_CHANGES);
+    change(copy, OFLAG_AT, 0, OPOST);
+    change(copy, CFLAG_AT, PARENB, CS8);
+    change(copy, LFLAG_AT, LINE_EDITING);
     copy[VMIN_AT] = 1;
     copy[VTIME_AT] = 0;
   }
-  if (!signals) change(LFLAG_AT, ISIG);
+  if (!signals) change(copy, LFLAG_AT, ISIG);
   return copy;
+}
+
+/** 115200 baud, eight bits, no parity, one stop bit, no flow control, nothing processed. No effect on what is no terminal. */
+export function makeSerialLine(fd: number): void {
+  const modes = terminalModes(fd);
+  if (modes === undefined) return;
+  libc.cfsetspeed(modes, B115200);
+  change(modes, IFLAG_AT, INPUT_CHANGES);
+  change(modes, OFLAG_AT, OPOST);
+  change(modes, CFLAG_AT, FRAMING, CS8);
+  change(modes, LFLAG_AT, LINE_EDITING | ISIG);
+  setTerminalModes(fd, modes);
 }
 
 /** A new pseudo-terminal in raw mode: its master and the path of the other side. Throws IoError. */
@@ -78,6 +90,10 @@ export function openPseudoTerminal(): { readonly fd: number; readonly path: stri
     libc.close(fd);
     throw error;
   }
+}
+
+function change(modes: Buffer, at: number, off: number, on = 0): void {
+  modes.writeUInt32LE(((modes.readUInt32LE(at) & ~off) | on) >>> 0, at);
 }
 
 /** Opening the other side once also makes the master tell when nobody has it open. */

@@ -128,13 +128,33 @@ const scope: readonly Deviation[] = [
     case: 'command-line/command line: --chardev help',
     ours: [
       'out: Available chardev backend types: ',
-      ...['pty', 'memory', 'file', 'socket', 'stdio', 'ringbuf', 'null', 'pipe', 'mux'].map(
-        (type) => `out:   ${type}`,
-      ),
+      ...[
+        'pty',
+        'memory',
+        'file',
+        'socket',
+        'stdio',
+        'ringbuf',
+        'null',
+        'pipe',
+        'mux',
+        'serial',
+      ].map((type) => `out:   ${type}`),
       'exit 0',
     ],
     why: 'lists the backends that exist here',
   },
+  ...['udp,id=c', 'parallel,id=c,path=/dev/null'].map((options) => {
+    const [kind = ''] = options.split(',');
+    return {
+      case: `command-line/command line: --chardev ${options}`,
+      ours: [
+        `err: @PROGRAM@: --chardev ${options}: '${kind}' is not a valid char driver name`,
+        'exit 1',
+      ],
+      why: 'left out: no monitor can be used there, see test/schema/differences.ts',
+    };
+  }),
   ...['--object help', '--object nope,help'].map((id) => ({
     case: `command-line/command line: ${id}`,
     ours: objectTypes,

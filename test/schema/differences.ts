@@ -38,6 +38,31 @@ export const ownEntries: readonly string[] = [
   'x-tls-creds-reload',
 ];
 
+/**
+ * Left out for good. In the reference a parallel port drops what is written and gives nothing, and a monitor on `udp` never
+ * greets and dies of what it is sent; the other kinds are refused there as well, by a storage daemon.
+ */
+export const leftOut: readonly DifferenceRow[] = [
+  {
+    at: 'chardev-add.backend.type',
+    what: 'value',
+    names: [
+      'parallel',
+      'udp',
+      'msmouse',
+      'wctablet',
+      'braille',
+      'testdev',
+      'console',
+      'spicevmc',
+      'spiceport',
+      'qemu-vdagent',
+      'dbus',
+      'vc',
+    ],
+  },
+];
+
 /** Not listed, because it does not work yet. */
 export const notYet: readonly DifferenceRow[] = [
   {
@@ -117,25 +142,6 @@ export const notYet: readonly DifferenceRow[] = [
   },
   { at: 'block-export-add', what: 'member', names: ['fixed-iothread', 'iothread'] },
   { at: 'block-export-add.type', what: 'value', names: ['vduse-blk'] },
-  {
-    at: 'chardev-add.backend.type',
-    what: 'value',
-    names: [
-      'serial',
-      'parallel',
-      'udp',
-      'msmouse',
-      'wctablet',
-      'braille',
-      'testdev',
-      'console',
-      'spicevmc',
-      'spiceport',
-      'qemu-vdagent',
-      'dbus',
-      'vc',
-    ],
-  },
   {
     at: 'object-add.qom-type',
     what: 'value',

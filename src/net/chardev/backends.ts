@@ -10,6 +10,9 @@ export const backends = {
   async file(options, context) {
     return (await import('./file.ts')).openFile(options, context);
   },
+  async serial(options, context) {
+    return (await import('./serial.ts')).openSerial(options, context);
+  },
   async pipe(options, context) {
     return (await import('./pipe.ts')).openPipe(options, context);
   },
@@ -43,6 +46,7 @@ export const backends = {
 
 /** The kinds as `query-chardev-backends` lists them; `--chardev help` has them the other way round. */
 export const backendKinds: readonly ChardevBackendKind[] = [
+  'serial',
   'mux',
   'pipe',
   'null',

@@ -15,7 +15,13 @@ import type { Poller } from '../../sys/poller.ts';
 import { backendKinds, backends } from './backends.ts';
 import type { ChardevBase, ChardevPort, PortContext, PortObjects } from './chardev.ts';
 import { ChardevSlot } from './chardev-slot.ts';
-import { backendFromOptions, type ChardevOptions, wantsMux } from './command-line.ts';
+import {
+  backendFromOptions,
+  type ChardevOptions,
+  formerKind,
+  formerKinds,
+  wantsMux,
+} from './command-line.ts';
 import type { RingbufPort } from './ringbuf.ts';
 
 const noObjects: PortObjects = {
@@ -60,6 +66,8 @@ export class ChardevRegistry {
   readonly #order = new GlibStringSet();
   /** Chardevs that are being opened can be given up. */
   readonly #opening = new Set<AbortController>();
+  /** Former names of kinds that have been warned of. */
+  readonly #warned = new Set<string>();
   #input: IoBuffer | undefined;
   #output: IoBuffer | undefined;
 
@@ -90,6 +98,7 @@ export class ChardevRegistry {
    */
   async addFromCommandLine(options: ChardevOptions): Promise<void> {
     const { id } = options;
+    this.#warnOfFormerKind(options);
     if (id === undefined) throw new QmpError('chardev: no id specified');
     const backend = backendFromOptions(options);
     const shared = wantsMux(options);
@@ -221,6 +230,14 @@ export class ChardevRegistry {
     this.#slots.set(id, slot);
     this.#order.add(id);
     return slot;
+  }
+
+  #warnOfFormerKind(options: ChardevOptions): void {
+    const former = formerKind(options);
+    if (former === undefined || this.#warned.has(former)) return;
+    this.#warned.add(former);
+    const { log } = this.#options;
+    log.warn(`The alias '${former}' is deprecated, use '${formerKinds[former]}' instead`);
   }
 
   #context(slot: ChardevSlot, origin: PortContext['origin'], signal: AbortSignal): PortContext {

@@ -63,15 +63,24 @@ export const chardevOptionList = {
   },
 } as const;
 
+export const formerKinds: { readonly [former: string]: ChardevBackendKind } = { tty: 'serial' };
+
 /** True for `--chardev help`, which is answered with backendKindsHelp(). */
 export function isHelpRequest(options: ChardevOptions): boolean {
   const backend = options.get('backend');
   return backend === 'help' || backend === '?';
 }
 
+/** The former name of a kind, if the options use it. */
+export function formerKind(options: ChardevOptions): string | undefined {
+  const kind = options.get('backend') ?? '';
+  return Object.hasOwn(formerKinds, kind) ? kind : undefined;
+}
+
 /** The backend that the options describe. Throws QmpError. */
 export function backendFromOptions(options: ChardevOptions): ChardevBackend {
-  const kind = options.get('backend');
+  const given = options.get('backend');
+  const kind = formerKinds[given ?? ''] ?? given;
   if (kind === undefined) throw new QmpError(`chardev: "${options.id}" missing backend`);
   // What files, pipes and stdio have in common has a name in the reference, too.
   if (kind === 'fd') throw new QmpError("Parameter 'driver' expects a non-abstract device type");
@@ -89,6 +98,11 @@ const data = {
     const out = options.get('path');
     if (out === undefined) throw new QmpError('chardev: file: no filename given');
     return { ...common(options), out, append: flag(options, 'append') ?? false };
+  },
+  serial(options) {
+    const device = options.get('path');
+    if (device === undefined) throw new QmpError('chardev: serial/tty: no device path given');
+    return { ...common(options), device };
   },
   pipe(options) {
     const device = options.get('path');

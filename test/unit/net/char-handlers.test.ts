@@ -76,6 +76,6 @@ describe('query-chardev-backends', () => {
     const names = charHandlers['query-chardev-backends']({}, daemon).map(({ name }) => name);
     const all = 'serial mux pipe parallel null ringbuf stdio socket file memory udp pty'.split(' ');
     expect(names).toEqual(all.filter((name) => names.some((known) => known === name)));
-    expect(names).toHaveLength(9);
+    expect(names).toHaveLength(10);
   });
 });

@@ -26,7 +26,11 @@ beforeEach(() => {
   logged = [];
   printed = [];
   sockets = [];
-  const log: Logger = { error: (text) => logged.push(text), warn() {}, debug() {} };
+  const log: Logger = {
+    error: (text) => logged.push(text),
+    warn: (text) => logged.push(text),
+    debug() {},
+  };
   registry = new ChardevRegistry({
     poller,
     log,
