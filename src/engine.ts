@@ -11,6 +11,7 @@ import { JobRegistry } from './job/job-registry.ts';
 import type { ObjectLookup } from './object/user-object.ts';
 import { QmpError } from './qapi/errors.ts';
 import type { EventSink } from './qapi/event-sink.ts';
+import { SharedRing } from './sys/io-uring.ts';
 import { allocate } from './sys/memory.ts';
 import type { Poller } from './sys/poller.ts';
 
@@ -28,10 +29,12 @@ export class Engine {
   readonly graph: BlockGraph;
   readonly exports: ExportManager;
   readonly jobs: JobRegistry;
+  readonly #ring: SharedRing;
   #closing: Promise<void> | undefined;
 
   constructor(options: EngineOptions) {
-    this.graph = new BlockGraph({ ...options, allocate });
+    this.#ring = new SharedRing(options.poller);
+    this.graph = new BlockGraph({ ...options, allocate, ring: this.#ring.get });
     this.exports = new ExportManager({ ...options, graph: this.graph });
     this.jobs = new JobRegistry(options);
   }
@@ -56,5 +59,6 @@ export class Engine {
     await this.exports.close();
     await this.jobs.close();
     await this.graph.close();
+    await this.#ring.close();
   }
 }

@@ -4,6 +4,7 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
+import { noRing, type RingSource } from '../base/request-ring.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
 import { QmpError } from '../qapi/errors.ts';
@@ -50,6 +51,8 @@ export interface BlockGraphOptions {
   readonly clock?: Clock;
   /** Zeroed, page-aligned memory (sys/memory.ts), for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
+  /** Default: there is none. */
+  readonly ring?: RingSource;
   /** Lines for the person who started the daemon. Default: nobody sees them. */
   readonly print?: (text: string) => void;
   /** Default: block/drivers/index.ts. */
@@ -99,6 +102,7 @@ export class BlockGraph {
         signal: this.#closing.signal,
         servedFiles: this.servedFiles,
         allocate: options.allocate,
+        ring: options.ring ?? noRing,
       },
       pool: new BouncePool(options.allocate),
       driver: (name) => this.#driver(name),

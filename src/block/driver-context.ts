@@ -3,6 +3,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { Logger } from '../base/log.ts';
+import type { RingSource } from '../base/request-ring.ts';
 import type { Trace } from '../base/trace.ts';
 import type { ObjectLookup } from '../object/user-object.ts';
 import type { EventSink } from '../qapi/event-sink.ts';
@@ -38,6 +39,8 @@ export interface DriverServices {
   readonly servedFiles: ReadonlySet<string>;
   /** Page-aligned memory, for bounce buffers. */
   readonly allocate: (length: number) => IoBuffer;
+  /** For requests that would make this thread wait. */
+  readonly ring: RingSource;
 }
 
 /** What a driver may use while it opens a node, and keep. */

@@ -13,9 +13,12 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_OPT_GO,
 } from '../conformance/wire-steps.ts';
+import { noRings } from '../helpers/io-uring.ts';
 import { exported, serve } from '../interop/serve.ts';
 
 const MIB = 1024 * 1024;
+/** Of writes that are done beside the main thread. */
+const LONG = 2 * MIB;
 
 async function enter(socket: string): Promise<NbdPeer> {
   const peer = await NbdPeer.connect(socket);
@@ -25,10 +28,18 @@ async function enter(socket: string): Promise<NbdPeer> {
   return peer;
 }
 
+/** How acknowledged writes are made durable, and how requests to the file are made. */
+const ways = [
+  ...(['flush', 'FUA', 'writethrough'] as const).map((way) => ({ way, more: '' })),
+  { way: 'flush', more: ',aio=threads' },
+  // The kernel has to give us one.
+  ...(noRings === undefined ? [{ way: 'flush', more: ',aio=io_uring' }] : []),
+];
+
 describe('SIGKILL', () => {
-  for (const way of ['flush', 'FUA', 'writethrough'] as const) {
-    it(`leaves what was acknowledged with ${way} in the image`, async () => {
-      const args = exported('a.img');
+  for (const { way, more } of ways) {
+    it(`leaves what was acknowledged with ${way} in the image${more}`, async () => {
+      const args = exported('a.img', more);
       const served = await serve({
         files: [{ name: 'a.img', length: 16 * MIB, fill: [[8 * MIB, MIB, 0x99]] }],
         arguments:
@@ -43,6 +54,14 @@ describe('SIGKILL', () => {
         offset: at * 32_768 + (at % 3) * 100,
         payload: Buffer.alloc(4096 + at, at + 1),
       }));
+      for (let at = 0; at < 3; at++) {
+        writes.push({
+          type: NBD_CMD_WRITE,
+          flags,
+          offset: 9 * MIB + at * LONG,
+          payload: Buffer.alloc(LONG, at + 100),
+        });
+      }
       const zero = { type: NBD_CMD_WRITE_ZEROES, flags, offset: 8 * MIB, length: 65_536 };
       const trim = { type: NBD_CMD_TRIM, flags, offset: 8 * MIB + 131_072, length: 65_536 };
       for (const answer of await peer.requests([...writes, zero, trim]))

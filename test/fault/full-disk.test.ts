@@ -11,6 +11,7 @@ import {
   NBD_CMD_WRITE,
   NBD_OPT_GO,
 } from '../conformance/wire-steps.ts';
+import { noRings } from '../helpers/io-uring.ts';
 import { serve } from '../interop/serve.ts';
 
 const MIB = 1024 * 1024;
@@ -38,14 +39,18 @@ afterAll(() => {
 describe.skipIf(mounted === undefined)(
   `a full disk${mounted === undefined ? ' (a tmpfs cannot be mounted here)' : ''}`,
   () => {
-    it('is answered with ENOSPC, and the daemon lives', async () => {
+    it.each([
+      { more: '' },
+      { more: ',aio=threads' },
+      ...(noRings === undefined ? [{ more: ',aio=io_uring' }] : []),
+    ])('is answered with ENOSPC, and the daemon lives: file$more', async ({ more }) => {
       const image = join(mounted ?? '', 'a.img');
       writeFileSync(image, '');
       truncateSync(image, 16 * MIB);
       const served = await serve({
         arguments: [
           '--blockdev',
-          `file,node-name=f,filename=${image}`,
+          `file,node-name=f,filename=${image}${more}`,
           '--export',
           'nbd,id=e,node-name=f,name=ex,writable=on',
         ],

@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { createDaemon, type InProcessDaemon } from '../../src/index.ts';
 import type { BlockdevDriver, BlockdevOptions } from '../../src/qapi/generated/types.ts';
 import { loopMissing } from '../helpers/fuse.ts';
+import { noRings } from '../helpers/io-uring.ts';
 import { loopDevice } from '../helpers/loop-device.ts';
 import { random } from '../helpers/qcow2-disk.ts';
 import { smallQcow2 } from '../helpers/small-qcow2.ts';
@@ -31,6 +32,8 @@ interface Row {
   readonly options: (directory: string) => object;
   /** What has to be there before. */
   readonly prepare?: (daemon: InProcessDaemon, directory: string) => Promise<unknown>;
+  /** What is special about it, where there is another row for this driver. */
+  readonly way?: string;
   /** Why it cannot be tested here. */
   readonly missing?: string | undefined;
   /** What it is instead of a disk that keeps what is written. */
@@ -133,6 +136,29 @@ const rows = {
     options: (directory) => ({ file: file(directory), 'throttle-group': 'group' }),
   },
 } satisfies Record<BlockdevDriver, Row>;
+
+/** How `file` makes its requests, where that is not left to it. */
+const ways: Partial<Row>[] = [
+  {
+    way: 'aio=threads',
+    options: (directory) => ({ ...rows.file.options(directory), aio: 'threads' }),
+  },
+  {
+    way: 'aio=io_uring',
+    options: (directory) => ({ ...rows.file.options(directory), aio: 'io_uring' }),
+    missing: noRings,
+  },
+  {
+    way: 'aio=io_uring, past the cache',
+    options: (directory) => ({
+      ...rows.file.options(directory),
+      aio: 'io_uring',
+      cache: { direct: true },
+    }),
+    discardUnit: 512,
+    missing: noRings,
+  },
+];
 
 async function daemonOf(): Promise<InProcessDaemon> {
   const daemon = createDaemon({ log: { error() {}, warn() {}, debug() {} } });
@@ -265,12 +291,14 @@ function expectBytes(seen: Buffer, bytes: readonly (number | undefined)[], offse
 }
 
 for (const [driver, row] of Object.entries<Row>(rows)) battery(driver, row);
+for (const way of ways) battery('file', { ...rows.file, ...way });
 
 function battery(driver: string, row: Row): void {
   const keeps = row.is === undefined;
-  const { missing } = row;
+  const { missing, way } = row;
+  const what = way === undefined ? driver : `${driver}, ${way}`;
 
-  describe.skipIf(missing !== undefined)(`${driver}${missing ? ` (${missing})` : ''}`, () => {
+  describe.skipIf(missing !== undefined)(`${what}${missing ? ` (${missing})` : ''}`, () => {
     if (keeps)
       it('keeps what is written, and says where there are zeroes', async () => {
         const { daemon, options, connect } = await served(driver, row);

@@ -7,13 +7,7 @@ import type {
   BlockdevCreateOptionsFile,
   BlockdevOptionsFile,
 } from '../../../qapi/generated/types.ts';
-import {
-  dropCacheLater,
-  fdatasyncLater,
-  fileLength,
-  fileStatus,
-  isOneOf,
-} from '../../../sys/file.ts';
+import { dropCacheLater, fileLength, fileStatus, isOneOf } from '../../../sys/file.ts';
 import { clearDeadMount } from '../../../sys/unmount.ts';
 import {
   BLOCK_DATA,
@@ -32,12 +26,16 @@ import { ImageFile, type ImageFileOptions, openFlagsFor } from './image-file.ts'
 import { abortPermissions, checkPermissions, setPermissions } from './permissions.ts';
 import { resizeFile } from './resize.ts';
 import { readFile, writeFile } from './transfer.ts';
+import { syncLater } from './transfer-later.ts';
 import { discardRange, zeroRange } from './zeroes.ts';
 
 /** Dead mounts on one image that are taken away, one after the other. */
 const MAX_DEAD = 16;
 
 type FileNode = BlockNode<ImageFile>;
+
+/** What an image is opened with that no option says. */
+type Surroundings = Pick<ImageFileOptions, 'expect' | 'ring'>;
 
 export const file: BlockDriver<ImageFile, BlockdevOptionsFile, BlockdevCreateOptionsFile> = {
   ...imageDriver('file', 'regular file'),
@@ -58,16 +56,16 @@ function imageDriver(
     strongOptions: [],
     needsFilename: true,
 
-    open(node, options, { servedFiles }) {
+    open(node, options, { servedFiles, ring }) {
       const path = options.filename;
       if (isOneOf(path, servedFiles)) {
         throw new QmpError(`Could not open '${path}': ${strerror(errno.EDEADLK)}`);
       }
       try {
-        return openImage(node, options, expect);
+        return openImage(node, options, { expect, ring });
       } catch (error) {
         if (!isUnconnected(error)) throw error;
-        return openUncovered(node, options, { expect, error });
+        return openUncovered(node, options, { expect, ring, error });
       }
     },
     changeableOptions: ['drop-cache'],
@@ -165,7 +163,7 @@ function imageDriver(
 function openImage(
   node: FileNode,
   options: BlockdevOptionsFile,
-  expect: ImageFileOptions['expect'],
+  { expect, ring }: Surroundings,
 ): ImageFile {
   const image = new ImageFile({
     path: options.filename,
@@ -177,7 +175,8 @@ function openImage(
     expect,
     driverName: node.driver.name,
     locking: options.locking !== 'off',
-    aio: options.aio ?? 'threads',
+    aio: options.aio,
+    ring,
     dropsCache: options['drop-cache'] ?? true,
     bounce: node.pool,
   });
@@ -197,12 +196,12 @@ function isUnconnected(error: unknown): boolean {
 async function openUncovered(
   node: FileNode,
   options: BlockdevOptionsFile,
-  covered: { readonly expect: ImageFileOptions['expect']; readonly error: unknown },
+  covered: Surroundings & { readonly error: unknown },
 ): Promise<ImageFile> {
   let { error } = covered;
   for (let dead = 0; dead < MAX_DEAD && (await clearDeadMount(options.filename)); dead++) {
     try {
-      return openImage(node, options, covered.expect);
+      return openImage(node, options, covered);
     } catch (next) {
       if (!isUnconnected(next)) throw next;
       error = next;
@@ -218,7 +217,7 @@ async function openUncovered(
 async function sync(image: ImageFile): Promise<void> {
   if (image.failedSync !== 0) throw new IoError(image.failedSync, { syscall: 'fdatasync' });
   try {
-    await image.inPool(fdatasyncLater);
+    await syncLater(image);
   } catch (error) {
     if (!image.isDirect) image.failedSync = error instanceof IoError ? error.errno : errno.EIO;
     throw error;

@@ -1,9 +1,10 @@
 // An open image file or device: its descriptor, what it is known to be able to do, and the locks held through it. The
-// descriptor is replaced when a read-write one is needed (auto-read-only), so requests in the thread pool are counted.
+// descriptor is replaced when a read-write one is needed (auto-read-only), so requests beside this thread are counted.
 
 import { type Stats, statSync } from 'node:fs';
 import { errno, strerror } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
+import type { RingSource } from '../../../base/request-ring.ts';
 import { QmpError } from '../../../qapi/errors.ts';
 import type { BlockdevAioOptions } from '../../../qapi/generated/types.ts';
 import { isReadOnlyDevice } from '../../../sys/block-device.ts';
@@ -24,6 +25,7 @@ import { PERM_ALL, type Permissions } from '../../block-driver.ts';
 import type { BouncePool } from '../../bounce-pool.ts';
 import { type DirectAlignment, probeDirectAlignment } from './direct-alignment.ts';
 import { dropLocks, type HeldLocks, noLocks } from './image-lock.ts';
+import { RingChoice } from './ring-choice.ts';
 import { WritePace } from './write-pace.ts';
 
 export interface ImageFileOptions {
@@ -34,7 +36,9 @@ export interface ImageFileOptions {
   readonly expect: 'regular file' | 'device';
   readonly driverName: string;
   readonly locking: boolean;
-  readonly aio: BlockdevAioOptions;
+  /** Undefined: as is best. */
+  readonly aio: BlockdevAioOptions | undefined;
+  readonly ring: RingSource;
   /** Its pages leave the host's cache when it is made active. */
   readonly dropsCache: boolean;
   /** For direct I/O to memory that is not aligned. */
@@ -81,8 +85,9 @@ export class ImageFile {
   readonly cache = new CacheProbe();
   readonly pace = new WritePace();
   readonly bounce: BouncePool;
+  readonly ring: RingChoice;
   readonly discards = { succeeded: 0, failed: 0, bytes: 0 };
-  #inPool = 0;
+  #beside = 0;
   #retired: number[] = [];
 
   /** Opens. Throws QmpError with the reference's texts; no descriptor stays open then. */
@@ -96,6 +101,7 @@ export class ImageFile {
     this.fd = openDescriptor(options.path, options.openFlags);
     try {
       requireDirect(options);
+      this.ring = new RingChoice(options.aio, options.ring);
       const status = statusOf(this.fd);
       requireKind(status, options);
       this.isRegular = status.isFile();
@@ -133,7 +139,7 @@ export class ImageFile {
   adoptSuccessor(): void {
     if (this.successor === undefined) return;
     dropLocks(this.fd, { perm: PERM_ALL, unshared: PERM_ALL }, 0, 0);
-    if (this.#inPool === 0) closeFile(this.fd);
+    if (this.#beside === 0) closeFile(this.fd);
     else this.#retired.push(this.fd);
     this.fd = this.successor.fd;
     this.openFlags = this.successor.openFlags;
@@ -149,15 +155,24 @@ export class ImageFile {
 
   /** Counts `work`, which uses the descriptor in the thread pool. */
   async inPool<T>(work: (fd: number) => Promise<T>): Promise<T> {
-    this.#inPool++;
+    const fd = this.enter();
     try {
-      return await work(this.fd);
+      return await work(fd);
     } finally {
-      this.#inPool--;
-      if (this.#inPool === 0 && this.#retired.length > 0) {
-        for (const fd of this.#retired.splice(0)) closeFile(fd);
-      }
+      this.leave();
     }
+  }
+
+  /** The descriptor for a request that is done beside this thread; it stays open until leave() is called for that. */
+  enter(): number {
+    this.#beside++;
+    return this.fd;
+  }
+
+  leave(): void {
+    this.#beside--;
+    if (this.#beside > 0 || this.#retired.length === 0) return;
+    for (const fd of this.#retired.splice(0)) closeFile(fd);
   }
 
   close(): void {

@@ -1,17 +1,18 @@
 // Reads and writes of an image file. What is in the page cache is served at once on the main thread (a microsecond, where
-// the thread pool takes tens); whatever would wait, large requests and direct I/O go to the pool.
+// handing it over takes tens); whatever would wait, large requests and direct I/O are done beside it.
 
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
-import { preadLater, preadNow, pwriteLater, pwriteNow, type Transfer } from '../../../sys/file.ts';
+import { preadNow, pwriteNow } from '../../../sys/file.ts';
 import { OTHERS_WAIT, type RequestFlags } from '../../block-driver.ts';
 import type { ImageFile } from './image-file.ts';
+import { readLater, writeLater } from './transfer-later.ts';
 
 /** Largest request that is copied on the main thread, in bytes: some 100 microseconds. */
 const INLINE_READ_MAX = 1024 * 1024;
 const INLINE_WRITE_MAX = 1024 * 1024;
-/** The same where others wait: the hop into the thread pool costs about as much as this copy. */
+/** The same where others wait: handing it over costs about as much as this copy. */
 const INLINE_BESIDE_MAX = 64 * 1024;
 
 /** Reads; what lies beyond the end of the file reads as zeroes. Throws or rejects IoError. */
@@ -77,26 +78,6 @@ export function writeFile(
   return writeLater(file, offset + result, length - result, from, at + result);
 }
 
-function readLater(
-  file: ImageFile,
-  offset: number,
-  length: number,
-  into: IoBuffer,
-  at: number,
-): Promise<void> {
-  return file.inPool((fd) => readAll({ fd, bytes: into.bytes, at, length, offset }));
-}
-
-function writeLater(
-  file: ImageFile,
-  offset: number,
-  length: number,
-  from: IoBuffer,
-  at: number,
-): Promise<void> {
-  return file.inPool((fd) => writeAll({ fd, bytes: from.bytes, at, length, offset }));
-}
-
 async function readDirect(
   file: ImageFile,
   offset: number,
@@ -132,48 +113,4 @@ async function writeDirect(
 function isAligned(file: ImageFile, length: number, address: number): boolean {
   const { direct } = file;
   return direct === undefined || (address % direct.memory === 0 && length % direct.request === 0);
-}
-
-async function readAll(transfer: Transfer): Promise<void> {
-  const { bytes, at, length } = transfer;
-  let done = 0;
-  while (done < length) {
-    const count = await readPart(transfer, done);
-    if (count === 0) {
-      bytes.fill(0, at + done, at + length);
-      return;
-    }
-    done += count;
-  }
-}
-
-async function readPart(transfer: Transfer, done: number): Promise<number> {
-  try {
-    return await preadLater(part(transfer, done));
-  } catch (error) {
-    // Direct I/O went to the end of a file of odd length: there is nothing behind it.
-    if (done > 0 && error instanceof IoError && error.errno === errno.EINVAL) return 0;
-    throw error;
-  }
-}
-
-async function writeAll(transfer: Transfer): Promise<void> {
-  let done = 0;
-  while (done < transfer.length) {
-    const count = await pwriteLater(part(transfer, done));
-    if (count === 0) {
-      throw new IoError(errno.EINVAL, { syscall: 'pwrite', offset: transfer.offset + done });
-    }
-    done += count;
-  }
-}
-
-function part(transfer: Transfer, done: number): Transfer {
-  if (done === 0) return transfer;
-  return {
-    ...transfer,
-    at: transfer.at + done,
-    length: transfer.length - done,
-    offset: transfer.offset + done,
-  };
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import { systemClock } from '../../../../src/base/clock.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
+import { noRing, type RingSource } from '../../../../src/base/request-ring.ts';
 import { createTrace } from '../../../../src/base/trace.ts';
 import { BlockChild, type ChildParent } from '../../../../src/block/block-child.ts';
 import { type BlockDriver, PERM_ALL } from '../../../../src/block/block-driver.ts';
@@ -32,13 +33,15 @@ export interface NodeOptions {
   readonly settings?: Partial<NodeSettings>;
   /** The node that `openChild` answers. */
   readonly child?: BlockNode;
+  /** Default: there is none. */
+  readonly ring?: RingSource;
 }
 
 /** Opens a node with `driver`. */
 export async function openNode<State, Options>(
   driver: BlockDriver<State, Options>,
   options: Options,
-  { settings = {}, child }: NodeOptions = {},
+  { settings = {}, child, ring = noRing }: NodeOptions = {},
 ): Promise<BlockNode<State>> {
   const node = new BlockNode<State>({
     nodeName: 'node0',
@@ -55,7 +58,7 @@ export async function openNode<State, Options>(
     pool: new BouncePool(allocate),
     ...settings,
   });
-  node.state = await driver.open(node, options, contextFor(node, child));
+  node.state = await driver.open(node, options, contextFor(node, child, ring));
   cleanups.push(() => void driver.close?.(node));
   node.limits = defaultLimits();
   driver.refreshLimits?.(node, node.limits);
@@ -64,7 +67,7 @@ export async function openNode<State, Options>(
   return node;
 }
 
-function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext {
+function contextFor(node: BlockNode, child: BlockNode | undefined, ring: RingSource): OpenContext {
   return {
     log: silentLogger,
     events: { emit() {} },
@@ -84,6 +87,7 @@ function contextFor(node: BlockNode, child: BlockNode | undefined): OpenContext 
     signal: new AbortController().signal,
     servedFiles: new Set(),
     allocate,
+    ring,
     openChild(name, _reference, role) {
       if (child === undefined) throw new Error('no child here');
       const edge = new BlockChild({

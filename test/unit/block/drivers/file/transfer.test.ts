@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { noRing } from '../../../../../src/base/request-ring.ts';
 import { OTHERS_WAIT } from '../../../../../src/block/block-driver.ts';
 import { BouncePool } from '../../../../../src/block/bounce-pool.ts';
 import { ImageFile } from '../../../../../src/block/drivers/file/image-file.ts';
@@ -25,6 +26,7 @@ beforeEach(() => {
     driverName: 'file',
     locking: false,
     aio: 'threads',
+    ring: noRing,
     dropsCache: true,
     bounce: new BouncePool(allocate),
   });
