@@ -80,6 +80,8 @@ export class BlockGraph {
   /** Adding, deleting and letting go of nodes, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
+  /** Nodes that are being opened beside the changes, for one owner. */
+  readonly #alone = new Set<BlockNode>();
 
   constructor(options: BlockGraphOptions) {
     this.events = options.events;
@@ -225,7 +227,7 @@ export class BlockGraph {
   /** The open node of that name. */
   lookUp(nodeName: string): BlockNode | undefined {
     const node = this.#nodes.get(nodeName);
-    return node?.phase === 'open' ? node : undefined;
+    return node?.phase === 'open' && !this.#alone.has(node) ? node : undefined;
   }
 
   /** A new owner's handle on a node. Throws QmpError with the conflict text. */
@@ -233,14 +235,22 @@ export class BlockGraph {
     return this.#backend(node, options, (work) => this.#change(work));
   }
 
-  /** What makes an image, for blockdev-create. Throws QmpError when the driver's images cannot be made. */
-  imageMaker(options: BlockdevCreateOptions): () => MaybePromise<void> {
-    return this.#imageMaker(options, (work) => this.#change(work));
+  /**
+   * What makes an image, for blockdev-create. Where it waits for a server it gives up when `signal` is aborted, and holds up no
+   * other change of the graph. Throws QmpError when the driver's images cannot be made.
+   */
+  imageMaker(
+    options: BlockdevCreateOptions,
+    signal: AbortSignal = new AbortController().signal,
+  ): () => MaybePromise<void> {
+    return this.#imageMaker(options, (work) => this.#change(work), signal);
   }
 
   /** All nodes, implicit ones included, newest first. */
   nodes(): Iterable<BlockNode> {
-    return [...this.#nodes.values()].filter((node) => node.phase === 'open').reverse();
+    return [...this.#nodes.values()]
+      .filter((node) => node.phase === 'open' && !this.#alone.has(node))
+      .reverse();
   }
 
   /** x-debug-query-block-graph. */
@@ -324,7 +334,11 @@ export class BlockGraph {
     });
   }
 
-  #imageMaker(options: BlockdevCreateOptions, turn: Turn): () => MaybePromise<void> {
+  #imageMaker(
+    options: BlockdevCreateOptions,
+    turn: Turn,
+    signal?: AbortSignal,
+  ): () => MaybePromise<void> {
     const driver = this.#driver(options.driver);
     if (driver.create === undefined) throw new QmpError('Driver does not support blockdev-create');
     const context: CreateContext = {
@@ -332,7 +346,7 @@ export class BlockGraph {
       servedFiles: this.servedFiles,
       allocate: this.#environment.services.allocate,
       find: (reference) => this.find(reference, reference),
-      openBackend: (reference, pair) => this.#openBackend(reference, pair, turn),
+      openBackend: (reference, pair) => this.#openBackend(reference, pair, turn, signal),
     };
     return () => driver.create?.(options as never, context);
   }
@@ -341,19 +355,48 @@ export class BlockGraph {
     reference: BlockdevRef,
     pair: PermissionPair,
     turn: Turn,
+    signal?: AbortSignal,
   ): MaybePromise<BlockBackend> {
     if (typeof reference === 'string') {
       return this.#backend(this.find(reference, reference), pair, turn);
     }
-    return turn(async () => {
-      const node = await openNode(this.#environment, reference, rootDefaults);
+    const own = async (node: BlockNode): Promise<BlockBackend> => {
       try {
         return this.#backend(node, pair, turn);
       } catch (error) {
         await closeUnused(this.#register, node);
         throw error;
       }
-    });
+    };
+    if (signal === undefined || this.#driver(reference.driver).kind !== 'protocol') {
+      return turn(async () => own(await openNode(this.#environment, reference, rootDefaults)));
+    }
+    return this.#openAlone(reference, signal, (node) => turn(() => own(node)));
+  }
+
+  /** Opens a node that has no children while other changes go on; nobody finds it until `own` has been called. */
+  async #openAlone<T>(
+    options: BlockdevOptions,
+    signal: AbortSignal,
+    own: (node: BlockNode) => Promise<T>,
+  ): Promise<T> {
+    const either = AbortSignal.any([signal, this.#closing.signal]);
+    either.throwIfAborted();
+    let opening: BlockNode | undefined;
+    const environment: OpenEnvironment = {
+      ...this.#environment,
+      services: { ...this.#environment.services, signal: either },
+      register: (node) => {
+        opening = node;
+        this.#alone.add(node);
+        this.#environment.register(node);
+      },
+    };
+    try {
+      return await own(await openNode(environment, options, rootDefaults));
+    } finally {
+      if (opening !== undefined) this.#alone.delete(opening);
+    }
   }
 
   #change<T>(work: () => Promise<T>): Promise<T> {
@@ -365,7 +408,9 @@ export class BlockGraph {
   /** A node, though it may be opening still: one that is its own child is told so. Throws QmpError. */
   #known(reference: string): BlockNode {
     const node = this.#nodes.get(reference);
-    if (node === undefined || node.phase === 'closing') throw notFound(reference, reference);
+    if (node === undefined || node.phase === 'closing' || this.#alone.has(node)) {
+      throw notFound(reference, reference);
+    }
     return node;
   }
 

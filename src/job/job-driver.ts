@@ -16,6 +16,8 @@ export interface JobDriver {
    * rejects QmpError or IoError, whose text the job's `error` is.
    */
   run(progress: JobProgress): MaybePromise<void>;
+  /** It shall be cancelled: what waits for somebody else gives up, and `run` rejects. Called while `run` is at work. */
+  cancel?(): void;
   /** The job is forgotten. Called once, where `run` was called. */
   free?(): void;
 }

@@ -105,6 +105,7 @@ export class Job {
     this.#userPaused = false;
     this.#cancelled = true;
     if (this.#status === 'pending') this.#settle();
+    else this.#options.driver.cancel?.();
   }
 
   /** job-complete. */

@@ -16,7 +16,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
+import { createConnection, createServer, type Socket } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -166,6 +166,25 @@ describe('signals', () => {
   });
 });
 
+/** A daemon whose job `j` wants to make an image, in a node `n`, on a server that never answers; `peer` is its connection. */
+async function startSilentJob(): Promise<{
+  readonly daemon: Awaited<ReturnType<typeof startDaemon>>;
+  readonly peer: Socket;
+}> {
+  const daemon = await startDaemon();
+  const silent = createServer();
+  const connected = once(silent, 'connection');
+  silent.listen(daemon.path('silent'));
+  onTestFinished(() => void silent.close());
+  const server = { type: 'unix', path: daemon.path('silent') } as const;
+  await daemon.qmp.execute('blockdev-create', {
+    'job-id': 'j',
+    options: { driver: 'qcow2', size: 1024, file: { driver: 'nbd', 'node-name': 'n', server } },
+  });
+  const [peer] = (await connected) as [Socket];
+  return { daemon, peer };
+}
+
 describe('quit', () => {
   it('answers after the events of its work, and ends the process', async () => {
     const directory = tempDir();
@@ -179,22 +198,11 @@ describe('quit', () => {
   });
 
   it('does not wait for a job that waits for a server that says nothing', async () => {
-    const daemon = await startDaemon();
-    const { qmp } = daemon;
-    const silent = createServer();
-    const connected = once(silent, 'connection');
-    silent.listen(daemon.path('silent'));
-    onTestFinished(() => void silent.close());
-    const server = { type: 'unix', path: daemon.path('silent') } as const;
-    await qmp.execute('blockdev-create', {
-      'job-id': 'j',
-      options: { driver: 'qcow2', size: 1024, file: { driver: 'nbd', 'node-name': 'n', server } },
-    });
-    await connected;
+    const { daemon } = await startSilentJob();
     await expect(
-      qmp.execute('block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' }),
+      daemon.qmp.execute('block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' }),
     ).rejects.toThrow("Cannot find device='' nor node-name='n'");
-    await qmp.execute('quit');
+    await daemon.qmp.execute('quit');
     expect(await daemon.outcome).toMatchObject({ code: 0, signal: null });
   });
 });
@@ -285,6 +293,40 @@ describe('monitors', () => {
     const heard = other.waitForEvent('BLOCK_EXPORT_DELETED');
     await daemon.qmp.execute('block-export-del', { id: 'e' });
     expect(await heard).toEqual({ id: 'e' });
+  });
+});
+
+describe('a job that waits for a server that says nothing', () => {
+  it('holds up no other change of the graph', async () => {
+    const { qmp } = (await startSilentJob()).daemon;
+    await qmp.execute('blockdev-add', { driver: 'null-co', 'node-name': 'other' });
+    const named = { 'node-name': 'n' } as const;
+    await expect(qmp.execute('blockdev-add', { driver: 'null-co', ...named })).rejects.toThrow(
+      "Duplicate nodes with node-name='n'",
+    );
+    await expect(
+      qmp.execute('blockdev-add', { driver: 'raw', 'node-name': 'r', file: 'n' }),
+    ).rejects.toThrow("Cannot find device='n' nor node-name='n'");
+    await expect(qmp.execute('blockdev-del', named)).rejects.toThrow(
+      'Node n is not owned by the monitor',
+    );
+    const nodes = await qmp.execute('query-named-block-nodes');
+    expect(nodes.map((node) => node['node-name'])).toEqual(['other']);
+  });
+
+  it('ends when it is cancelled, and lets go of the server', async () => {
+    const { daemon, peer } = await startSilentJob();
+    const { qmp } = daemon;
+    await qmp.execute('job-cancel', { id: 'j' });
+    await once(peer.resume(), 'close');
+    for (;;) {
+      const [job] = await qmp.execute('query-jobs');
+      if (job?.status !== 'concluded') continue;
+      expect(job.error).toBe('Operation canceled');
+      break;
+    }
+    await qmp.execute('job-dismiss', { id: 'j' });
+    await qmp.execute('blockdev-add', { driver: 'null-co', 'node-name': 'n' });
   });
 });
 

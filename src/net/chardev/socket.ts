@@ -160,7 +160,11 @@ class SocketPort implements ChardevPort {
     const { origin, poller, log } = this.#context;
     const { address, wait } = this.#settings;
     // The reference takes the empty descriptor for "peers will be handed over", which nobody can do here.
-    if (address.type === 'fd' && address.str === '') return;
+    if (address.type === 'fd' && address.str === '') {
+      // The reference waits for ever then.
+      if (wait) throw new QmpError('There is no address to wait for a peer at');
+      return;
+    }
     this.#listener = await listen(address, {
       poller,
       backlog: BACKLOG,

@@ -32,6 +32,8 @@ describe('addFromCommandLine', () => {
       { path: 'x', delay: 'on', nodelay: 'on' },
       "'delay' and 'nodelay' are mutually exclusive",
     ],
+    // The reference waits for ever.
+    ['socket,c', { server: 'on' }, 'There is no address to wait for a peer at'],
     ['file,c', {}, 'chardev: file: no filename given'],
     ['pipe,c', {}, 'chardev: pipe: no device path given'],
     ['ringbuf,c', { size: '3' }, 'size of ringbuf chardev must be power of two'],
