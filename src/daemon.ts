@@ -148,6 +148,7 @@ export class Daemon implements DaemonServices {
 
   /** --monitor. Throws QmpError. */
   addMonitor({ chardev: id, mode = 'control', pretty = false }: MonitorOptions): void {
+    this.#refuseAtTheEnd();
     const chardev = this.chardevs.find(id);
     if (chardev === undefined) throw new QmpError(`chardev "${id}" not found`);
     if (mode !== 'control') throw new QmpError('Only QMP is supported');

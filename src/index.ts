@@ -5,10 +5,13 @@ import { throwLater } from './base/throw-later.ts';
 import type { Breakpoints } from './block/debug-breakpoints.ts';
 import type { Disk } from './block/disk.ts';
 import { packageName } from './cli/version.ts';
+import { parsedJson } from './client/parsed-json.ts';
 import { Daemon } from './daemon.ts';
 import type { QmpMessage } from './monitor/request.ts';
+import { QmpError } from './qapi/errors.ts';
 import type { CommandName, Commands } from './qapi/generated/commands.ts';
 import type { EventName, Events } from './qapi/generated/events.ts';
+import { isJsonObject } from './qapi/json-value.ts';
 
 export type { Logger } from './base/log.ts';
 export type { Breakpoints } from './block/debug-breakpoints.ts';
@@ -74,7 +77,7 @@ export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon
   });
   daemon.start();
   return {
-    execute: (command, ...[args]) => daemon.execute(command, args ?? {}),
+    execute: async (command, ...[args]) => daemon.execute(command, parsedArguments(args ?? {})),
     on(name, listener) {
       const target = {
         event: ({ event, data }: QmpMessage) => {
@@ -96,6 +99,13 @@ export function createDaemon(options: CreateDaemonOptions = {}): InProcessDaemon
     ended: daemon.ended,
     close: () => daemon.close(),
   };
+}
+
+/** Arguments as a monitor would have read them. Throws QmpError. */
+function parsedArguments<T extends object>(args: T): T {
+  const parsed = parsedJson(args);
+  if (!isJsonObject(parsed)) throw new QmpError("QMP input member 'arguments' must be an object");
+  return parsed as T;
 }
 
 function processLogger(log: Logger | undefined): ProcessLogger {

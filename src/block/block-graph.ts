@@ -128,9 +128,7 @@ export class BlockGraph {
   ): Promise<BlockNode> {
     return this.#change(async () => {
       this.#closing.signal.throwIfAborted();
-      if (options['node-name'] === undefined) {
-        throw new QmpError("'node-name' must be specified for the root node");
-      }
+      checkNamed(options['node-name']);
       const services = { ...this.#environment.services, fdsByNumber };
       const environment = { ...this.#environment, services };
       const node = await openNode(environment, options, rootDefaults);
@@ -140,7 +138,7 @@ export class BlockGraph {
   }
 
   /** A node whose disk is code of the program around. Throws QmpError. */
-  addDisk(
+  async addDisk(
     nodeName: string,
     disk: Disk,
     options: { readonly readOnly: boolean },
@@ -153,6 +151,8 @@ export class BlockGraph {
     };
     return this.#change(async () => {
       this.#closing.signal.throwIfAborted();
+      // A program need not have been compiled with types.
+      checkNamed(nodeName);
       const environment = { ...this.#environment, driver: () => driver };
       // No type of the schema: these are the members that all drivers have.
       const node = await openNode(
@@ -447,6 +447,12 @@ export class BlockGraph {
     await child.node.requests.whenIdle();
     end();
     await closeUnused(this.#register, child.node);
+  }
+}
+
+function checkNamed(nodeName: string | undefined): void {
+  if (nodeName === undefined) {
+    throw new QmpError("'node-name' must be specified for the root node");
   }
 }
 

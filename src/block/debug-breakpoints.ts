@@ -1,11 +1,13 @@
 // Breakpoints of a blkdebug node: a request that comes right after an event waits there until it is told to go on. For tests
 // that need two things to happen in a certain order.
 
+import { QmpError } from '../qapi/errors.ts';
+import { BlkdebugEventValues } from '../qapi/generated/enums.ts';
 import type { BlkdebugEvent } from '../qapi/generated/types.ts';
 
 /** Breakpoints by their tags, any number to a tag. */
 export interface Breakpoints {
-  /** The request that next reaches the node after `event` waits, once, until it is resumed. */
+  /** The request that next reaches the node after `event` waits, once, until it is resumed. Throws QmpError for no event. */
   add(event: BlkdebugEvent, tag: string): void;
   /** True while a request waits. */
   isSuspended(tag: string): boolean;
@@ -30,6 +32,9 @@ export class NodeBreakpoints implements Breakpoints {
   #waiting: { readonly tag: string; readonly tell: () => void }[] = [];
 
   add(event: BlkdebugEvent, tag: string): void {
+    if (!BlkdebugEventValues.includes(event)) {
+      throw new QmpError(`Parameter 'event' does not accept value '${event}'`);
+    }
     this.#breakpoints.push({ event, tag });
   }
 

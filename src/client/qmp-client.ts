@@ -8,6 +8,7 @@ import type { CommandName, Commands } from '../qapi/generated/commands.ts';
 import type { EventName, Events } from '../qapi/generated/events.ts';
 import type { VersionInfo } from '../qapi/generated/types.ts';
 import { JsonStream } from '../qapi/json-stream.ts';
+import { writeJson } from '../qapi/json-writer.ts';
 import { plainJson } from './plain-json.ts';
 
 /** A unix socket, which its path alone may stand for, or a TCP address. */
@@ -191,7 +192,7 @@ export class QmpClient {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
     // First, since there may be no JSON for it.
-    const text = JSON.stringify({ ...message, id });
+    const text = jsonOf({ ...message, id });
     const answered = new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
     });
@@ -251,6 +252,17 @@ interface Message {
   readonly error?: { readonly class: QmpErrorClass; readonly desc: string };
   readonly event?: string;
   readonly id?: unknown;
+}
+
+/** As JSON.stringify, but that there is JSON for a bigint. */
+function jsonOf(message: object): string {
+  let exact = true;
+  const text = JSON.stringify(message, (_name, value: unknown) => {
+    if (typeof value !== 'bigint') return value;
+    exact &&= Number.isSafeInteger(Number(value));
+    return Number(value);
+  });
+  return exact ? text : writeJson(message);
 }
 
 function isNamed<Name extends EventName>(

@@ -167,6 +167,23 @@ describe.skipIf(reason !== undefined)(`addDisk${reason ? ` (${reason})` : ''}`, 
     expect(bytes[8192]).toBe(9);
   });
 
+  it.each([
+    [undefined, 'A disk must be an object'],
+    [{ size: 512 }, 'A disk must have a function read'],
+    [{ size: 512, read() {}, flush: 5 }, "A disk's flush must be a function"],
+  ])('refuses %j, which is no disk', async (disk, text) => {
+    const daemon = createDaemon();
+    onTestFinished(() => daemon.close());
+    expect(await rejection(daemon.addDisk('odd', disk as Disk))).toContain(text);
+  });
+
+  it('refuses a node without a name', async () => {
+    const daemon = createDaemon();
+    onTestFinished(() => daemon.close());
+    const unnamed = daemon.addDisk(undefined as unknown as string, memoryDisk(new Uint8Array(512)));
+    expect(await rejection(unnamed)).toContain("'node-name' must be specified for the root node");
+  });
+
   it('refuses a size that is none, and names that are taken', async () => {
     const daemon = createDaemon();
     onTestFinished(() => daemon.close());

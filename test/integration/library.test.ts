@@ -70,6 +70,38 @@ describe('createDaemon', () => {
     await expect(daemon.execute('nbd-server-stop')).rejects.toThrow('NBD server not running');
   });
 
+  it.each([
+    [1048576n, undefined],
+    [-1n, "Parameter 'size' expects a non-negative number below 2^64"],
+    [
+      2n ** 60n,
+      "Parameter 'size' does not accept the value 1152921504606846976, it must be below 2^53",
+    ],
+    [2 ** 53, "Parameter 'size' does not accept the value 9007199254740992, it must be below 2^53"],
+    [2n ** 64n, "Invalid parameter type for 'size', expected: integer"],
+    [1e300, "Invalid parameter type for 'size', expected: integer"],
+    [1.5, "Invalid parameter type for 'size', expected: integer"],
+    [Number.NaN, "Invalid parameter type for 'size', expected: integer"],
+  ])('takes the integer %s as a monitor does', async (size, text) => {
+    const daemon = daemonOf();
+    const added = daemon.execute('blockdev-add', {
+      driver: 'null-co',
+      'node-name': 'n',
+      size: size as number,
+    });
+    expect(await added.then(() => undefined, messageOf)).toBe(text);
+  });
+
+  it('refuses what is no object, and what contains itself', async () => {
+    const daemon = daemonOf();
+    const none = daemon.execute('blockdev-add', [] as never);
+    expect(await none.catch(messageOf)).toBe("QMP input member 'arguments' must be an object");
+    const endless = { driver: 'raw', 'node-name': 'n', file: {} };
+    endless.file = endless;
+    const own = daemon.execute('blockdev-add', endless as never);
+    expect(await own.catch(messageOf)).toBe('JSON nesting depth limit exceeded');
+  });
+
   it('offers QMP to others, who may end it', async () => {
     const directory = tempDir();
     const daemon = daemonOf();
@@ -153,3 +185,7 @@ describe('createDaemon', () => {
     expect(uncaught).toEqual(heard.map(() => fault));
   });
 });
+
+function messageOf(error: unknown): string {
+  return error instanceof QmpError ? error.message : String(error);
+}

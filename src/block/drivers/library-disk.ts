@@ -20,8 +20,9 @@ const counterparts = {
   close: 'close',
 } as const satisfies Partial<Record<keyof BlockDriver, keyof Disk>>;
 
-/** The driver of one disk. */
+/** The driver of one disk. Throws TypeError when it is none. */
 export function libraryDisk(disk: Disk, log: Logger): BlockDriver {
+  checkDisk(disk);
   const run = <T>(
     syscall: string,
     offset: number,
@@ -77,6 +78,17 @@ export function libraryDisk(disk: Disk, log: Logger): BlockDriver {
       ),
     ),
   };
+}
+
+/** A program need not have been compiled with types. */
+function checkDisk(disk: Disk): void {
+  if (typeof disk !== 'object' || disk === null) throw new TypeError('A disk must be an object');
+  if (typeof disk.read !== 'function') throw new TypeError('A disk must have a function read');
+  for (const name of Object.values(counterparts)) {
+    if (disk[name] !== undefined && typeof disk[name] !== 'function') {
+      throw new TypeError(`A disk's ${name} must be a function`);
+    }
+  }
 }
 
 function viewOf(buffer: IoBuffer, at: number, length: number): Uint8Array {

@@ -15,10 +15,16 @@ interface Request {
   readonly id: number;
 }
 
+interface PeerOptions {
+  readonly first?: string;
+  /** Told of each line that comes. */
+  readonly heard?: (line: string) => void;
+}
+
 /** A peer that greets, negotiates and leaves everything else to `answer`. */
 async function peer(
   answer: (request: Request, socket: Socket) => void,
-  first = greeting,
+  { first = greeting, heard = () => {} }: PeerOptions = {},
 ): Promise<string> {
   const address = path.join(tempDir(), 's');
   const server = createServer((socket) => {
@@ -29,6 +35,7 @@ async function peer(
       const lines = text.split('\n');
       text = lines.pop() ?? '';
       for (const line of lines) {
+        heard(line);
         const request = JSON.parse(line) as Request;
         if (request.execute === 'qmp_capabilities') {
           socket.write(`{"return": {}, "id": ${request.id}}\r\n`);
@@ -169,9 +176,29 @@ describe('QmpClient', () => {
     expect(await unused.next()).toEqual({ done: true, value: undefined });
   });
 
+  it('says a bigint as the integer that it is', async () => {
+    const lines: string[] = [];
+    const address = await peer(
+      ({ id }, socket) => socket.write(`{"return": {}, "id": ${id}}\r\n`),
+      {
+        heard: (line) => lines.push(line),
+      },
+    );
+    const client = await clientOf(address);
+    await client.executeAny('a', { size: 4096n });
+    await client.executeAny('a', { size: 2n ** 60n });
+    expect(lines.map((line) => /"size": ?(\d+)/.exec(line)?.[1])).toEqual([
+      undefined,
+      '4096',
+      '1152921504606846976',
+    ]);
+  });
+
   it('refuses arguments that no JSON can say, and waits for no answer to them', async () => {
     const client = await clientOf(await peer(() => {}));
-    await expect(client.executeAny('x', { number: 1n })).rejects.toThrow(TypeError);
+    const endless: { self?: object } = {};
+    endless.self = endless;
+    await expect(client.executeAny('x', endless)).rejects.toThrow(TypeError);
     const uncaught = uncaughtErrors('unhandledRejection');
     client.close();
     await new Promise(setImmediate);
@@ -193,7 +220,7 @@ describe('QmpClient', () => {
     await expect(client.waitForEvent('BLOCK_EXPORT_DELETED', { timeoutMs: 20 })).rejects.toThrow(
       'No event BLOCK_EXPORT_DELETED within 20 ms',
     );
-    const mute = await peer(() => {}, '');
+    const mute = await peer(() => {}, { first: '' });
     await expect(clientOf(mute, { timeoutMs: 20 })).rejects.toThrow('No greeting within 20 ms');
   });
 
@@ -212,7 +239,7 @@ describe('QmpClient', () => {
 
   it('says why there is no connection', async () => {
     await expect(clientOf('/nonexistent/socket')).rejects.toMatchObject({ code: 'ENOENT' });
-    const wrong = await peer(() => {}, 'NBDMAGIC\r\n');
+    const wrong = await peer(() => {}, { first: 'NBDMAGIC\r\n' });
     await expect(clientOf(wrong)).rejects.toThrow('Not QMP');
   });
 });
