@@ -79,6 +79,7 @@ export function readDefinition({ info, members, doc }: Expression): Definition {
   const [required, optional] = KEYS[meta];
   scope.checkKeys(members, meta, [meta, ...required], optional, scope.info);
 
+  checkFlags(members, scope);
   const partial = scope.definition(meta, name, members);
   const common = {
     name,
@@ -87,7 +88,6 @@ export function readDefinition({ info, members, doc }: Expression): Definition {
     condition: scope.condition(members, meta),
     features: scope.features(members),
   };
-  checkFlags(members, scope);
   return { ...common, ...partial };
 }
 

@@ -152,14 +152,15 @@ class TokenReader {
     return fail(this.peek(), "documentation comment must end with '##'");
   }
 
-  value(): Node {
+  /** `otherwise`: what else may stand there, for the message. */
+  value(otherwise = ''): Node {
     const token = this.next();
     const { kind, info, text } = token;
     if (kind === '{') return { info, value: this.#members() };
     if (kind === '[') return { info, value: this.#elements() };
     if (kind === 'string') return { info, value: text };
     if (kind === 'boolean') return { info, value: text === 'true' };
-    return fail(token, "expected '{', '[', a string or a boolean");
+    return fail(token, `expected '{', '[', ${otherwise}a string or a boolean`);
   }
 
   #members(): ObjectNode {
@@ -189,7 +190,7 @@ class TokenReader {
       return elements;
     }
     for (;;) {
-      elements.push(this.value());
+      elements.push(this.value(elements.length === 0 ? "']', " : ''));
       const after = this.next();
       if (after.kind === ']') return elements;
       if (after.kind !== ',') fail(after, "expected ',' or ']'");
