@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { withSecondClients } from '../helpers/second-client.ts';
 import type { Area, Case, CommandLineCase, Group } from './case.ts';
 import {
   DaemonProcess,
@@ -101,7 +102,7 @@ export async function runGroup(group: Group, side: Side): Promise<Answers> {
       try {
         const link = await daemon.connect();
         links.set('main', link);
-        if (group.negotiated !== false) await link.negotiate();
+        if (group.negotiated !== false) await negotiated(link, daemon, side);
       } catch (error) {
         answers.set(groupCaseId(group, oneCase), [`<${String(error)}>`]);
         continue;
@@ -118,6 +119,14 @@ export async function runGroup(group: Group, side: Side): Promise<Answers> {
   const kept = group.stderr === false ? [] : masked(errors).sort();
   answers.set(groupEndId(group), [...kept, end]);
   return answers;
+}
+
+/** Greeted, and ready for commands. */
+async function negotiated(link: QmpLink, daemon: DaemonProcess, side: Side): Promise<void> {
+  const greeting = link.negotiate();
+  await (side.name === 'reference'
+    ? withSecondClients(daemon.path('qmp.sock'), greeting)
+    : greeting);
 }
 
 async function startPeer(side: Side, group: Group): Promise<DaemonProcess> {

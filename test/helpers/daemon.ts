@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { QmpClient } from '../../src/client/qmp-client.ts';
 import { fileWritten } from './files.ts';
+import { isReference } from './reference.ts';
+import { withSecondClients } from './second-client.ts';
 import { tempDir } from './temp-dir.ts';
 
 export interface DaemonOptions {
@@ -70,7 +72,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
     ],
   });
   await Promise.race([ready, run.outcome.then(failedToStart)]);
-  const qmp = await QmpClient.connect({ path: path.join(directory, 'qmp.sock') });
+  const qmp = await monitorOf(options, path.join(directory, 'qmp.sock'));
   onTestFinished(() => qmp.close());
   return {
     directory,
@@ -113,6 +115,11 @@ export function runProgram(options: DaemonOptions & { readonly directory: string
     stderr,
   }));
   return { child, outcome };
+}
+
+function monitorOf({ command }: DaemonOptions, socket: string): Promise<QmpClient> {
+  const connected = QmpClient.connect({ path: socket });
+  return isReference(command?.at(-1)) ? withSecondClients(socket, connected) : connected;
 }
 
 function failedToStart({ code, stderr }: Outcome): never {

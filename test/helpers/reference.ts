@@ -54,6 +54,11 @@ export function findProgram(name: ProgramName): string | undefined {
   return candidates.find(isExecutable);
 }
 
+/** Whether a program is the reference daemon, and no other. */
+export function isReference(program = ''): boolean {
+  return program === 'qemu-storage-daemon' || program === findProgram('qemu-storage-daemon');
+}
+
 /** Why a test that needs these programs cannot run, as one sentence, or undefined when it can. */
 export function missing(...names: readonly ProgramName[]): string | undefined {
   const absent = names.filter((name) => findProgram(name) === undefined);
