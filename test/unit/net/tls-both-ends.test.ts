@@ -38,7 +38,7 @@ beforeEach(() => {
 afterEach(async () => {
   for (const end of ends) end.close();
   // Every descriptor comes back, whatever became of the session.
-  await expect.poll(openSockets, { timeout: 8000 }).toBeLessThanOrEqual(atFirst);
+  await expect.poll(openSockets).toBeLessThanOrEqual(atFirst);
   poller.close();
 });
 
