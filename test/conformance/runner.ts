@@ -82,13 +82,7 @@ export async function runGroup(group: Group, side: Side): Promise<Answers> {
   });
   const names = generatedNames();
   const masked = (lines: readonly string[]): string[] =>
-    folded(
-      lines.map((line) =>
-        shortened(
-          names(mask(withoutLineEnd(line), { directory: daemon.directory, pid: daemon.pid })),
-        ),
-      ),
-    );
+    folded(lines.map((line) => shortened(names(mask(withoutLineEnd(line), daemon.directory)))));
   const links = new Map<string, QmpLink>();
   // Only the reference is known to hang; ours has all the time that a busy machine may need.
   const hangs = side.name === 'reference' ? group.patienceMs : undefined;
@@ -175,10 +169,9 @@ async function runCommandLine(oneCase: CommandLineCase, side: Side): Promise<rea
     const timer = setTimeout(() => child.kill('SIGTERM'), COMMAND_LINE_LIMIT_MS);
     const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
     clearTimeout(timer);
-    const context = { directory, pid: child.pid };
     const names = generatedNames();
     const lines = (text: string, prefix: string): string[] =>
-      names(mask(text, context))
+      names(mask(text, directory))
         .split('\n')
         .filter((line, at, all) => line !== '' || at < all.length - 1)
         .map((line) => `${prefix} ${line.replace(/\r$/, '')}`);
