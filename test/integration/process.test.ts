@@ -5,7 +5,6 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -18,15 +17,15 @@ import {
 } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { QmpClient } from '../../src/client/qmp-client.ts';
 import type { ChardevBackend } from '../../src/qapi/generated/types.ts';
+import { root } from '../config/shared.ts';
 import { runProgram, startDaemon } from '../helpers/daemon.ts';
 import { fileGone, fileThere, fileWritten } from '../helpers/files.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 
-const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+const dist = path.join(root, 'dist');
 const monitor = ['--chardev', 'socket,id=c,path=s,server=on,wait=off', '--monitor', 'c'];
 
 function imageIn(directory: string): void {
@@ -386,9 +385,9 @@ function sessionOf(pid: number): string | undefined {
 
 describe('a daemon whose package is gone', () => {
   it('has read all that commands need', async () => {
-    // Beside the bundle, from where it finds koffi.
-    const copy = mkdtempSync(path.join(dist, 'copy-'));
-    onTestFinished(() => rmSync(copy, { recursive: true, force: true }));
+    const directory = tempDir();
+    const copy = path.join(directory, 'dist');
+    symlinkSync(path.join(root, 'node_modules'), path.join(directory, 'node_modules'));
     for (const part of ['main.js', 'package.json', 'parts']) {
       cpSync(path.join(dist, part), path.join(copy, part), { recursive: true });
     }
