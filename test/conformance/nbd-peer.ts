@@ -90,8 +90,9 @@ export class NbdPeer {
     return this.#closed;
   }
 
+  /** Even a write of nothing fails when the server has gone, and its last words would not be read: there is none. */
   send(bytes: Uint8Array): void {
-    this.#socket.write(bytes);
+    if (bytes.length > 0) this.#socket.write(bytes);
   }
 
   /** Reads nothing any more: the server's output has nowhere to go. */
