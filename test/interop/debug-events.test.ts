@@ -268,7 +268,9 @@ async function play(
   const filename = path.join(directory, event);
   copyFileSync(path.join(images, image), filename);
   const rules = { 'inject-error': [{ event, errno: 28, once: true }] };
-  await ask('blockdev-add', { driver: 'file', 'node-name': 'file@', filename });
+  // Nobody pulls the plug here, and others may keep the disk busy.
+  const cache = { 'no-flush': true };
+  await ask('blockdev-add', { driver: 'file', 'node-name': 'file@', filename, cache });
   for (const options of nodes(rules)) await ask('blockdev-add', options);
   if (steps.some(isCommand)) {
     for (const step of steps) if (isCommand(step)) await ask(...step);
