@@ -1,7 +1,7 @@
 // An owner's handle on a node: what an export or a job holds. Checks bounds against the node's length, holds requests back
 // while the node is drained, and makes every write durable when it is writethrough.
 
-import type { PipeSource } from '../base/data-pipe.ts';
+import type { DataPipe, PipeSource } from '../base/data-pipe.ts';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
@@ -27,6 +27,7 @@ import {
   startRead,
   startWrite,
   write,
+  writesFromPipe,
   writeZeroes,
 } from './io.ts';
 import { inFlight } from './io-driver.ts';
@@ -168,12 +169,21 @@ export class BlockBackend {
     at: number,
     flags: RequestFlags,
     completion: Completion,
+    pipe?: DataPipe,
   ): Started {
-    if (this.#drained > 0) return tell(this.write(offset, length, from, at, flags), completion);
+    if (this.#drained > 0) {
+      pipe?.empty(from, at);
+      return tell(this.write(offset, length, from, at, flags), completion);
+    }
     if (!this.writesBeyondEnd) this.#checkBounds(offset, length, 'write');
     this.#checkWrite(offset);
     const all = this.writethrough ? flags | FUA : flags;
-    return startWrite(this.node, offset, length, from, at, all, completion);
+    return startWrite(this.node, offset, length, from, at, all, completion, pipe);
+  }
+
+  /** As in io.ts. */
+  get writesFromPipe(): boolean {
+    return writesFromPipe(this.node);
   }
 
   writeZeroes(offset: number, length: number, flags: RequestFlags = 0): MaybePromise<void> {

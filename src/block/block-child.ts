@@ -1,6 +1,6 @@
 // An edge of the graph: somebody (a node, or an owner's BlockBackend) uses a node, in a role and with permissions.
 
-import type { PipeSource } from '../base/data-pipe.ts';
+import type { DataPipe, PipeSource } from '../base/data-pipe.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type { BlkdebugEvent } from '../qapi/generated/types.ts';
 import {
@@ -24,6 +24,7 @@ import {
   startRead,
   startWrite,
   write,
+  writesFromPipe,
   writeZeroes,
 } from './io.ts';
 import { flush } from './io-flush.ts';
@@ -118,8 +119,14 @@ export class BlockChild {
     at: number,
     flags: RequestFlags,
     completion: Completion,
+    pipe?: DataPipe,
   ): Started {
-    return startWrite(this.node, offset, length, from, at, flags, completion);
+    return startWrite(this.node, offset, length, from, at, flags, completion, pipe);
+  }
+
+  /** As in io.ts. */
+  get writesFromPipe(): boolean {
+    return writesFromPipe(this.node);
   }
 
   /** MAY_UNMAP counts only on a node with discard 'unmap'. */

@@ -2,7 +2,7 @@
 // on them: offset and length are safe integers, aligned to its request alignment, length > 0, and within the node (rounded
 // up to the alignment; a write may go beyond if its user may resize).
 
-import type { PipeSource } from '../base/data-pipe.ts';
+import type { DataPipe, PipeSource } from '../base/data-pipe.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
 import type {
   BlkdebugEvent,
@@ -307,7 +307,10 @@ export interface BlockDriver<
     at: number,
     flags: RequestFlags,
   ): MaybePromise<void>;
-  /** To write what startRead is to read. */
+  /**
+   * To write what startRead is to read. With `pipe`, which only a driver is given that writesFromPipe, the data are in there, to
+   * be taken out before the end of the request; their place in memory is free for whoever has to have them there.
+   */
   startWrite?(
     node: BlockNode<State>,
     offset: number,
@@ -316,7 +319,10 @@ export interface BlockDriver<
     at: number,
     flags: RequestFlags,
     completion: Completion,
+    pipe?: DataPipe,
   ): Started;
+  /** Whether the data of startWrite may be in a pipe. Without it they may not. */
+  writesFromPipe?(node: BlockNode<State>): boolean;
   /** Reads for the effect alone: what reading copies is copied. Without it there is none. */
   prefetch?(node: BlockNode<State>, offset: number, length: number): MaybePromise<void>;
   /** As write, for WRITE_COMPRESSED; without it such writes fail with ENOTSUP. */

@@ -5,7 +5,7 @@
 // All of it throws or rejects IoError: EIO for an impossible area, EPERM for a write to a read-only or inactive
 // node.
 
-import type { PipeSource } from '../base/data-pipe.ts';
+import type { DataPipe, PipeSource } from '../base/data-pipe.ts';
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../base/io-buffer.ts';
@@ -107,7 +107,10 @@ export function write(
   return writeAligned(node, offset, length, from, at, flags);
 }
 
-/** As write, without a promise if the driver can do so: `completion` is told, unless it is done now. */
+/**
+ * As write, without a promise if the driver can do so: `completion` is told, unless it is done now. With `pipe` the data are in
+ * there, all of them and nothing else: they are taken out before the request ends, or go to their place in memory first.
+ */
 export function startWrite(
   node: BlockNode,
   offset: number,
@@ -116,8 +119,13 @@ export function startWrite(
   at: number,
   flags: RequestFlags,
   completion: Completion,
+  pipe?: DataPipe,
 ): Started {
   const { driver } = node;
+  checkTransfer(offset, length, from, at, 'write');
+  if (pipe !== undefined && pipe.length !== length) {
+    throw new RangeError(`write of ${length} bytes from a pipe with ${pipe.length}`);
+  }
   if (
     driver.startWrite === undefined ||
     driver.debugEvent !== undefined ||
@@ -126,21 +134,28 @@ export function startWrite(
     !node.writable ||
     !isPlain(node, offset, length)
   ) {
+    pipe?.empty(from, at);
     return tell(write(node, offset, length, from, at, flags), completion);
   }
-  checkTransfer(offset, length, from, at, 'write');
   checkEnd(node, offset, length);
   if (node.dirtyBitmaps.length > 0) node.checkBitmapsWritable(offset);
   if (node.writeThreshold !== 0) node.passThreshold(offset + length);
   const request = node.requests.prepare(offset, length, completion, node);
   let started: Started;
   try {
-    started = driver.startWrite(node, offset, length, from, at, flags, request);
+    const passed = pipe !== undefined && writesFromPipe(node) ? pipe : undefined;
+    if (passed === undefined) pipe?.empty(from, at);
+    started = driver.startWrite(node, offset, length, from, at, flags, request, passed);
   } catch (error) {
     node.failedToWrite(offset, length);
     throw error;
   }
   return request.started(started);
+}
+
+/** Whether it is of use to have the data of startWrite in a pipe, as things are now. */
+export function writesFromPipe(node: BlockNode): boolean {
+  return node.driver.writesFromPipe?.(node) === true && node.detectZeroes === 'off';
 }
 
 /**

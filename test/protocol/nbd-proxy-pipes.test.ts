@@ -1,77 +1,35 @@
 // An export whose disk another NBD server has, and large reads from it: their data pass through pipes, which must be seen only in
 // how fast they are. Whatever a client or the server does, others get their data.
 
-import { readdirSync, readlinkSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import {
   CONTEXT_ID,
   DISC,
-  optionsFor,
   READ,
   type Script,
-  type ScriptedServer,
-  type SeenRequest,
-  startServer,
   WRITE,
 } from '../unit/block/drivers/nbd/scripted-server.ts';
-import { chunk, dataAt, extents, simple } from '../unit/block/drivers/nbd/server-bytes.ts';
-import { type NbdTestServer, startNbdTestServer } from './nbd-test-server.ts';
+import { chunk, extents } from '../unit/block/drivers/nbd/server-bytes.ts';
 import { CHUNK, CMD, errorOf, type NbdWireClient, type Reply } from './nbd-wire-client.ts';
+import {
+  answerOf,
+  freshDisk,
+  LENGTH,
+  NBD_EIO,
+  openPipes,
+  type ScriptedProxy,
+  SIZE,
+  serving,
+  startProxy,
+} from './scripted-proxy.ts';
 
-const SIZE = 4 << 20;
-const LENGTH = 256 * 1024;
-const NBD_EIO = 5;
-
-let proxy: NbdTestServer;
+let proxy: ScriptedProxy;
 beforeEach(async () => {
-  proxy = await startNbdTestServer();
+  proxy = await startProxy();
 });
-afterEach(() => proxy.close());
 
-function freshDisk(): Buffer {
-  const disk = Buffer.alloc(SIZE);
-  for (let at = 0; at < SIZE; at += 4) disk.writeUInt32LE(at, at);
-  return disk;
-}
-
-/** The data of a read with the header of their chunk; what is right for everything else. */
-function answerOf(disk: Buffer, { cookie, type, offset, length, data }: SeenRequest): Buffer {
-  if (type === WRITE) data.copy(disk, offset);
-  if (type !== READ) return simple(cookie, 0);
-  return chunk(cookie, { type: 1, data: dataAt(offset, disk.subarray(offset, offset + length)) });
-}
-
-/** A server behind the proxy; nothing of its disk is a hole. */
-async function upstream(script: Script, options: object = {}): Promise<ScriptedServer> {
-  const server = await startServer({ size: SIZE, hasContext: false, ...script });
-  await proxy.graph.add(optionsFor(server, options));
-  const terms = { id: 'proxy', 'node-name': 'n', name: 'proxy', writable: true } as const;
-  await proxy.exports.add({ type: 'nbd', ...terms });
-  return server;
-}
-
-function serving(disk: Buffer): Script {
-  return {
-    answer: (request, to) => {
-      if (request.type !== DISC) to.send(answerOf(disk, request));
-    },
-  };
-}
-
-const ready = (): Promise<NbdWireClient> => proxy.ready({ name: 'proxy' });
-
-function openPipes(): number {
-  return readdirSync('/proc/self/fd').filter((fd) => linkOf(fd).startsWith('pipe:')).length;
-}
-
-// The descriptor that the directory is read with is gone by now.
-function linkOf(fd: string): string {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`);
-  } catch {
-    return '';
-  }
-}
+const ready = (): Promise<NbdWireClient> => proxy.ready();
+const upstream: ScriptedProxy['upstream'] = (script, options) => proxy.upstream(script, options);
 
 interface Place {
   readonly offset: number;
@@ -204,7 +162,7 @@ describe('large reads of an export with an nbd node', () => {
     const last = await ready();
     ask(last, same(8));
     expect(await haveData(last, disk, same(8))).toBe(true);
-    await proxy.exports.stopNbdServer();
+    await proxy.stop();
     expect(openPipes()).toBe(before);
   });
 

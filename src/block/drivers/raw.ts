@@ -99,12 +99,13 @@ export const raw: BlockDriver<RawState, BlockdevOptionsRaw> = {
     state.file.debugEvent('write_aio');
     return state.file.write(offset + state.offset, length, from, at, flags);
   },
-  startWrite(node, offset, length, from, at, flags, completion) {
+  startWrite(node, offset, length, from, at, flags, completion, pipe) {
     refuseOutside(node, offset, length);
     const { state } = node;
     state.file.debugEvent('write_aio');
-    return state.file.startWrite(offset + state.offset, length, from, at, flags, completion);
+    return state.file.startWrite(offset + state.offset, length, from, at, flags, completion, pipe);
   },
+  writesFromPipe: ({ state }) => state.file.writesFromPipe,
   writeZeroes(node, offset, length, flags) {
     refuseOutside(node, offset, length);
     const { state } = node;

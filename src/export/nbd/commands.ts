@@ -146,6 +146,7 @@ function write(session: Session, request: NbdRequest): Outcome {
     request.payloadAt,
     request.flags & NBD_CMD_FLAG_FUA ? FUA : 0,
     session.underWay,
+    request.pipe,
   );
 }
 

@@ -1,15 +1,26 @@
-// Pipes for large reads whose data another server sends, shared by the connections of one server. They are few: a read that gets
-// none has its data in memory.
+// Pipes for large reads and writes whose data come from another server or go there, shared by the connections of one server. They
+// are few: a request that gets none has its data in memory.
 
 import type { DataPipe } from '../../base/data-pipe.ts';
 import { IoError } from '../../base/errors.ts';
 import { KernelPipe } from '../../sys/pipe.ts';
 
-/** Bytes that a pipe holds: what the kernel gives every user, and in practice twice a read, whose first and last page are in parts. */
-export const PIPE_SIZE = 1024 * 1024;
+/** Bytes that a pipe holds: what the kernel gives every user. */
+const PIPE_SIZE = 1024 * 1024;
+
+/** Lengths of requests whose data may be in a pipe. It has room for twice as many: pages may be there in parts. */
+const PIPED_FROM = 64 * 1024;
+const PIPED_TO = PIPE_SIZE / 2;
 
 /** At once: with theirs of 64 MiB, which the kernel gives every user, two daemons have all of them. */
 const MAX_PIPES = 32;
+
+/**
+ * Bytes that one connection may have under way in pipes: requests of 256 KiB, as many as it may make at once, have all of their
+ * data there. Whoever does not go on with them keeps others from having pipes, so that it is less once half of all are in use.
+ */
+const SHARE = 4 * 1024 * 1024;
+const SCARCE_SHARE = 1024 * 1024;
 
 /** Milliseconds after which free pipes are closed. */
 const IDLE_TIME = 1000;
@@ -42,8 +53,14 @@ export class PipePool {
     this.#options = options;
   }
 
-  /** An empty pipe, or undefined when there is none to be had. */
-  take(): DataPipe | undefined {
+  /**
+   * An empty pipe for `length` bytes of data, or undefined when there is none to be had by a connection that has `held` bytes
+   * under way already.
+   */
+  take(length: number, held: number): DataPipe | undefined {
+    if (length < PIPED_FROM || length > PIPED_TO) return undefined;
+    const isScarce = this.#count - this.#free.length >= MAX_PIPES / 2;
+    if (held >= (isScarce ? SCARCE_SHARE : SHARE)) return undefined;
     return this.#free.pop() ?? this.#open();
   }
 

@@ -1,10 +1,12 @@
 // Takes the requests of one connection out of its stream: header, and what follows it, the data of a write. Small data stay where
-// they were received; large data are received straight into a buffer of their own. Nothing is carried out before all of it is there.
+// they were received; large data are received straight into a buffer of their own, or into a pipe. Nothing is carried out before
+// all of it is there.
 
+import type { DataPipe } from '../../base/data-pipe.ts';
 import { ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { Trace } from '../../base/trace.ts';
-import type { ByteChannel } from '../../net/byte-channel.ts';
+import { type ByteChannel, WOULD_BLOCK } from '../../net/byte-channel.ts';
 import {
   EXTENDED_REQUEST_SIZE,
   NBD_CMD_DISC,
@@ -29,6 +31,12 @@ import type { KeptRequest } from './under-way.ts';
 /** Data of a write from this length on are received straight into a buffer of their own. */
 const DIRECT_FROM = 64 * 1024;
 
+/** Bytes of data received with their header up to which the others may be in a pipe, where these have to be copied first. */
+const PUT_SIZE = 4096;
+
+/** Large writes without a pipe after one whose pipe did not take all data: what came in small pieces once may come so again. */
+const WRITES_WITHOUT_PIPE = 64;
+
 /**
  * What next() found. `complete`: `request` is there, with its data. `refused`: `reason` says why it may not even be received;
  * the next one can. `broken`: likewise, but what follows cannot be understood. `disconnect`: the client is done. `waiting`:
@@ -47,6 +55,8 @@ export interface RequestReaderOptions {
   readonly alignment: number;
   /** Whether there is memory for a request, its data included. */
   readonly mayBegin: (row: CommandRow | undefined, request: NbdRequest) => boolean;
+  /** An empty pipe for so many bytes of data to write, if they may be there. */
+  readonly takePipe: (length: number) => DataPipe | undefined;
 }
 
 export class RequestReader {
@@ -62,11 +72,13 @@ export class RequestReader {
   readonly #decodeHeader: typeof decodeRequest;
   /** The header of `request` has been taken; it waits for memory, or for its data. */
   #stage: 'header' | 'memory' | 'data' = 'header';
-  /** Where large data are being received, and how many there are. */
+  /** Where large data are being received, unless that is in the request's pipe, and how many there are. */
   #direct: IoBuffer | undefined;
   #directLength = 0;
   /** The write before was large: another is likely, so leave its data in the socket. */
   #expectLarge = false;
+  /** Large writes whose data go to memory in any case. */
+  #withoutPipe = 0;
   #emptied = false;
 
   constructor(options: RequestReaderOptions) {
@@ -114,8 +126,11 @@ export class RequestReader {
     else setExtendedLength(request, 0, 0);
   }
 
-  /** Receives once: how many bytes, 0 at end of stream, or WOULD_BLOCK. Throws IoError. */
-  receive(): number {
+  /**
+   * Receives once: how many bytes, 0 at end of stream, or WOULD_BLOCK. Throws IoError. `isNews`: the channel has reported bytes,
+   * of which none were received yet.
+   */
+  receive(isNews: boolean): number {
     const { channel } = this.#options;
     if (this.#direct === undefined) {
       const limit = this.#expectLarge && this.#input.length === 0 ? this.#headerSize : Infinity;
@@ -124,7 +139,7 @@ export class RequestReader {
       return received;
     }
     const missing = this.request.length - this.#directLength;
-    const received = channel.receive(this.#direct, this.#directLength, missing);
+    const received = this.#receiveData(this.#direct, missing, isNews);
     if (received > 0) this.#directLength += received;
     this.#emptied = received < missing;
     return received;
@@ -135,6 +150,7 @@ export class RequestReader {
     if (this.#direct === undefined) return;
     this.#options.pool.give(this.#direct);
     this.#direct = undefined;
+    releasePipe(this.request);
   }
 
   /** `request` goes on for a while: it and its data are `kept` as they are until release(); what was there is used next. */
@@ -155,6 +171,7 @@ export class RequestReader {
     kept.direct = undefined;
     kept.pinned = undefined;
     kept.request.payload = undefined;
+    releasePipe(kept.request);
   }
 
   /** Forgets what was received and not taken. */
@@ -210,7 +227,8 @@ export class RequestReader {
     }
     const direct = this.#options.pool.take(length);
     const received = input.length;
-    if (received > 0) {
+    request.pipe = this.#pipeFor(request);
+    if (received > 0 && request.pipe === undefined) {
       (input.buffer as IoBuffer).bytes.copy(direct.bytes, 0, input.start, input.end);
     }
     this.#directLength = received;
@@ -222,6 +240,39 @@ export class RequestReader {
     return false;
   }
 
+  /** With the data in it that were received. */
+  #pipeFor(request: NbdRequest): DataPipe | undefined {
+    const { length: received, start, buffer } = this.#input;
+    if (this.row?.payload !== 'request' || received > PUT_SIZE) return undefined;
+    if (this.#withoutPipe > 0) {
+      this.#withoutPipe--;
+      return undefined;
+    }
+    const pipe = this.#options.takePipe(request.length);
+    if (pipe === undefined || received === 0 || pipe.put(buffer as IoBuffer, start, received)) {
+      return pipe;
+    }
+    pipe.release();
+    return undefined;
+  }
+
+  #receiveData(direct: IoBuffer, missing: number, isNews: boolean): number {
+    const { channel } = this.#options;
+    const { request } = this;
+    if (request.pipe !== undefined) {
+      const moved = channel.receiveInto?.(request.pipe, missing) ?? WOULD_BLOCK;
+      // There was something: that the pipe does not take it has other reasons.
+      if (moved !== WOULD_BLOCK || !isNews) return moved;
+    }
+    const received = channel.receive(direct, this.#directLength, missing);
+    if (received > 0 && request.pipe !== undefined) {
+      request.pipe.empty(direct, 0);
+      releasePipe(request);
+      this.#withoutPipe = WRITES_WITHOUT_PIPE;
+    }
+    return received;
+  }
+
   #traceRequest(request: NbdRequest): void {
     const { trace, alignment } = this.#options;
     const { flags, type, offset, length } = request;
@@ -230,4 +281,9 @@ export class RequestReader {
     if (offset % alignment === 0 && length % alignment === 0) return;
     trace.nbd_co_receive_align_compliance.log({ name, offset, length, alignment });
   }
+}
+
+function releasePipe(request: NbdRequest): void {
+  request.pipe?.release();
+  request.pipe = undefined;
 }

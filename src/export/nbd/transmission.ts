@@ -27,7 +27,7 @@ import type { Input } from './input.ts';
 import { LateDataPool } from './late-data.ts';
 import type { MetaContext } from './meta-context.ts';
 import type { Output } from './output.ts';
-import { PIPE_SIZE, type PipePool } from './pipe-pool.ts';
+import type { PipePool } from './pipe-pool.ts';
 import { replyDone, replyError } from './reply.ts';
 import { hasPayload, refusal } from './request.ts';
 import { type Frame, RequestReader } from './request-reader.ts';
@@ -48,13 +48,6 @@ const MAX_BYTES_IN_FLIGHT = LARGEST_SIZE;
 
 /** Bytes of replies that are sent before the next request is carried out. */
 const SEND_FROM = 128 * 1024;
-
-/** Lengths of reads whose data may go from one socket to the other by way of a pipe, which has to have room for all of them. */
-const PIPED_FROM = 64 * 1024;
-const PIPED_TO = PIPE_SIZE / 2;
-
-/** Bytes of replies beyond which a peer is slow: it is not to have all the pipes there are. */
-const PIPED_UNSENT = 1024 * 1024;
 
 /** So often in a row a peer must have sent one request alone before its next one is waited for without sleep. */
 const SINGLES = 4;
@@ -146,7 +139,7 @@ export class Transmission implements Session {
   #singles = 0;
   readonly #poll = new AdaptivePoll();
   readonly #gathering = new Gathering(() => this.readable());
-  readonly #attempt = (): number => this.#reader.receive();
+  readonly #attempt = (): number => this.#reader.receive(false);
 
   constructor(options: TransmissionOptions) {
     this.#options = options;
@@ -156,6 +149,7 @@ export class Transmission implements Session {
     this.#reader = new RequestReader({
       ...options,
       mayBegin: (row, request) => this.#hasMemoryFor(row, request),
+      takePipe: (length) => this.#takePipeToWrite(length),
     });
     this.output = options.output;
     this.trace = options.trace;
@@ -278,9 +272,13 @@ export class Transmission implements Session {
 
   takePipe(length: number): DataPipe | undefined {
     if (this.#channel.sendFrom === undefined || this.#state === 'ended') return undefined;
-    const isSlow = this.output.length >= PIPED_UNSENT;
-    if (length < PIPED_FROM || length > PIPED_TO || isSlow) return undefined;
-    return this.#options.pipes.take();
+    return this.#options.pipes.take(length, this.output.length);
+  }
+
+  /** An empty pipe for the data of a write that are about to be received, if they may leave from one. */
+  #takePipeToWrite(length: number): DataPipe | undefined {
+    if (this.#channel.receiveInto === undefined || !this.backend.writesFromPipe) return undefined;
+    return this.#options.pipes.take(length, this.#bytesInFlight);
   }
 
   room(): MaybePromise<void> {
@@ -341,7 +339,8 @@ export class Transmission implements Session {
     let received: number;
     const wasGathering = this.#gathering.end();
     try {
-      received = !wasGathering && this.#maySkip() ? WOULD_BLOCK : this.#reader.receive();
+      received =
+        !wasGathering && this.#maySkip() ? WOULD_BLOCK : this.#reader.receive(this.#isNews);
       if (received === WOULD_BLOCK && this.#mayPoll()) received = this.#poll.again(this.#attempt);
     } catch (error) {
       this.#abort(this.#readFailure(`${this.#failures.read}: ${reasonOf(error)}`));

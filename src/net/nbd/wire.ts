@@ -1,6 +1,7 @@
 // NBD structures, bytes to values and back. No sockets, no policy: a decoder gives a value or a ProtocolError that names the
 // field, an encoder writes at a place where its caller has made room.
 
+import type { DataPipe } from '../../base/data-pipe.ts';
 import { ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import {
@@ -44,6 +45,8 @@ export class NbdRequest {
   /** Where its payload (the data of NBD_CMD_WRITE) lies once it is received: at `payloadAt` in `payload`. */
   payload: IoBuffer | undefined = undefined;
   payloadAt = 0;
+  /** Where the data are instead, when they are not in memory. */
+  pipe: DataPipe | undefined = undefined;
 }
 
 /** An unsigned 64-bit field as a number; exact up to 2^53, in order above. */

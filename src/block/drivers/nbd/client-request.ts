@@ -26,6 +26,8 @@ export interface RequestTerms {
   readonly at?: number;
   /** Where the last of the data may be instead; see BlockDriver.startRead. */
   readonly pipes?: PipeSource | undefined;
+  /** Where the data of a write are instead, all of them; see BlockDriver.startWrite. */
+  readonly from?: DataPipe | undefined;
 }
 
 export class ClientRequest {
@@ -35,6 +37,7 @@ export class ClientRequest {
   readonly length: number;
   readonly buffer: IoBuffer | undefined;
   readonly at: number;
+  readonly from: DataPipe | undefined;
   #pipes: PipeSource | undefined;
   #pipe: DataPipe | undefined = undefined;
   readonly #completion: Completion;
@@ -63,6 +66,7 @@ export class ClientRequest {
     this.length = terms.length;
     this.buffer = terms.buffer;
     this.at = terms.at ?? 0;
+    this.from = terms.from;
     this.#pipes = terms.pipes;
     this.#completion = completion;
   }

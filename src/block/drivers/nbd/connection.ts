@@ -67,6 +67,11 @@ export class NbdConnection {
     return this.#free.length > 0;
   }
 
+  /** Whether the data of a write may be in a pipe. */
+  get sendsFromPipes(): boolean {
+    return this.#channel.sendFrom !== undefined;
+  }
+
   /** Sends a request; there must be room for it. Requests made in one go leave together. */
   submit(request: ClientRequest): void {
     const slot = this.#free.pop();

@@ -1,7 +1,7 @@
 // nbd: a disk that a server has, as a node. The functions of the block layer made requests of the protocol; connections, and
 // what happens when one is lost, are session.ts's.
 
-import type { PipeSource } from '../../../base/data-pipe.ts';
+import type { DataPipe, PipeSource } from '../../../base/data-pipe.ts';
 import { errno } from '../../../base/errno.ts';
 import { IoError } from '../../../base/errors.ts';
 import type { IoBuffer, MaybePromise } from '../../../base/io-buffer.ts';
@@ -105,6 +105,7 @@ export const nbd: BlockDriver<NbdState, NodeOptions> = {
     return promised((completion) => startWrite(node, offset, length, from, at, flags, completion));
   },
   startWrite,
+  writesFromPipe: ({ state }) => state.session.sendsFromPipes,
   prefetch(node, offset, length) {
     const there = Math.min(length, node.state.size - offset);
     if (there <= 0 || !offers(node, NBD_FLAG_SEND_CACHE)) return undefined;
@@ -184,8 +185,10 @@ function startWrite(
   at: number,
   flags: RequestFlags,
   completion: Completion,
+  pipe?: DataPipe,
 ): Started {
-  const terms = { type: NBD_CMD_WRITE, flags: fuaFlag(flags), offset, length, buffer: from, at };
+  const type = NBD_CMD_WRITE;
+  const terms = { type, flags: fuaFlag(flags), offset, length, buffer: from, at, from: pipe };
   node.state.session.submit(new ClientRequest(terms, completion));
   return 'later';
 }

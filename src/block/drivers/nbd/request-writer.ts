@@ -1,6 +1,7 @@
 // What goes to the server: headers and small data by way of a buffer, so that requests made together leave together; large
 // data straight from where they are.
 
+import type { DataPipe } from '../../../base/data-pipe.ts';
 import type { IoBuffer } from '../../../base/io-buffer.ts';
 import { type ByteChannel, WOULD_BLOCK } from '../../../net/byte-channel.ts';
 import { encodeRequest } from '../../../net/nbd/client-wire.ts';
@@ -21,6 +22,8 @@ const COPIED_SIZE = 16 * 1024;
 interface Payload {
   /** How many bytes of the buffer go before it, of all that ever went through it. */
   readonly after: number;
+  /** Where the data are: in the pipe, if there is one. */
+  readonly pipe: DataPipe | undefined;
   readonly buffer: IoBuffer;
   at: number;
   left: number;
@@ -63,9 +66,9 @@ export class RequestWriter {
   /** Adds a request. Until its reply is there, its data must stay as they are. */
   add(request: ClientRequest): void {
     const size = this.#extended ? EXTENDED_REQUEST_SIZE : REQUEST_SIZE;
-    const { buffer: data, at, length } = request;
+    const { buffer: data, at, length, from: pipe } = request;
     const isWrite = request.type === NBD_CMD_WRITE && data !== undefined;
-    const isCopied = isWrite && length <= COPIED_SIZE;
+    const isCopied = isWrite && pipe === undefined && length <= COPIED_SIZE;
     this.#makeRoom(size + (isCopied ? length : 0));
     encodeRequest(this.#buffer.view, this.#end, request, this.#extended);
     this.#end += size;
@@ -75,7 +78,7 @@ export class RequestWriter {
       this.#end += length;
     } else if (isWrite) {
       const after = this.#passed + this.#end - this.#start;
-      this.#payloads.push({ after, buffer: data, at, left: length });
+      this.#payloads.push({ after, pipe, buffer: data, at, left: length });
     }
     if (isWrite) this.#made += length;
     request.sentAt = this.#made;
@@ -98,7 +101,7 @@ export class RequestWriter {
         this.#passed += sent;
         this.#sent += sent;
       } else if (payload !== undefined) {
-        const sent = channel.send(payload.buffer, payload.at, payload.left);
+        const sent = sendData(channel, payload);
         if (sent === WOULD_BLOCK) return false;
         payload.at += sent;
         payload.left -= sent;
@@ -119,4 +122,9 @@ export class RequestWriter {
     this.#end -= this.#start;
     this.#start = 0;
   }
+}
+
+function sendData(channel: ByteChannel, { pipe, buffer, at, left }: Payload): number {
+  if (pipe === undefined) return channel.send(buffer, at, left);
+  return channel.sendFrom?.(pipe) ?? WOULD_BLOCK;
 }

@@ -67,6 +67,11 @@ export class NbdSession {
     signal.addEventListener('abort', this.#giveUpWaiting, { once: true });
   }
 
+  /** Whether the data of a write may be in a pipe: once they are out of it, the request cannot be made again. */
+  get sendsFromPipes(): boolean {
+    return this.#options.options.reconnectDelay === 0 && this.#connection?.sendsFromPipes === true;
+  }
+
   /** Makes a request. Throws IoError when there is no server to ask. */
   submit(request: ClientRequest): void {
     if (this.#state === 'connected') {

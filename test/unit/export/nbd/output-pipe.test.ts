@@ -38,7 +38,7 @@ function bench() {
     output.reserve(text.length);
     const region = output.defer(text.length);
     return () => {
-      const pipe = pipes.take();
+      const pipe = pipes.take(256 * 1024, 0);
       if (pipe === undefined) throw new Error('No pipe');
       const bytes = ioBufferOver(Buffer.from(text, 'latin1'));
       if (front > 0) pipe.put(bytes, 0, front);

@@ -1,14 +1,26 @@
-// Data of large reads that stay in the kernel: a server sends them in pieces of all kinds, or fails to, and whoever reads gets
-// them in a pipe or, when that is not possible, in memory.
+// Data of large requests that stay in the kernel: a server sends them in pieces of all kinds, or fails to, and whoever reads gets
+// them in a pipe or, when that is not possible, in memory; what is written comes out of a pipe, or goes to memory first.
 
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { DataPipe, PipeSource } from '../../../../../src/base/data-pipe.ts';
 import type { BlockNode } from '../../../../../src/block/block-node.ts';
 import { promised } from '../../../../../src/block/completion.ts';
-import { startRead } from '../../../../../src/block/io.ts';
+import {
+  startRead,
+  startWrite,
+  writesFromPipe,
+  writeZeroesAlone,
+} from '../../../../../src/block/io.ts';
 import { allocate } from '../../../../../src/sys/memory.ts';
 import { KernelPipe } from '../../../../../src/sys/pipe.ts';
-import { clientOf, DISC, READ, type Script, type ServedConnection } from './scripted-server.ts';
+import {
+  clientOf,
+  DISC,
+  READ,
+  type Script,
+  type ServedConnection,
+  WRITE,
+} from './scripted-server.ts';
 import { chunk, dataAt, errorData, extendedChunk, holeAt, simple } from './server-bytes.ts';
 
 const SIZE = 1 << 20;
@@ -228,5 +240,90 @@ describe('a large read with a pipe', () => {
     const outcome = await readWith(node);
     expectDisk(outcome);
     expect(count).toBe(2);
+  });
+});
+
+/** A server that keeps what is written; its first answer to a write may be another. */
+function keeping(written: Buffer[], first?: (to: ServedConnection) => void): Script {
+  let isFirst = true;
+  return {
+    size: SIZE,
+    answer: ({ type, cookie, data }, to) => {
+      if (type === DISC) return;
+      if (isFirst && first !== undefined) first(to);
+      else {
+        if (type === WRITE) written.push(Buffer.from(data));
+        to.send(simple(cookie, 0));
+      }
+      isFirst = false;
+    },
+  };
+}
+
+/** Writes the disk's first bytes out of a pipe: whether it was passed on as it was. */
+async function writeFrom(node: BlockNode, more: Buffer = Buffer.alloc(0)): Promise<boolean> {
+  const buffer = allocate(AT + LENGTH);
+  const pipe = new KernelPipe(1 << 20, () => {});
+  onTestFinished(() => pipe.close());
+  const bytes = allocate(LENGTH + more.length);
+  Buffer.concat([disk.subarray(0, LENGTH), more]).copy(bytes.bytes);
+  expect(pipe.put(bytes, 0, bytes.bytes.length)).toBe(true);
+  await promised((completion) => startWrite(node, 0, LENGTH, buffer, AT, 0, completion, pipe));
+  expect(pipe.length).toBe(0);
+  return buffer.bytes.every((byte) => byte === 0);
+}
+
+describe('a large write with a pipe', () => {
+  for (const headers of ['simple', 'structured'] as const) {
+    it(`has its data sent from there (${headers} replies)`, async () => {
+      const written: Buffer[] = [];
+      const { node } = await clientOf({ ...keeping(written), headers });
+      expect(writesFromPipe(node)).toBe(true);
+      for (let round = 1; round <= 3; round++) {
+        expect(await writeFrom(node)).toBe(true);
+        expect(written).toHaveLength(round);
+        expect(written.at(-1)?.equals(disk.subarray(0, LENGTH))).toBe(true);
+      }
+    });
+  }
+
+  it('has its data in memory, and is made again, where it may be', async () => {
+    const written: Buffer[] = [];
+    const script = keeping(written, (to) => to.hangUp());
+    const { node, server } = await clientOf(script, { 'reconnect-delay': 60 });
+    expect(writesFromPipe(node)).toBe(false);
+    expect(await writeFrom(node)).toBe(false);
+    expect(server.requests).toHaveLength(2);
+    expect(written[0]?.equals(disk.subarray(0, LENGTH))).toBe(true);
+  });
+
+  it('has its data in memory for a node that looks for zeroes', async () => {
+    const written: Buffer[] = [];
+    const { node } = await clientOf(keeping(written), { 'detect-zeroes': 'on' });
+    expect(writesFromPipe(node)).toBe(false);
+    expect(await writeFrom(node)).toBe(false);
+    expect(written[0]?.equals(disk.subarray(0, LENGTH))).toBe(true);
+  });
+
+  it('waits in memory for a request that it overlaps with', async () => {
+    const written: Buffer[] = [];
+    const { node } = await clientOf(keeping(written));
+    const alone = writeZeroesAlone(node, 0, SIZE);
+    expect(await writeFrom(node)).toBe(false);
+    await alone;
+    expect(written[0]?.equals(disk.subarray(0, LENGTH))).toBe(true);
+  });
+
+  it('fails when the server dies, and all those after it until there is another', async () => {
+    const { node, server } = await clientOf(keeping([], () => void server.stop()));
+    await expect(writeFrom(node)).rejects.toThrow('EIO');
+    await expect(writeFrom(node)).rejects.toThrow('EIO');
+    expect(writesFromPipe(node)).toBe(false);
+  });
+
+  it('is refused when something else is in the pipe, too', async () => {
+    const { node, server } = await clientOf(keeping([]));
+    await expect(writeFrom(node, Buffer.from('more'))).rejects.toThrow('from a pipe');
+    expect(server.requests).toHaveLength(0);
   });
 });
