@@ -80,6 +80,10 @@ const found: Case[] = [
   ...served('data-on-l2', {}, write),
   ...served('data-on-refblock', {}, write),
   ...served('data-on-reftable', {}, ['write', 1024, 512]),
+  ...served('no-refblock', {}, ['write', 10 * CLUSTER, 512]),
+  ...served('no-refblock-2', {}, ['write', 10 * CLUSTER, 3 * CLUSTER]),
+  ...served('no-refblock-no-l2', {}, write),
+  ...served('no-refcounts-no-l2', {}, write),
   ...served('data-on-l1-2', { 'overlap-check': 'constant' }, write),
   ...served('data-on-l2-2', { 'overlap-check': { template: 'none', 'active-l2': true } }, write),
 ];
@@ -188,6 +192,8 @@ const dirty: Case[] = [
   ),
 ];
 
+/** An entry of a table. */
+const NOTHING = '00'.repeat(8);
 const DIRTY: readonly [number, string] = [79, '01'];
 
 export const qcow2Damage: Area = {
@@ -203,6 +209,10 @@ export const qcow2Damage: Area = {
         broken('data-on-reftable', [L2, '8000000000010000']),
         broken('data-on-refblock', [L2, '8000000000020000']),
         broken('data-on-l1', [L2, '8000000000030000']),
+        broken('no-refblock', [TABLE, NOTHING]),
+        broken('no-refblock-2', [TABLE, NOTHING]),
+        broken('no-refblock-no-l2', [TABLE, NOTHING], [L1, NOTHING]),
+        broken('no-refcounts-no-l2', [BLOCK, NOTHING.repeat(4)], [L1, NOTHING]),
         broken('data-on-l1-2', [L2, '8000000000030000']),
         broken('data-on-l2', [L2, '8000000000040000']),
         broken('data-on-l2-2', [L2, '8000000000040000']),

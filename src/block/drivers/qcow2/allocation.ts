@@ -145,7 +145,7 @@ async function newL2Table(image: Qcow2Image, index: number): Promise<void> {
   // Checks that it is where a table can be.
   const old = tableOffset(l1.view, at);
   if (old % clusterSize !== 0) throw corruption(image, 'L2 table offset unaligned');
-  const { first } = await allocateClusters(image, 1);
+  const { first } = await allocateClusters(image, 1, 1, { purpose: 'L2 table' });
   const offset = first * clusterSize;
   try {
     await image.refcountCache.flush();

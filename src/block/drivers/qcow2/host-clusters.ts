@@ -15,14 +15,20 @@ import { appendClusters, createBlock } from './refcount-growth.ts';
 /** Refcounts beyond the end of the file are not looked at for longer than this many clusters. */
 const BEYOND_FILE = 2 ** 16;
 
+/** What clusters are taken for, where the reference says so of the first one, which never is free. */
+export interface Purpose {
+  readonly purpose?: 'L2 table' | 'compressed cluster';
+}
+
 /** Takes up to `wanted` free clusters in a row, at least `minimum`. Their refcounts become 1. */
 export function allocateClusters(
   image: Qcow2Image,
   wanted: number,
   minimum = 1,
+  options: Purpose = {},
 ): Promise<ClusterRun> {
   image.file.debugEvent('cluster_alloc');
-  return takeClusters(image, wanted, minimum);
+  return takeClusters(image, wanted, minimum, options);
 }
 
 /** The same, for parts of clusters. */
@@ -30,6 +36,7 @@ export async function takeClusters(
   image: Qcow2Image,
   wanted: number,
   minimum = 1,
+  { purpose }: Purpose = {},
 ): Promise<ClusterRun> {
   const { refcountsPerBlock, clusterSize } = image.geometry;
   // The first cluster of a block's area may hold the block itself.
@@ -43,7 +50,7 @@ export async function takeClusters(
     const index = Math.floor(from / refcountsPerBlock);
     const place = blockOffset(image, from);
     if (place === 0) {
-      await createBlock(image, index);
+      await createBlock(image, index, from + wanted);
       continue;
     }
     const block = await loadBlock(image, place);
@@ -53,6 +60,9 @@ export async function takeClusters(
       from = end;
       if (minimum === 1) image.freeIndex = end;
       continue;
+    }
+    if (run.first === 0 && purpose !== undefined) {
+      throw corruption(image, `Preventing invalid allocation of ${purpose} at offset 0`);
     }
     checkOverlap(image, run.first * clusterSize, run.count * clusterSize);
     image.file.debugEvent('refblock_alloc');

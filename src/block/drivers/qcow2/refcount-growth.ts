@@ -11,12 +11,19 @@ import { checkOverlap, metadataOf } from './overlap.ts';
 import { freeClusters } from './refcount.ts';
 import { type ClusterRun, setRefcount } from './refcount-block.ts';
 
-/** Makes the block with that index in the table, which has none. */
-export async function createBlock(image: Qcow2Image, index: number): Promise<void> {
+/**
+ * Makes the block with that index in the table, which has none. In an image that is damaged the first cluster of its area may be
+ * in use: the corruption is then told of `behind`, the cluster where the reference would put the block.
+ */
+export async function createBlock(image: Qcow2Image, index: number, behind: number): Promise<void> {
   image.file.debugEvent('refblock_alloc');
   if (index >= image.refcountTableEntries) {
     await growTable(image, index);
     return;
+  }
+  const { refcountsPerBlock, clusterSize } = image.geometry;
+  if (metadataOf(image).find(index * refcountsPerBlock * clusterSize, clusterSize) !== undefined) {
+    checkOverlap(image, behind * clusterSize, clusterSize, 'refcount block');
   }
   await placeBlocks(image, { index, blocks: 1, clusters: 0 });
 }

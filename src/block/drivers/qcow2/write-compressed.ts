@@ -160,7 +160,7 @@ async function takeBytes(image: Qcow2Image, length: number): Promise<Place | und
   }
   const left = (clusterSize - (hostOffset % clusterSize)) % clusterSize;
   if (left < length) {
-    const { first } = await takeClusters(image, 1);
+    const { first } = await takeClusters(image, 1, 1, { purpose: 'compressed cluster' });
     // What is left counts only if the new cluster is the next one.
     if (first * clusterSize !== hostOffset + left || hostOffset === 0) {
       hostOffset = first * clusterSize;
