@@ -8,6 +8,8 @@ export default defineConfig({
     ...shared.test,
     include: ['test/{protocol,integration,conformance,interop,fault,fuzz}/**/*.test.ts'],
     maxWorkers: 2,
-    testTimeout: 60_000,
+    // Where others keep the disk busy, an image of small clusters waits for it a thousand times.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
   },
 });

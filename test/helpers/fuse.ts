@@ -7,7 +7,7 @@ import path from 'node:path';
 import { findProgram, missing } from './reference.ts';
 
 const CAP_SYS_ADMIN = 21n;
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 200_000;
 export const fileCalls = path.join(import.meta.dirname, 'file-calls.py');
 
 /** Why nothing can be mounted with FUSE here, as one sentence, or undefined when it can. */

@@ -234,7 +234,6 @@ describe.skipIf(reason !== undefined)('an error at each event', () => {
         expect([event, after]).toEqual([event, []]);
       }
     },
-    60_000,
   );
 });
 

@@ -61,7 +61,7 @@ export interface Ran {
   readonly status: number;
 }
 
-const RUN_LIMIT_MS = 60_000;
+const RUN_LIMIT_MS = 200_000;
 
 /** Runs a program to its end. */
 export async function run(program: string, args: readonly string[]): Promise<Ran> {

@@ -107,7 +107,9 @@ async function create(dir: string, options: Options): Promise<void> {
   rawFile(`${dir}/image`, Buffer.alloc(0));
   if (hasDataFile) rawFile(`${dir}/data`, Buffer.alloc(0));
   const graph = testGraph();
-  const file = { driver: 'file', filename: `${dir}/image` } as const;
+  // Nobody pulls the plug here.
+  const cache = { 'no-flush': true };
+  const file = { driver: 'file', filename: `${dir}/image`, cache } as const;
   await graph.add({ ...file, 'node-name': 'file' });
   const dataFile = { driver: 'file', filename: `${dir}/data` } as const;
   await graph.imageMaker({
