@@ -196,7 +196,7 @@ def main(directory, test=None):
     try:
         serve(directory, test)
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def serve(directory, test):
