@@ -8,7 +8,6 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -18,6 +17,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { openDescriptors } from '../helpers/descriptors.ts';
 import { smallQcow2 } from '../helpers/small-qcow2.ts';
 import type { FileSetup } from './case.ts';
 import { QmpLink } from './qmp-link.ts';
@@ -117,7 +117,7 @@ export class DaemonProcess {
 
   /** How many file descriptors it has open now. */
   openDescriptors(): number {
-    return readdirSync(`/proc/${this.pid}/fd`).length;
+    return openDescriptors(this.pid);
   }
 
   /** Kilobytes of resident memory now. */

@@ -3,10 +3,11 @@
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, watch, writeFileSync } from 'node:fs';
+import { readFileSync, watch, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { startDaemon, type TestDaemon } from '../helpers/daemon.ts';
+import { openDescriptors } from '../helpers/descriptors.ts';
 import { findProgram, missing } from '../helpers/reference.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { startDevice } from '../protocol/vhost-user/device.ts';
@@ -236,7 +237,7 @@ async function descriptorsInUse(daemon: TestDaemon): Promise<number> {
   const devices = await Promise.all(
     disks.map(({ name }) => startDevice(daemon.path(`${name}.sock`))),
   );
-  const count = readdirSync(`/proc/${daemon.pid}/fd`).length;
+  const count = openDescriptors(daemon.pid);
   for (const device of devices) device.close();
   return count;
 }

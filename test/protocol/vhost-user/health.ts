@@ -1,7 +1,7 @@
 // Whether a daemon is well after whatever was done to it.
 
-import { readdirSync } from 'node:fs';
 import { expect } from 'vitest';
+import { openDescriptors } from '../../helpers/descriptors.ts';
 import { startDevice } from './device.ts';
 import type { ServedDisk } from './serve.ts';
 import { BLK_S, SECTOR } from './virtio-blk.ts';
@@ -11,7 +11,7 @@ export async function served(disk: ServedDisk): Promise<number> {
   const device = await startDevice(disk.socket);
   try {
     expect((await device.disk.read(0, SECTOR)).status).toBe(BLK_S.OK);
-    return readdirSync(`/proc/${disk.daemon.pid}/fd`).length;
+    return openDescriptors(disk.daemon.pid);
   } finally {
     device.close();
   }

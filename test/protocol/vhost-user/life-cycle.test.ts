@@ -1,11 +1,11 @@
 // Frontends that come, pause and go, and exports that do.
 
-import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { openDescriptors } from '../../helpers/descriptors.ts';
 import { negotiate, shareMemory } from './bring-up.ts';
 import { connectFrontend, startDevice, startQueue, type TestDevice } from './device.ts';
 import { REQUEST, vringState } from './messages.ts';
-import { numbered, type ServedDisk, serveDisk, sides } from './serve.ts';
+import { numbered, serveDisk, sides } from './serve.ts';
 import { BLK_S, SECTOR } from './virtio-blk.ts';
 import { Virtqueue } from './virtqueue.ts';
 
@@ -18,10 +18,6 @@ async function stopRing({ frontend }: TestDevice, index = 0): Promise<number> {
   const { payload } = await frontend.ask(REQUEST.GET_VRING_BASE, vringState(index, 0));
   expect(payload.readUInt32LE(0)).toBe(index);
   return payload.readUInt32LE(4);
-}
-
-function openDescriptors({ daemon }: ServedDisk): number {
-  return readdirSync(`/proc/${daemon.pid}/fd`).length;
 }
 
 describe.each(sides)('the life of vhost-user-blk: $name', (side) => {
@@ -85,8 +81,9 @@ describe.each(sides)('the life of vhost-user-blk: $name', (side) => {
       const device = await startDevice(disk.socket);
       const bytes = Buffer.alloc(SECTOR, round);
       expect((await device.disk.write(round * SECTOR, bytes)).status).toBe(OK);
-      descriptors ??= openDescriptors(disk);
-      expect(openDescriptors(disk)).toBe(descriptors);
+      const open = openDescriptors(disk.daemon.pid);
+      descriptors ??= open;
+      expect(open).toBe(descriptors);
       device.close();
     }
     const last = await startDevice(disk.socket);
