@@ -12,7 +12,7 @@ import { type HostileServer, MIB, Reader, startHostileServer } from './hostile-s
 
 /** Milliseconds of one measurement, and how many are tried: a busy machine gets another chance. */
 const WINDOW = 300;
-const ATTEMPTS = 12;
+const ATTEMPTS = 40;
 
 /** Milliseconds between the begin of a disturbance and the measurement. */
 const SETTLING = 150;
