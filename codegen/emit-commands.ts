@@ -92,8 +92,6 @@ function typeText(type: Type, imports: Set<string>): string {
       return type.json === 'value' ? 'unknown' : type.json === 'int' ? 'number' : type.json;
     case 'enum':
     case 'alternate':
-      imports.add(type.name);
-      return type.name;
     case 'object':
       imports.add(exportedName(type));
       return exportedName(type);

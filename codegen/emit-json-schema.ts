@@ -2,8 +2,8 @@
 
 import { docText, plain } from './doc-text.ts';
 import { unreachable } from './errors.ts';
-import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
-import { exportedName, namedTypes, ownerOf } from './visitor.ts';
+import type { Member, ObjectType, Schema, Type } from './types.ts';
+import { exportedName, type NamedType, namedTypes, ownerOf } from './visitor.ts';
 
 export interface JsonSchema {
   readonly $ref?: string;
@@ -29,18 +29,16 @@ export interface JsonSchemaDocument extends JsonSchema {
 
 /** Definitions by exported name. */
 export function emitJsonSchema(schema: Schema): JsonSchemaDocument {
-  const definitions = namedTypes(schema).map((type) => [nameOf(type), definitionOf(type)] as const);
+  const definitions = namedTypes(schema).map(
+    (type) => [exportedName(type), definitionOf(type)] as const,
+  );
   return {
     $schema: 'http://json-schema.org/draft-07/schema#',
     definitions: Object.fromEntries(definitions),
   };
 }
 
-function nameOf(type: EnumType | ObjectType | AlternateType): string {
-  return type.kind === 'object' ? exportedName(type) : type.name;
-}
-
-function definitionOf(type: EnumType | ObjectType | AlternateType): JsonSchema {
+function definitionOf(type: NamedType): JsonSchema {
   const described = { description: textOf(type) };
   switch (type.kind) {
     case 'enum':
@@ -54,7 +52,7 @@ function definitionOf(type: EnumType | ObjectType | AlternateType): JsonSchema {
   }
 }
 
-function textOf(type: EnumType | ObjectType | AlternateType): string {
+function textOf(type: NamedType): string {
   if (type.kind !== 'object') return docText(type.doc, `The type ${type.name}.`);
   switch (type.origin) {
     case 'definition':
@@ -116,7 +114,7 @@ function referenceTo(type: Type): JsonSchema {
     case 'enum':
     case 'alternate':
     case 'object':
-      return { $ref: `#/definitions/${nameOf(type)}` };
+      return { $ref: `#/definitions/${exportedName(type)}` };
     case 'builtin':
       return builtinSchema(type.json);
     default:

@@ -1,9 +1,15 @@
 // The types as data, for code that turns command-line strings into values by the schema.
 
 import { unreachable } from './errors.ts';
-import type { AlternateType, EnumType, Member, ObjectType, Schema, Type } from './types.ts';
+import type { Member, Schema, Type } from './types.ts';
 import { jsonKindOf } from './types.ts';
-import { exportedName, GENERATED_NOTICE, namedTypes } from './visitor.ts';
+import {
+  exportedName,
+  GENERATED_NOTICE,
+  type NamedType,
+  namedTypes,
+  propertyKey,
+} from './visitor.ts';
 
 export function emitTypeModel(schema: Schema): string {
   const arrays = [...schema.types.values()].filter((type) => type.kind === 'array');
@@ -15,7 +21,7 @@ export function emitTypeModel(schema: Schema): string {
     ),
     ...namedTypes(schema).map((type) => [modelName(type), modelOf(type)] as const),
   ];
-  const rows = entries.map(([name, model]) => `  ${name}: ${JSON.stringify(model)},`);
+  const rows = entries.map(([name, model]) => `  ${propertyKey(name)}: ${JSON.stringify(model)},`);
   return `${GENERATED_NOTICE}
 export type BuiltinTypeName =
   | 'str' | 'number' | 'int' | 'int8' | 'int16' | 'int32' | 'int64' | 'uint8' | 'uint16' | 'uint32' | 'uint64'
@@ -55,10 +61,10 @@ ${rows.join('\n')}
 }
 
 function modelName(type: Type): string {
-  return type.kind === 'object' ? exportedName(type) : type.name;
+  return type.kind === 'builtin' || type.kind === 'array' ? type.name : exportedName(type);
 }
 
-function modelOf(type: EnumType | ObjectType | AlternateType) {
+function modelOf(type: NamedType) {
   switch (type.kind) {
     case 'enum':
       return { kind: 'enum', values: type.values.map((value) => value.name) };

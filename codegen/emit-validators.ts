@@ -3,9 +3,16 @@
 import { Ajv } from 'ajv';
 import standalone from 'ajv/dist/standalone/index.js';
 import { addQapiKeywords } from './qapi-keywords.ts';
-import type { Schema, Type } from './types.ts';
+import type { Schema } from './types.ts';
 import { visitDefinitions } from './visit-schema.ts';
-import { exportedName, GENERATED_NOTICE, propertyKey, quote } from './visitor.ts';
+import {
+  exportedName,
+  GENERATED_NOTICE,
+  type NamedType,
+  namedTypes,
+  propertyKey,
+  quote,
+} from './visitor.ts';
 
 /** Types that the command line and programs validate by themselves, besides the arguments of the commands. */
 const ROOT_TYPES = [
@@ -23,17 +30,17 @@ export interface Validators {
 
 export function emitValidators(schema: Schema): Validators {
   const roots = validatedTypes(schema);
-  const names = roots.map((type) => (type.kind === 'object' ? exportedName(type) : type.name));
+  const names = roots.map(exportedName);
   return { js: compiled(roots, names), dts: declarations(names) };
 }
 
-function validatedTypes(schema: Schema): Type[] {
-  const wanted = ROOT_TYPES.flatMap((name) => schema.types.get(name) ?? []);
+function validatedTypes(schema: Schema): NamedType[] {
+  const wanted = namedTypes(schema).filter((type) => ROOT_TYPES.some((name) => name === type.name));
   const args = schema.commands.map((command) => command.argumentsType);
   return [...new Set([schema.emptyObject, ...args, ...wanted])];
 }
 
-function compiled(roots: readonly Type[], names: readonly string[]): string {
+function compiled(roots: readonly NamedType[], names: readonly string[]): string {
   const ajv = new Ajv({
     allErrors: false,
     messages: false,

@@ -2,15 +2,8 @@
 // that standard keywords leave open. A checker must find the same first fault as the reference's input visitor.
 
 import { unreachable } from './errors.ts';
-import {
-  type AlternateType,
-  type EnumType,
-  jsonKindOf,
-  type Member,
-  type ObjectType,
-  type Type,
-} from './types.ts';
-import { exportedName } from './visitor.ts';
+import { jsonKindOf, type Member, type ObjectType, type Type } from './types.ts';
+import { exportedName, type NamedType } from './visitor.ts';
 
 /** A schema in the keywords of qapi-keywords.ts. */
 export type VisitSchema =
@@ -58,7 +51,7 @@ export function visitDefinitions(roots: readonly Type[]): Record<string, VisitSc
   function define(type: Type): void {
     if (type.kind === 'builtin') return;
     if (type.kind === 'array') return define(type.element);
-    const name = nameOf(type);
+    const name = exportedName(type);
     if (Object.hasOwn(definitions, name)) return;
     // Holds the place against recursion.
     definitions[name] = { $ref: name };
@@ -67,7 +60,7 @@ export function visitDefinitions(roots: readonly Type[]): Record<string, VisitSc
   }
 }
 
-function usedBy(type: EnumType | ObjectType | AlternateType): readonly Type[] {
+function usedBy(type: NamedType): readonly Type[] {
   switch (type.kind) {
     case 'enum':
       return [];
@@ -82,11 +75,7 @@ function usedBy(type: EnumType | ObjectType | AlternateType): readonly Type[] {
   }
 }
 
-function nameOf(type: EnumType | ObjectType | AlternateType): string {
-  return type.kind === 'object' ? exportedName(type) : type.name;
-}
-
-function visitSchema(type: EnumType | ObjectType | AlternateType): VisitSchema {
+function visitSchema(type: NamedType): VisitSchema {
   switch (type.kind) {
     case 'enum':
       return { qapiEnum: type.values.map((value) => value.name) };
@@ -133,7 +122,7 @@ function visitMember({ name, optional, type }: Member): MemberVisit {
 function useOf(type: Type): VisitSchema {
   if (type.kind === 'builtin') return { qapiBuiltin: type.name };
   if (type.kind === 'array') return { qapiArray: useOf(type.element) };
-  return { $ref: `#/definitions/${nameOf(type)}` };
+  return { $ref: `#/definitions/${exportedName(type)}` };
 }
 
 function branchJson(type: Type): BranchJson {

@@ -2,7 +2,7 @@
 
 import { SchemaError, unreachable } from './errors.ts';
 import { camelCase } from './names.ts';
-import type { Command, Definition, Event, Module, ObjectType, Schema, Type } from './types.ts';
+import type { Command, Definition, Event, Module, Schema, Type } from './types.ts';
 
 /** The definitions module by module, as the reference's generator visits them: the order on the wire. */
 export function definitionsByModule(schema: Schema): Definition[] {
@@ -19,12 +19,16 @@ export function eventsInWireOrder(schema: Schema): Event[] {
   return definitionsByModule(schema).filter((definition) => definition.kind === 'event');
 }
 
+/** A type that generated code names. */
+export type NamedType = Exclude<Type, { kind: 'builtin' | 'array' }>;
+
 /** The name under which a type appears in generated TypeScript. */
-export function exportedName(type: ObjectType): string {
+export function exportedName(type: NamedType): string {
+  if (type.kind !== 'object') return identifier(type.name);
   const { name, origin } = type;
   switch (origin) {
     case 'definition':
-      return name;
+      return identifier(name);
     case 'empty':
       return 'NoArguments';
     case 'arguments': {
@@ -32,10 +36,15 @@ export function exportedName(type: ObjectType): string {
       return `${camelCase(owner)}${/[a-z]/.test(owner) ? 'Arguments' : 'Data'}`;
     }
     case 'base':
-      return `${ownerOf(name)}Base`;
+      return `${identifier(ownerOf(name))}Base`;
     default:
       return unreachable(origin);
   }
+}
+
+/** A vendor's `__org.example_x-Type` is OrgExampleXType. */
+function identifier(name: string): string {
+  return /^[A-Z][A-Za-z0-9]*$/.test(name) ? name : camelCase(name);
 }
 
 /** The definition in which the members of an implicit type are written. */
@@ -44,7 +53,7 @@ export function ownerOf(implicitName: string): string {
 }
 
 /** The object types and others that generated code names: definitions, arguments written in place, the empty object. */
-export function namedTypes(schema: Schema): Exclude<Type, { kind: 'builtin' | 'array' }>[] {
+export function namedTypes(schema: Schema): NamedType[] {
   const inPlace = [...schema.commands, ...schema.events]
     .map((each) => (each.kind === 'command' ? each.argumentsType : each.dataType))
     .filter((type) => type.origin === 'arguments');
@@ -58,12 +67,13 @@ export function namedTypes(schema: Schema): Exclude<Type, { kind: 'builtin' | 'a
 export function checkExportedNames(schema: Schema): void {
   const taken = new Map<string, string>();
   for (const type of namedTypes(schema)) {
-    const name = type.kind === 'object' ? exportedName(type) : type.name;
+    const name = exportedName(type);
     const other = taken.get(name);
     if (other !== undefined) {
       throw new SchemaError(type.info, `${other} and this would both be exported as '${name}'`);
     }
-    taken.set(name, type.name === name ? `'${name}'` : `the members of '${ownerOf(type.name)}'`);
+    const isDefinition = type.kind !== 'object' || type.origin === 'definition';
+    taken.set(name, isDefinition ? `'${type.name}'` : `the members of '${ownerOf(type.name)}'`);
   }
 }
 
