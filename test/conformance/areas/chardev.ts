@@ -300,7 +300,18 @@ const shared: Case[] = [
 // A command at a time: of more the reference loses a part. Ctrl-A x is not here: it may go on until something else wakes it.
 const help: Step = { do: 'listen', on: 'm', hears: 8 };
 const keys: Case[] = [
-  scene('a peer', { do: 'monitor', path: 'm.sock', as: 'm' }, negotiate),
+  scene(
+    'a peer',
+    // Who comes before the reference's monitor is greeted once, who comes later twice.
+    {
+      do: 'command until',
+      line: commandLine('query-chardev'),
+      on: 'main',
+      has: '"frontend-open": true, "filename": "mux"',
+    },
+    { do: 'monitor', path: 'm.sock', as: 'm' },
+    negotiate,
+  ),
   scene('no meaning', send('\x01z\x01\r\x01', 'm'), send('\0', 'm'), version),
   scene('break', send('\x01b', 'm'), version),
   scene('the next monitor, where there is one', send('\x01c', 'm'), version),
@@ -314,7 +325,8 @@ const keys: Case[] = [
   scene('times', send('\x01t', 'm'), version, version, version),
   scene('no times', send('\x01t', 'm'), version),
   scene('times again', send('\x01t', 'm'), version, version),
-  scene('what was written', readFile('log'), readFile('muxlog')),
+  // The reference sends first, then notes what it sent, and then carries out what another monitor asks for.
+  scene('what was written', 'query-jobs', readFile('log'), readFile('muxlog')),
 ];
 
 export const chardev: Area = {
