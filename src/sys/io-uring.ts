@@ -77,7 +77,7 @@ export class IoUring implements RequestRing {
   #completed = 0;
   #underWay = 0;
   #scheduled = false;
-  #closed = false;
+  #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
 
   /** Throws IoError: EPERM, ENOSYS and more where the kernel has no rings for us. `calls` and `entries` are for tests. */
@@ -119,9 +119,12 @@ export class IoUring implements RequestRing {
   }
 
   /** Resolves when what is under way has ended and the kernel has everything back. Nothing may be asked for afterwards. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     if (this.#underWay > 0) {
       await new Promise<void>((resolve) => {
         this.#onIdle = resolve;
@@ -138,7 +141,7 @@ export class IoUring implements RequestRing {
   }
 
   #add(request: RingRequest): void {
-    if (this.#closed) throw new Error('The ring is closed');
+    if (this.#closing !== undefined) throw new Error('The ring is closed');
     if (this.#underWay++ === 0) this.#watch.ref();
     // The kernel has room for the ends of so many.
     if (this.#waiting.length > 0 || this.#underWay > this.#rings.completions) {
@@ -191,6 +194,8 @@ export class IoUring implements RequestRing {
 
   /** Hands over what is in the ring. */
   #submit(): void {
+    // Perhaps the ring is closed, and its memory gone.
+    if (this.#submitted === this.#tail) return;
     const { indices, at } = this.#rings;
     this.#bytes = 0;
     Atomics.store(indices, at.entryTail, this.#tail | 0);

@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { createDaemon } from '../../src/index.ts';
 import { ourCommand, runProgram, startDaemon, type TestDaemon } from '../helpers/daemon.ts';
 import { noRings } from '../helpers/io-uring.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -78,7 +79,7 @@ async function writeAndRead(daemon: TestDaemon): Promise<void> {
   }
 }
 
-function ringsOf({ pid }: TestDaemon): number {
+function ringsOf({ pid }: { readonly pid: number }): number {
   const links = readdirSync(`/proc/${pid}/fd`).map((fd) => {
     try {
       return readlinkSync(`/proc/${pid}/fd/${fd}`);
@@ -110,6 +111,25 @@ describe.skipIf(noRings !== undefined)(
       await writeAndRead(daemon);
       expect(ringsOf(daemon)).toBe(rings);
       expect(await ended(daemon)).toBe(0);
+    });
+
+    it('is not alone in its process, and gives its ring back', async () => {
+      const before = ringsOf(process);
+      const directory = tempDir();
+      const daemons = ['first', 'second'].map((name) => {
+        const filename = path.join(directory, name);
+        writeFileSync(filename, Buffer.alloc(LENGTH));
+        const daemon = createDaemon({ log: { error() {}, warn() {}, debug() {} } });
+        onTestFinished(() => daemon.close());
+        return { daemon, filename };
+      });
+      for (const { daemon, filename } of daemons) {
+        const node = { driver: 'file', filename, aio: 'io_uring', 'node-name': 'f' } as const;
+        await daemon.execute('blockdev-add', node);
+      }
+      expect(ringsOf(process)).toBe(before + 2);
+      for (const { daemon } of daemons) await daemon.close();
+      expect(ringsOf(process)).toBe(before);
     });
 
     it('shares one among its nodes', async () => {
