@@ -37,7 +37,12 @@ nbd-conformance: generate ## the rules of the NBD specification: what our server
 	@node --import tsx test/protocol/client-conformance/main.ts
 
 soak: build ## random clients, good and hostile, for SOAK_SECONDS (600)
-	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/vitest run -c test/config/daemon.config.ts test/fault/soak.test.ts
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-$$(date +%s)} \
+	  $(BIN)/vitest run -c test/config/daemon.config.ts test/fault/soak.test.ts
+
+fuzz: build ## random bytes for every parser, for FUZZ_SECONDS (60) each
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} \
+	  $(BIN)/vitest run -c test/config/daemon.config.ts --testTimeout=0 test/fuzz
 
 reference: ## install the reference and the real clients, where that may be done
 	@test/config/install-reference.sh
@@ -66,4 +71,4 @@ unit: generate ## fast tests
 clean: ## remove what the targets above made
 	rm -rf dist src/qapi/generated coverage
 
-.PHONY: help generate build run test bench nbd-conformance soak reference check check-static format format-check lint types unit clean
+.PHONY: help generate build run test bench nbd-conformance soak fuzz reference check check-static format format-check lint types unit clean

@@ -1,7 +1,6 @@
-// The daemon for a minute under random clients, good and hostile, while exports and the server come and go over QMP. Longer
-// by hand: `make soak`, SOAK_SECONDS; SOAK_SEED for what happened before.
+// The daemon for a minute under random clients, good and hostile, while exports and the server come and go over QMP. Longer,
+// and with other clients, by hand: `make soak`, SOAK_SECONDS; SOAK_SEED for what happened before.
 
-import { randomInt } from 'node:crypto';
 import { expect, it, onTestFinished } from 'vitest';
 import { waitUntil } from '../conformance/daemon-process.ts';
 import { numbersFrom } from '../fuzz/budget.ts';
@@ -12,7 +11,7 @@ import { type Door, hostile, type Random, wellBehaved } from './soak-peers.ts';
 const MIB = 1024 * 1024;
 const IMAGE_SIZE = 32 * MIB;
 const seconds = Number(process.env['SOAK_SECONDS'] ?? 60);
-const seed = Number(process.env['SOAK_SEED'] ?? randomInt(2 ** 31));
+const seed = Number(process.env['SOAK_SEED'] ?? 1);
 
 /** After each round everybody leaves, and what the daemon holds then is looked at. */
 const ROUNDS = 4;

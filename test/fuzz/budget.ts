@@ -1,12 +1,12 @@
-// How long and from which seed the fuzz tests run: FUZZ_SECONDS for each file, FUZZ_SEED to repeat a run.
+// How long and from which seed the fuzz tests run: FUZZ_SECONDS for each file, and FUZZ_SEED. The suite tries the same inputs
+// each time, as many as there is time for; `make fuzz` looks for new ones.
 
-import { randomInt } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 
 export const seconds = Number(process.env['FUZZ_SECONDS'] ?? 10);
-export const seed = Number(process.env['FUZZ_SEED'] ?? randomInt(2 ** 31));
+export const seed = Number(process.env['FUZZ_SEED'] ?? 1);
 
 const RUNS_PER_ROUND = 10;
 
