@@ -4,12 +4,13 @@ import { IoError } from '../base/errors.ts';
 import { QmpError } from '../qapi/errors.ts';
 import type { BlockdevOptions, BlockdevRef } from '../qapi/generated/types.ts';
 import { membersInOrder } from '../qapi/member-order.ts';
-import type { BlockChild } from './block-child.ts';
+import type { BlockChild, ChildParent } from './block-child.ts';
 import type { BlockDriver, ChildRole } from './block-driver.ts';
-import { CHILD_COW, CHILD_IMAGE } from './block-driver.ts';
+import { CHILD_COW, CHILD_IMAGE, PERM_ALL } from './block-driver.ts';
 import { BlockNode } from './block-node.ts';
 import type { BouncePool } from './bounce-pool.ts';
 import type { DriverServices } from './driver-context.ts';
+import { attachRoot, detachEdge } from './edges.ts';
 import { filenameOf } from './filename.ts';
 import { refreshLimits } from './limits.ts';
 
@@ -141,7 +142,27 @@ async function openFile(
 ): Promise<BlockNode | undefined> {
   const reference = (options as { file?: BlockdevRef }).file;
   if (driver.kind === 'protocol' || reference === undefined) return undefined;
-  return resolve(environment, reference, inheritedBy(CHILD_IMAGE, settings));
+  const file = await resolve(environment, reference, inheritedBy(CHILD_IMAGE, settings));
+  try {
+    lookAt(file);
+  } catch (error) {
+    await environment.closeUnused(file);
+    throw error;
+  }
+  return file;
+}
+
+/** The reference reads a file's header as one more user of it, who asks for nothing; that there is one may be a conflict. */
+function lookAt(file: BlockNode): void {
+  const nothing = (): void => {};
+  const parent: ChildParent = {
+    parentNode: undefined,
+    describe: () => 'an unnamed block device',
+    drainBegin: nothing,
+    drainEnd: nothing,
+    resized: nothing,
+  };
+  detachEdge(attachRoot(file, parent, { perm: 0, shared: PERM_ALL }));
 }
 
 async function resolve(
