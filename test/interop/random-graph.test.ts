@@ -1,6 +1,6 @@
 // The same random commands to the reference and to ours: nodes are added, reopened, snapshotted, exported, written to and
 // deleted, by names that are often wrong or taken. Answers, the graph and what the exports show must be the same after each.
-// GRAPH_SEEDS: more seeds, with commas.
+// GRAPH_SEEDS and FILTER_SEEDS: more seeds, with commas.
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -24,10 +24,13 @@ import { tempDir } from '../helpers/temp-dir.ts';
 const SEEDS = [1, 2, 3, 4];
 const COMMANDS = 120;
 const SIZE = 2 ** 20;
+const BITMAP_CHANGES = ['clear', 'enable', 'disable', 'remove'];
 const reference = findProgram('qemu-storage-daemon') ?? '';
-const seeds = [
-  ...SEEDS,
-  ...(process.env['GRAPH_SEEDS'] ?? '').split(',').filter(Boolean).map(Number),
+/** Where filters and quorums are among the nodes. */
+const FILTER_SEEDS = [1, 12, 34, 36];
+const scripts = [
+  ...[...SEEDS, ...seedsIn('GRAPH_SEEDS')].map((seed) => ({ seed, filters: false })),
+  ...[...FILTER_SEEDS, ...seedsIn('FILTER_SEEDS')].map((seed) => ({ seed, filters: true })),
 ];
 
 type Command = readonly [name: string, args: object];
@@ -37,10 +40,11 @@ interface Side {
 }
 
 describe.skipIf(referenceMissing() !== undefined)('random graphs', () => {
-  it.each(seeds)('come out as in the reference, seed %i', async (seed) => {
+  it.each(scripts)('come out as in the reference, seed $seed, filters $filters', async (chosen) => {
+    const { seed, filters } = chosen;
     const sides = await Promise.all([side([reference]), side()]);
     const [theirs, ours] = sides;
-    const script = new Script(seed);
+    const script = new Script(seed, filters);
     for (let index = 0; index < COMMANDS; index++) {
       const [name, args] = script.next();
       const shown = `${index}: ${name} ${JSON.stringify(args)}`;
@@ -63,6 +67,10 @@ describe.skipIf(referenceMissing() !== undefined)('random graphs', () => {
   });
 });
 
+function seedsIn(variable: string): number[] {
+  return (process.env[variable] ?? '').split(',').filter(Boolean).map(Number);
+}
+
 async function side(command?: readonly string[]): Promise<Side> {
   const directory = path.join(tempDir(), 'd');
   mkdirSync(directory);
@@ -75,7 +83,12 @@ async function side(command?: readonly string[]): Promise<Side> {
   writeFileSync(path.join(directory, 'i3'), Buffer.alloc(SIZE, 5));
   const { qmp } = await startDaemon({
     directory,
-    args: ['--nbd-server', 'addr.type=unix,addr.path=nbd.sock'],
+    args: [
+      '--nbd-server',
+      'addr.type=unix,addr.path=nbd.sock',
+      '--object',
+      'throttle-group,id=g,x-iops-total=1000000',
+    ],
     ...(command === undefined ? {} : { command }),
   });
   return { qmp, directory };
@@ -157,13 +170,16 @@ class Script {
   readonly #next: () => number;
   /** Names that qcow2 images have, or had last. */
   readonly #images = new Set<string>();
+  readonly #filters: boolean;
   #made = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, filters: boolean) {
     this.#next = random(seed);
+    this.#filters = filters;
   }
 
   next(): Command {
+    if (this.#filters && this.#next() < 0.3) return this.#aboutFilters();
     const kind = this.#next();
     if (kind < 0.3) return ['blockdev-add', this.#options(this.#node())];
     if (kind < 0.4) return ['blockdev-del', { 'node-name': this.#node() }];
@@ -222,6 +238,54 @@ class Script {
       default:
         return ['block-dirty-bitmap-add', { node: this.#node(), name }];
     }
+  }
+
+  #aboutFilters(): Command {
+    const name = this.#pick(['one', 'two']);
+    switch (Math.floor(this.#next() * 8)) {
+      case 0:
+        return [
+          'x-blockdev-change',
+          {
+            parent: this.#node(),
+            ...(this.#next() < 0.5
+              ? { node: this.#node() }
+              : { child: `children.${this.#pick([0, 1, 2])}` }),
+          },
+        ];
+      case 1:
+        return [
+          'block-set-write-threshold',
+          { 'node-name': this.#node(), 'write-threshold': this.#pick([0, 65536]) },
+        ];
+      case 2:
+        return [`block-dirty-bitmap-${this.#pick(BITMAP_CHANGES)}`, { node: this.#node(), name }];
+      default:
+        return ['blockdev-add', this.#filter(this.#node())];
+    }
+  }
+
+  #filter(name: string): object {
+    const common = { 'node-name': name, ...this.#maybe('read-only', [true, false]) };
+    const [driver, options] = this.#pick<() => readonly [string, object]>([
+      () => ['quorum', { children: this.#some(2, () => this.#node()), 'vote-threshold': 1 }],
+      () => [
+        'quorum',
+        {
+          children: this.#some(3, () => this.#node()),
+          'vote-threshold': this.#pick([1, 2]),
+          ...this.#maybe('rewrite-corrupted', [true]),
+        },
+      ],
+      () => ['blkdebug', { image: this.#node(), ...this.#maybe('align', [512, 4096, 1000]) }],
+      () => ['copy-before-write', { file: this.#node(), target: this.#node() }],
+      () => ['copy-on-read', { file: this.#node() }],
+      () => ['throttle', { file: this.#node(), 'throttle-group': this.#pick(['g', 'g', 'h']) }],
+      () => ['compress', { file: this.#node() }],
+      () => ['preallocate', { file: this.#node(), ...this.#maybe('prealloc-size', [65536]) }],
+      () => ['snapshot-access', { file: this.#node() }],
+    ])();
+    return { driver, ...options, ...common };
   }
 
   #export(): Command {
