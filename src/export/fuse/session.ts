@@ -48,6 +48,9 @@ const POLLED = 16;
 /** So often in a row one request must have come alone before the next one is waited for without sleep. */
 const SINGLES = 4;
 
+/** How an unmount shows; ECONNABORTED where it came while a request was handed over. */
+const unmounted: readonly number[] = [errno.ENODEV, errno.ECONNABORTED];
+
 export interface FuseSessionOptions {
   /** Of /dev/fuse, mounted and non-blocking; the session closes it. */
   readonly fd: number;
@@ -178,8 +181,7 @@ export class FuseSession {
   #gone(reason: IoError): void {
     this.#state = 'gone';
     this.#watch.close();
-    // ENODEV is how an unmount shows.
-    if (reason.errno !== errno.ENODEV) this.#complain(reason);
+    if (!unmounted.includes(reason.errno)) this.#complain(reason);
     this.#options.onGone();
   }
 

@@ -123,7 +123,6 @@ const chardev = [
   starts(['--chardev', 'null,id=c,mux=on'], chardevs),
   starts(['--chardev', 'null,id=c,mux=off'], chardevs),
   starts(['--chardev', 'pty,id=c,mux=on'], chardevs),
-  starts(['--chardev', 'null,id=c,mux=on', '--monitor', 'c'], chardevs),
 ];
 
 const object = [

@@ -62,17 +62,6 @@ export const crashes: readonly Deviation[] = [
     why: 'the reference aborts',
   },
   {
-    case: 'command-line/command line: --chardev null,id=c,mux=on --monitor c then {"execute":"query-chardev"}',
-    ours: [
-      'out: {"QMP": {"version": @VERSION 7.2.22@, "capabilities": ["oob"]}}',
-      'out: {"return": {}}',
-      'out: {"return": [{"frontend-open": true, "filename": "stdio", "label": "qmp"}, {"frontend-open": true, "filename": "mux", "label": "c"}, {"frontend-open": true, "filename": "null", "label": "c-base"}]}',
-      'out: {"return": {}}',
-      'exit 0',
-    ],
-    why: 'the reference aborts',
-  },
-  {
     case: 'chardev/a key that ends the reference: Ctrl-A s',
     ours: [
       '{"QMP": {"version": @VERSION 7.2.22@, "capabilities": ["oob"]}}',
