@@ -23,6 +23,13 @@ const qcow2 = (more: object = {}): object => ({
   ...more,
 });
 
+const quorum = {
+  driver: 'quorum',
+  'node-name': 'x',
+  children: ['f', 'null'],
+  'vote-threshold': 1,
+};
+
 const badArguments: Case[] = [
   ask('blockdev-snapshot-internal-sync'),
   ask('blockdev-snapshot-internal-sync', {}),
@@ -308,12 +315,7 @@ const overlays: Case[] = [
     node(file('a.raw', { 'node-name': 'f' })),
     node({ driver: 'null-co', 'node-name': 'null', size: 1024 * 1024 }),
     node(overlay()),
-    node({
-      driver: 'quorum',
-      'node-name': 'x',
-      children: ['f', 'null'],
-      'vote-threshold': 1,
-    }),
+    node(quorum),
     nbdExport('x'),
     over('f', 'o'),
     graph,
@@ -333,12 +335,7 @@ const overlays: Case[] = [
     node(file('a.raw', { 'node-name': 'f' })),
     node({ driver: 'null-co', 'node-name': 'null', size: 1024 * 1024 }),
     node(overlay({ 'read-only': true })),
-    node({
-      driver: 'quorum',
-      'node-name': 'x',
-      children: ['f', 'null'],
-      'vote-threshold': 1,
-    }),
+    node(quorum),
     nbdExport('x'),
     over('f', 'o'),
     graph,
