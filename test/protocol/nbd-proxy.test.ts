@@ -1,44 +1,33 @@
 // An export whose disk another NBD server has: what goes through in which order, and how much of it.
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import {
   BLOCK_STATUS,
   CONTEXT_ID,
   DISC,
   FLUSH,
-  optionsFor,
   READ,
   type Script,
   type ScriptedServer,
   type SeenRequest,
-  startServer,
   WRITE,
   WRITE_ZEROES,
 } from '../unit/block/drivers/nbd/scripted-server.ts';
 import { chunk, dataAt, extents, simple } from '../unit/block/drivers/nbd/server-bytes.ts';
-import { type NbdTestServer, startNbdTestServer } from './nbd-test-server.ts';
-import { CHUNK, CMD, type NbdWireClient, type Reply } from './nbd-wire-client.ts';
+import { CHUNK, CMD, type Reply } from './nbd-wire-client.ts';
+import { type ScriptedProxy, startProxy } from './scripted-proxy.ts';
 
 const BLOCK = 512;
 const SIZE = 1 << 20;
 
-let proxy: NbdTestServer;
+let proxy: ScriptedProxy;
 beforeEach(async () => {
-  proxy = await startNbdTestServer();
+  proxy = await startProxy();
 });
-afterEach(() => proxy.close());
 
-/** A server behind the proxy. */
-async function upstream(script: Script): Promise<ScriptedServer> {
-  const server = await startServer({ size: SIZE, ...script });
-  await proxy.graph.add(optionsFor(server));
-  const options = { id: 'proxy', 'node-name': 'n', name: 'proxy', writable: true } as const;
-  await proxy.exports.add({ type: 'nbd', ...options });
-  return server;
-}
-
-function ready(): Promise<NbdWireClient> {
-  return proxy.ready({ name: 'proxy' });
+/** A server behind the proxy, with holes on its disk. */
+function upstream(script: Script): Promise<ScriptedServer> {
+  return proxy.upstream({ size: SIZE, hasContext: true, ...script });
 }
 
 /** A disk in memory whose replies are late, in reverse, and made of several chunks. */
@@ -93,8 +82,8 @@ describe('an export with an nbd node', () => {
         script.answer?.(request, to);
       },
     });
-    const writer = await ready();
-    const other = await ready();
+    const writer = await proxy.ready();
+    const other = await proxy.ready();
     const writes = 40;
     const rounds = 20;
     for (let round = 1; round <= rounds; round++) {
@@ -120,7 +109,7 @@ describe('an export with an nbd node', () => {
   it('answers each of many requests that overlap, with what its server has', async () => {
     const { disk, script } = tardyDisk();
     await upstream(script);
-    const client = await ready();
+    const client = await proxy.ready();
     const length = 8 * BLOCK;
     const count = 60;
     for (let at = 0; at < count; at++) {
@@ -164,7 +153,7 @@ describe('an export with an nbd node', () => {
         else if (type !== DISC) to.send(simple(cookie, 0));
       },
     });
-    const client = await ready();
+    const client = await proxy.ready();
     const count = 16;
     for (let at = 0; at < count; at++) {
       client.sendRequest({ type: CMD.READ, offset: at * BLOCK, length: BLOCK, cookie: BigInt(at) });
@@ -182,7 +171,7 @@ describe('an export with an nbd node', () => {
   it('asks only once where data lie', async () => {
     const { script } = tardyDisk();
     const server = await upstream(script);
-    const client = await ready();
+    const client = await proxy.ready();
     for (const offset of [0, 4096, 65_536]) {
       const [reply] = await client.request({ type: CMD.READ, offset, length: 4096 });
       expect(reply).toMatchObject({ type: CHUNK.OFFSET_DATA });
@@ -202,7 +191,7 @@ describe('an export with an nbd node', () => {
         } else if (type !== DISC) to.send(simple(cookie, 0));
       },
     });
-    const client = await ready();
+    const client = await proxy.ready();
     for (const offset of [0, 2 * piece, 4 * piece, 512, 2 * piece, 4 * piece + 4096]) {
       const [reply] = await client.request({ type: CMD.READ, offset, length: 4096 });
       expect(reply).toMatchObject({ type: CHUNK.OFFSET_DATA });
@@ -230,8 +219,8 @@ describe('an export with an nbd node', () => {
         } else if (type !== DISC) to.send(simple(cookie, 0));
       },
     });
-    const reader = await ready();
-    const writer = await ready();
+    const reader = await proxy.ready();
+    const writer = await proxy.ready();
     const read = { type: CMD.READ, offset: 0, length: 4096 };
     reader.sendRequest(read);
     await server.until(() => server.requests.length === 1);
