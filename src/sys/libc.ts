@@ -3,6 +3,7 @@
 // more, and is a BigInt then. Variadic functions (open, fcntl, ioctl) are declared with the arguments
 // they are called with, which x86-64 and arm64 Linux pass alike.
 
+import { constants } from 'node:buffer';
 import koffi from 'koffi';
 
 const prototypes = {
@@ -163,8 +164,10 @@ export function addressOf(bytes: Uint8Array): number {
   return Number(koffi.address(bytes));
 }
 
-/** The memory at an address as an ArrayBuffer, without copying. */
+/** The memory at an address as an ArrayBuffer, without copying. Throws RangeError for more than node lets one be. */
 export function viewOf(address: number, length: number): ArrayBuffer {
+  // koffi would end the program.
+  if (length > constants.MAX_LENGTH) throw new RangeError(`A view of ${length} bytes`);
   return koffi.view(BigInt(address), length);
 }
 

@@ -12,6 +12,8 @@ import { VirtqueueError } from './virtqueue-error.ts';
 
 /** Bytes that a bit stands for, whatever the machine's pages are. */
 const VHOST_LOG_PAGE = 4096;
+/** Bytes of a log that can be looked at as one: bits for 128 TiB of guest addresses. */
+const MAX_LOG_SIZE = 2 ** 32;
 
 export class DirtyLog {
   readonly #mapping: SharedMapping;
@@ -19,6 +21,7 @@ export class DirtyLog {
 
   /** Maps the log; the descriptor is not needed any more then. Throws ProtocolError or IoError. */
   constructor(fd: number, offset: number, size: number) {
+    if (size > MAX_LOG_SIZE) throw new ProtocolError('log size', size, `at most ${MAX_LOG_SIZE}`);
     this.#mapping = mapShared(fd, offset, size);
     if (!this.#mapping.lasting) {
       unmapShared(this.#mapping);

@@ -112,6 +112,15 @@ describe('dirty logging', () => {
     expect(await frontend.acknowledged(REQUEST.SET_LOG_BASE, payload, [log.fd])).toBe(1n);
   });
 
+  it.each([2 ** 32 + PAGE, 2 ** 36, 2 ** 53])('is refused in a log of %d bytes', async (size) => {
+    const { socket } = await serveDisk(ourSide);
+    const { frontend, disk } = await startDevice(socket);
+    const fd = createMemfd(2 ** 36, { sealed: true });
+    onTestFinished(() => close(fd));
+    expect(await frontend.acknowledged(REQUEST.SET_LOG_BASE, logBase(size), [fd])).toBe(1n);
+    expect((await disk.read(0, 512)).status).toBe(BLK_S.OK);
+  });
+
   it('ends the session when the log is too short', async () => {
     const { socket, daemon } = await serveDisk(ourSide);
     const { frontend, disk, features } = await startDevice(socket);

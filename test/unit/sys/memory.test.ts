@@ -1,6 +1,7 @@
+import { constants } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { addressOf } from '../../../src/sys/libc.ts';
+import { addressOf, viewOf } from '../../../src/sys/libc.ts';
 import { allocate, ioBufferOver, release } from '../../../src/sys/memory.ts';
 
 function residentBytes(): number {
@@ -47,5 +48,12 @@ describe('ioBufferOver', () => {
     expect(buffer.view.getUint8(0)).toBe(0x63);
     expect(buffer.address).toBe(addressOf(bytes));
     expect(ioBufferOver(Buffer.alloc(0)).address).toBe(0);
+  });
+});
+
+describe('viewOf', () => {
+  it('throws for more than node lets a view be, and does not end the program', () => {
+    const { address } = allocate(16);
+    expect(() => viewOf(address, constants.MAX_LENGTH + 1)).toThrow(RangeError);
   });
 });
