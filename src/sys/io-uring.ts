@@ -11,10 +11,12 @@ import type { RequestRing, RingDone, RingTransfer } from '../base/request-ring.t
 import { addressOf, errnoNow, libc, viewOf } from './libc.ts';
 import { type Poller, READABLE, type Watch } from './poller.ts';
 
-/** Numbers of system calls that the C library has no functions for. They are the same on every architecture. */
+/** What is asked of the kernel. Each answers a negative errno when it refuses. */
 export interface RingCalls {
-  readonly setup: number;
-  readonly enter: number;
+  /** Makes a ring with so many entries: its descriptor. `params` has what is wanted of it, and then what it is like. */
+  setup(entries: number, params: Buffer): number;
+  /** Hands over so many entries: how many were taken. */
+  enter(fd: number, count: number): number;
 }
 
 interface RingRequest {
@@ -26,7 +28,14 @@ interface RingRequest {
   readonly done: RingDone;
 }
 
-const ringCalls: RingCalls = { setup: 425, enter: 426 };
+/** The C library has no functions for these. Their numbers are the same on every architecture. */
+const SYS_io_uring_setup = 425;
+const SYS_io_uring_enter = 426;
+
+export const ringCalls: RingCalls = {
+  setup: (entries, params) => ringCall(SYS_io_uring_setup, entries, addressOf(params)),
+  enter: (fd, count) => ringCall(SYS_io_uring_enter, fd, count),
+};
 
 /** Requests that are handed over at once, at most. Twice as many may be under way. */
 const ENTRIES = 128;
@@ -201,11 +210,10 @@ export class IoUring implements RequestRing {
     Atomics.store(indices, at.entryTail, this.#tail | 0);
     while (this.#submitted !== this.#tail) {
       const count = (this.#tail - this.#submitted) >>> 0;
-      const taken = libc.syscallOfNumbers(this.#calls.enter, this.#fd, count, 0, 0, 0);
-      const code = taken < 0 ? errnoNow() : errno.EAGAIN;
+      const taken = this.#calls.enter(this.#fd, count);
       if (taken > 0) this.#submitted = (this.#submitted + taken) >>> 0;
-      else if (code === errno.EAGAIN || code === errno.EBUSY) return this.#submitLater();
-      else if (code !== errno.EINTR) return this.#refuse(code);
+      else if (isForNow(-taken)) return this.#submitLater();
+      else if (taken !== -errno.EINTR) return this.#refuse(-taken);
     }
   }
 
@@ -263,6 +271,17 @@ export class IoUring implements RequestRing {
   }
 }
 
+/** A refusal that is over when others have ended, or a little later; 0: nothing was taken. */
+function isForNow(code: number): boolean {
+  return code === 0 || code === errno.EAGAIN || code === errno.EBUSY;
+}
+
+/** The answer, or a negative errno. */
+function ringCall(number: number, first: number, second: number): number {
+  const result = libc.syscallOfNumbers(number, first, second, 0, 0, 0);
+  return result < 0 ? -errnoNow() : result;
+}
+
 /** The rings as this thread sees them. Positions in `indices` are in words of 4 bytes. */
 interface RingMemory {
   readonly start: number;
@@ -289,11 +308,11 @@ function setUp(calls: RingCalls, entries: number, params: Buffer): number {
   for (const flags of [IORING_SETUP_CLAMP | IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CLAMP]) {
     params.fill(0);
     params.writeUInt32LE(flags, 8);
-    fd = libc.syscallOfNumbers(calls.setup, entries, addressOf(params), 0, 0, 0);
-    // EINVAL: a flag that this kernel does not know.
-    if (fd >= 0 || errnoNow() !== errno.EINVAL) break;
+    fd = calls.setup(entries, params);
+    // A flag that this kernel does not know.
+    if (fd !== -errno.EINVAL) break;
   }
-  if (fd < 0) throw new IoError(errnoNow(), { syscall: 'io_uring_setup' });
+  if (fd < 0) throw new IoError(-fd, { syscall: 'io_uring_setup' });
   if ((params.readUInt32LE(20) & NEEDED) === NEEDED) return fd;
   libc.close(fd);
   throw new IoError(errno.ENOSYS, { syscall: 'io_uring_setup' });

@@ -14,12 +14,17 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { errno } from '../../../src/base/errno.ts';
 import type { IoBuffer } from '../../../src/base/io-buffer.ts';
-import { IoUring, SharedRing } from '../../../src/sys/io-uring.ts';
+import { IoUring, type RingCalls, ringCalls, SharedRing } from '../../../src/sys/io-uring.ts';
 import { allocate } from '../../../src/sys/memory.ts';
 import { Poller } from '../../../src/sys/poller.ts';
 import { hasRings, noRings } from '../../helpers/io-uring.ts';
 
 const KIB = 1024;
+// What is asked of the kernel and answered by it.
+const CLAMP = 1 << 4;
+const COOP_TASKRUN = 1 << 8;
+/** IORING_FEAT_SINGLE_MMAP, IORING_FEAT_RW_CUR_POS */
+const FEATURES = 0b1001;
 const poller = new Poller();
 let directory: string;
 let path: string;
@@ -46,6 +51,11 @@ function pattern(length: number, seed: number): Buffer {
   const bytes = Buffer.allocUnsafe(length);
   for (let at = 0; at < length; at++) bytes[at] = at * 7 + (at >> 8) + seed;
   return bytes;
+}
+
+/** `enter` answers in the kernel's place; what it is given hands over to that. */
+function entering(enter: (handOver: () => number) => number): RingCalls {
+  return { ...ringCalls, enter: (ring, count) => enter(() => ringCalls.enter(ring, count)) };
 }
 
 interface Range {
@@ -77,10 +87,43 @@ function filled(length: number, seed: number): IoBuffer {
 
 describe('IoUring where the kernel has none for us', () => {
   it('says why', () => {
-    // No system call has that number.
-    expect(() => new IoUring(poller, { calls: { setup: 100_000, enter: 100_000 } })).toThrow(
-      'Function not implemented',
-    );
+    const refusing = { ...ringCalls, setup: () => -errno.ENOSYS };
+    expect(() => new IoUring(poller, { calls: refusing })).toThrow('Function not implemented');
+  });
+
+  it('asks once more for less when the kernel does not know a flag', () => {
+    const asked: number[] = [];
+    const old: RingCalls = {
+      ...ringCalls,
+      setup(_entries, params) {
+        asked.push(params.readUInt32LE(8));
+        return asked.length === 1 ? -errno.EINVAL : -errno.EPERM;
+      },
+    };
+    expect(() => new IoUring(poller, { calls: old })).toThrow('Operation not permitted');
+    expect(asked).toEqual([COOP_TASKRUN | CLAMP, CLAMP]);
+  });
+
+  it('wants no ring that cannot read and write, and keeps no descriptor of it', () => {
+    const file = openSync(path, 'r');
+    // A file's descriptor in place of a ring's: it has none of the features.
+    const ancient = { ...ringCalls, setup: () => file };
+    expect(() => new IoUring(poller, { calls: ancient })).toThrow('Function not implemented');
+    expect(() => closeSync(file)).toThrow('EBADF');
+  });
+
+  it('keeps no descriptor of a ring that cannot be mapped', () => {
+    const file = openSync(path, 'r');
+    const unmapped: RingCalls = {
+      ...ringCalls,
+      setup(_entries, params) {
+        params.writeUInt32LE(FEATURES, 20);
+        return file;
+      },
+    };
+    // There is nothing of it to map.
+    expect(() => new IoUring(poller, { calls: unmapped })).toThrow('Invalid argument');
+    expect(() => closeSync(file)).toThrow('EBADF');
   });
 });
 
@@ -243,8 +286,7 @@ describe.skipIf(!hasRings)(whenThere('IoUring with little room'), () => {
 
 describe.skipIf(!hasRings)(whenThere('IoUring whose kernel takes nothing any more'), () => {
   it('says so to who asks, and can be closed', async () => {
-    // It can be set up, but there is no system call to hand anything over.
-    const ring = new IoUring(poller, { calls: { setup: 425, enter: 100_000 } });
+    const ring = new IoUring(poller, { calls: entering(() => -errno.ENOSYS) });
     const buffer = allocate(128 * KIB);
     const results = await Promise.all([
       readBy(ring, { buffer, length: 512, offset: 0 }),
@@ -255,6 +297,125 @@ describe.skipIf(!hasRings)(whenThere('IoUring whose kernel takes nothing any mor
     await ring.close();
   });
 });
+
+describe.skipIf(!hasRings)(whenThere('IoUring whose kernel takes nothing for a while'), () => {
+  /** Writes of many blocks at once, and whether all of them are in the file. */
+  async function writeBlocks(ring: IoUring, count: number): Promise<void> {
+    const blocks = Array.from({ length: count }, (_, index) => filled(512, index));
+    const results = await Promise.all(
+      blocks.map((buffer, index) => writeBy(ring, { buffer, length: 512, offset: index * 512 })),
+    );
+    expect(new Set(results)).toEqual(new Set([512]));
+    const expected = Buffer.concat(blocks.map(({ bytes }) => bytes.subarray(0, 512)));
+    expect(readFileSync(path).subarray(0, expected.length).equals(expected)).toBe(true);
+  }
+
+  it.each([
+    { name: 'EAGAIN', answer: -errno.EAGAIN },
+    { name: 'EBUSY', answer: -errno.EBUSY },
+    { name: 'EINTR', answer: -errno.EINTR },
+    { name: 'none', answer: 0 },
+  ])('hands all over later: $name', async ({ answer }) => {
+    let refusals = 0;
+    const calls = entering((handOver) => (refusals++ < 5 ? answer : handOver()));
+    const ring = new IoUring(poller, { calls });
+    await writeBlocks(ring, 20);
+    expect(refusals).toBeGreaterThan(5);
+    await ring.close();
+  });
+
+  it('hands over later what there is no room for meanwhile', async () => {
+    let refusals = 0;
+    const calls = entering((handOver) => (refusals++ < 50 ? -errno.EAGAIN : handOver()));
+    const ring = new IoUring(poller, { calls, entries: 2 });
+    await writeBlocks(ring, 30);
+    await ring.close();
+  });
+
+  it('waits with closing for what is not handed over yet', async () => {
+    let refusing = true;
+    const calls = entering((handOver) => (refusing ? -errno.EAGAIN : handOver()));
+    const own = new IoUring(poller, { calls });
+    const write = writeBy(own, { buffer: filled(KIB, 1), length: KIB, offset: 0 });
+    const closed = own.close();
+    await new Promise((resolve) => setImmediate(resolve));
+    refusing = false;
+    await closed;
+    expect(await write).toBe(KIB);
+  });
+
+  it('goes on where the kernel stopped', async () => {
+    const counts: number[] = [];
+    const calls: RingCalls = {
+      ...ringCalls,
+      enter(ring, count) {
+        counts.push(count);
+        return ringCalls.enter(ring, Math.min(count, 3));
+      },
+    };
+    const ring = new IoUring(poller, { calls });
+    await writeBlocks(ring, 8);
+    expect(counts).toEqual([8, 5, 2]);
+    await ring.close();
+  });
+
+  it('tells those of a refusal that were not handed over, and does the ones before', async () => {
+    let times = 0;
+    const calls: RingCalls = {
+      ...ringCalls,
+      enter: (ring) => (times++ === 0 ? ringCalls.enter(ring, 2) : -errno.ENOMEM),
+    };
+    const ring = new IoUring(poller, { calls });
+    const buffer = allocate(4 * KIB);
+    const reads = Array.from({ length: 4 }, (_, at) => readBy(ring, { buffer, offset: at * KIB }));
+    expect(await Promise.all(reads)).toEqual([4096, 4096, -errno.ENOMEM, -errno.ENOMEM]);
+    await ring.close();
+  });
+
+  it('does not hand over later what was refused', async () => {
+    let times = 0;
+    const ring = new IoUring(poller, {
+      calls: entering((handOver) => (times++ === 0 ? -errno.ENOMEM : handOver())),
+    });
+    const before = readFileSync(path);
+    expect(await writeBy(ring, { buffer: filled(KIB, 77), offset: 0 })).toBe(-errno.ENOMEM);
+    expect(await readBy(ring, { buffer: allocate(KIB), offset: 0, length: KIB })).toBe(KIB);
+    await ring.close();
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+});
+
+describe.skipIf(!hasRings)(
+  whenThere('IoUring with more requests than their ends have room'),
+  () => {
+    it('hands over no more than that', async () => {
+      let handedOver = 0;
+      const calls: RingCalls = {
+        ...ringCalls,
+        enter(ring, count) {
+          const taken = ringCalls.enter(ring, count);
+          handedOver += Math.max(taken, 0);
+          return taken;
+        },
+      };
+      // Room for two.
+      const ring = new IoUring(poller, { calls, entries: 1 });
+      const pipe = join(directory, 'pipe');
+      execFileSync('mkfifo', [pipe]);
+      const end = openSync(pipe, 'r+');
+      const reads = Array.from({ length: 7 }, () =>
+        readBy(ring, { buffer: allocate(KIB), offset: 0, of: end, length: 1, aside: false }),
+      );
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(handedOver).toBe(2);
+      writeSync(end, 'abcdefg');
+      expect(await Promise.all(reads)).toEqual(reads.map(() => 1));
+      expect(handedOver).toBe(7);
+      await ring.close();
+      closeSync(end);
+    });
+  },
+);
 
 describe.skipIf(!hasRings)(whenThere('SharedRing'), () => {
   it('is one ring for all who ask', async () => {
