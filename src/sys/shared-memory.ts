@@ -4,7 +4,7 @@
 // is gone is an error like any other.
 //
 // Order of reads and writes: what both sides look at is read and written with Atomics over a view, which order everything
-// before and after them; a copy by the kernel takes and gives a lock of the file that it goes through, which does the same.
+// before and after them. Copies by the kernel are ordered among each other, and where that is said, their parts are (GuardedCopy).
 
 import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
@@ -23,6 +23,13 @@ const F_SEAL_GROW = 4;
 const PAGE = 4096;
 /** Of one process_vm_readv(), as the kernel lets it. */
 const MAX_COPY = 0x7fff_f000;
+
+/**
+ * Whether a machine by itself keeps the order in which one system call copies: x86 does, with reads, and with writes as far as
+ * they are separate instructions, and each such call has one that orders everything. Others (arm64) may do what is left to them
+ * in any order.
+ */
+const KEEPS_ORDER = process.arch === 'x64';
 
 /** Bytes that GuardedCopy copies in the cheaper way, at most. */
 export const WINDOW = 64 * 1024;
@@ -103,12 +110,16 @@ export class GuardedCopy {
   readonly #bytes = Buffer.alloc(128);
   readonly #view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.length);
   readonly #address = addressOf(this.#bytes);
+  readonly #fence = new Int32Array(new SharedArrayBuffer(4));
   readonly #pid = process.pid;
+  /** The parts of one copy are read and written in their order, too. Copies are among each other in any case. */
+  readonly keepsOrder: boolean;
   readonly #fd: number;
   readonly #window: SharedMapping;
 
-  /** Throws IoError. */
-  constructor() {
+  /** Throws IoError. `keepsOrder` is for tests. */
+  constructor({ keepsOrder = KEEPS_ORDER }: { readonly keepsOrder?: boolean } = {}) {
+    this.keepsOrder = keepsOrder;
     this.#fd = createSharedFile('window', WINDOW);
     try {
       this.#window = mapShared(this.#fd, 0, WINDOW);
@@ -120,6 +131,7 @@ export class GuardedCopy {
 
   /** Copies to our memory from theirs. Throws IoError, EFAULT when it is gone. */
   from(theirs: number, ours: number, length: number): void {
+    this.#order();
     if (length > WINDOW) {
       this.#large(libc.process_vm_readv, theirs, ours, length);
       return;
@@ -131,6 +143,7 @@ export class GuardedCopy {
 
   /** Copies to their memory from ours. Throws IoError, EFAULT when it is gone. */
   to(theirs: number, ours: number, length: number): void {
+    this.#order();
     if (length > WINDOW) {
       this.#large(libc.process_vm_writev, theirs, ours, length);
       return;
@@ -142,6 +155,11 @@ export class GuardedCopy {
 
   /** Copies to our memory from two places of theirs, in that order. At most WINDOW bytes. Throws IoError. */
   fromTwo(first: number, firstLength: number, second: number, length: number, ours: number): void {
+    if (!this.keepsOrder) {
+      this.from(first, ours, firstLength);
+      this.from(second, ours + firstLength, length);
+      return;
+    }
     this.#vector(0, first, firstLength);
     this.#vector(16, second, length);
     this.#check(libc.pwritev(this.#fd, this.#address, 2, 0), firstLength + length);
@@ -150,6 +168,11 @@ export class GuardedCopy {
 
   /** Copies to two places of their memory, in that order, from ours. At most WINDOW bytes. Throws IoError. */
   toTwo(first: number, firstLength: number, second: number, length: number, ours: number): void {
+    if (!this.keepsOrder) {
+      this.to(first, ours, firstLength);
+      this.to(second, ours + firstLength, length);
+      return;
+    }
     libc.memcpy(this.#window.address, ours, firstLength + length);
     this.#vector(0, first, firstLength);
     this.#vector(16, second, length);
@@ -160,6 +183,14 @@ export class GuardedCopy {
   close(): void {
     unmapShared(this.#window);
     libc.close(this.#fd);
+  }
+
+  /** Everything before it has happened before everything behind it, copies by the kernel included. */
+  #order(): void {
+    if (this.keepsOrder) return;
+    // A store holds back what comes before it, a load what comes behind it, and the machine keeps these two in their order.
+    Atomics.store(this.#fence, 0, 0);
+    Atomics.load(this.#fence, 0);
   }
 
   #large(copy: typeof libc.process_vm_readv, theirs: number, ours: number, length: number): void {

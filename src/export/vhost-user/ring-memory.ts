@@ -108,7 +108,7 @@ export const scratchLength = (size: number): number =>
 export function copiedRing(
   at: RingAddresses,
   size: number,
-  guarded: GuardedCopy,
+  guarded: Pick<GuardedCopy, 'keepsOrder' | 'from' | 'to' | 'fromTwo' | 'toTwo'>,
   scratch: IoBuffer,
 ): RingMemory {
   const { view, address } = scratch;
@@ -124,14 +124,16 @@ export function copiedRing(
   };
   return {
     availableIndex() {
-      // The kernel copies one byte after the other: entries and descriptors are at least as new as the index before them.
       const length = 4 + 2 * size;
+      // Entries and descriptors must be at least as new as the index. In one copy they are if it keeps the order: the index lies
+      // in front of them. If not, the index of that copy is too new for the rest of it, and one that was read before it counts.
+      const before = guarded.keepsOrder ? -1 : read(at.available + 2);
       if (table < 0) guarded.from(at.available, address + COPY, length);
       else {
         const { available, descriptors } = at;
         guarded.fromTwo(available, length, descriptors, descriptorsLength(size), address + COPY);
       }
-      return view.getUint16(COPY + 2, true);
+      return before < 0 ? view.getUint16(COPY + 2, true) : before;
     },
     availableFlags: () => read(at.available),
     availableEntry: (slot) => view.getUint16(COPY + 4 + 2 * slot, true),

@@ -45,6 +45,7 @@ let guest: DataView;
 let mapping: ReturnType<typeof mapShared>;
 let memory: GuestMemory;
 let guarded: GuardedCopy;
+let disorderly: GuardedCopy;
 
 beforeEach(() => {
   fd = createSharedFile('guest', LENGTH);
@@ -53,28 +54,38 @@ beforeEach(() => {
   memory = new GuestMemory();
   memory.add({ guestAddress: GUEST, size: LENGTH, userAddress: 0, offset: 0 }, fd);
   guarded = new GuardedCopy();
+  disorderly = new GuardedCopy({ keepsOrder: false });
 });
 
 afterEach(() => {
   memory.clear();
   guarded.close();
+  disorderly.close();
   unmapShared(mapping);
   closeFile(fd);
 });
 
-function queueOf(features: RingFeatures, ways: 'viewed' | 'copied', next = 0): Virtqueue {
-  const at: RingAddresses = {
+const rings = {
+  viewed: (at: RingAddresses) => viewedRing(at, SIZE),
+  copied: (at: RingAddresses) => copiedRing(at, SIZE, guarded, allocate(scratchLength(SIZE))),
+  'copied, without an order,': (at: RingAddresses) =>
+    copiedRing(at, SIZE, disorderly, allocate(scratchLength(SIZE))),
+} as const;
+type Way = keyof typeof rings;
+
+function addresses(): RingAddresses {
+  return {
     descriptors: mapping.address,
     available: mapping.address + AVAILABLE,
     used: mapping.address + USED,
   };
+}
+
+function queueOf(features: RingFeatures, way: Way, next = 0): Virtqueue {
   return new Virtqueue({
     size: SIZE,
     features,
-    ring:
-      ways === 'viewed'
-        ? viewedRing(at, SIZE)
-        : copiedRing(at, SIZE, guarded, allocate(scratchLength(SIZE))),
+    ring: rings[way](addresses()),
     memory,
     next,
     table: allocate(TABLE_LENGTH),
@@ -115,7 +126,7 @@ const takeOne = (queue: Virtqueue): DescriptorChain | undefined => {
   return queue.take(chain) ? chain : undefined;
 };
 
-describe.each(['viewed', 'copied'] as const)('Virtqueue over %s memory', (ways) => {
+describe.each(Object.keys(rings) as Way[])('Virtqueue over %s memory', (ways) => {
   it('takes nothing from an empty ring', () => {
     expect(takeOne(queueOf(all, ways))).toBeUndefined();
   });
@@ -300,6 +311,57 @@ describe.each(['viewed', 'copied'] as const)('Virtqueue over %s memory', (ways) 
     }
     offer(0);
     expect(() => takeOne(queue)).toThrow(/more requests than/);
+  });
+});
+
+describe('copiedRing on a machine that copies in any order', () => {
+  /** Copies the end of what it copies first, and what happens meanwhile is in the beginning alone. */
+  function reversed(meanwhile: () => void): Parameters<typeof copiedRing>[2] {
+    const halves = (theirs: number, ours: number, length: number): void => {
+      const half = Math.min(4, length);
+      if (length > half) disorderly.from(theirs + half, ours + half, length - half);
+      meanwhile();
+      disorderly.from(theirs, ours, half);
+    };
+    return {
+      keepsOrder: false,
+      from: halves,
+      fromTwo(first, firstLength, second, length, ours) {
+        disorderly.from(second, ours + firstLength, length);
+        halves(first, ours, firstLength);
+      },
+      to: disorderly.to.bind(disorderly),
+      toTwo: disorderly.toTwo.bind(disorderly),
+    };
+  }
+
+  it('takes no request before all of it can be read', () => {
+    const heads = [3, 5, 2];
+    const offerNext = (): void => {
+      const head = heads.shift();
+      if (head === undefined) return;
+      describeBuffer(head, { length: 100 + head });
+      offer(head);
+    };
+    const queue = new Virtqueue({
+      size: SIZE,
+      features: all,
+      ring: copiedRing(addresses(), SIZE, reversed(offerNext), allocate(scratchLength(SIZE))),
+      memory,
+      next: 0,
+      table: allocate(TABLE_LENGTH),
+    });
+    const taken: [number, number][] = [];
+    // Each look lets the driver offer more.
+    for (let looks = 0; looks < 10; looks++) {
+      const chain = takeOne(queue);
+      if (chain !== undefined) taken.push([chain.head, chain.readable]);
+    }
+    expect(taken).toEqual([
+      [3, 103],
+      [5, 105],
+      [2, 102],
+    ]);
   });
 });
 
