@@ -8,7 +8,6 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readFileSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -18,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openDescriptors } from '../helpers/descriptors.ts';
+import { residentKilobytes } from '../helpers/resident-memory.ts';
 import { smallQcow2 } from '../helpers/small-qcow2.ts';
 import type { FileSetup } from './case.ts';
 import { QmpLink } from './qmp-link.ts';
@@ -122,8 +122,7 @@ export class DaemonProcess {
 
   /** Kilobytes of resident memory now. */
   residentKilobytes(): number {
-    const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0);
+    return residentKilobytes(this.pid);
   }
 }
 

@@ -1,9 +1,9 @@
 // Random frontends and random drivers on vhost-user-blk: messages and rings that are mostly right and wrong somewhere, while the
 // other side changes memory under the daemon. A case is a number from which all of it follows; those that failed are kept.
 
-import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { residentKilobytes } from '../helpers/resident-memory.ts';
 import { startDevice, type TestDevice } from '../protocol/vhost-user/device.ts';
 import { GUEST_BASE } from '../protocol/vhost-user/guest-memory.ts';
 import { served } from '../protocol/vhost-user/health.ts';
@@ -163,20 +163,15 @@ async function within<T>(work: Promise<T>): Promise<T> {
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
-function residentKilobytes({ daemon }: ServedDisk): number {
-  const status = readFileSync(`/proc/${daemon.pid}/status`, 'latin1');
-  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
-}
-
 describe('vhost-user-blk', () => {
   for (const { name, act } of kinds) {
     it(`survives random ${name}`, { timeout: 600_000 }, async () => {
       const disk = await serveDisk(ourSide);
-      const descriptors = await served(disk);
+      const held = await served(disk);
       const torment = async (start: number): Promise<void> => {
         await within(attack(disk, start, act));
-        expect(await within(served(disk))).toBe(descriptors);
-        expect(residentKilobytes(disk)).toBeLessThan(RESIDENT_LIMIT_KIB);
+        expect(await within(served(disk))).toEqual(held);
+        expect(residentKilobytes(disk.daemon.pid)).toBeLessThan(RESIDENT_LIMIT_KIB);
       };
       for (const kept of corpus(name)) await torment(kept.readUInt32LE());
       await checkFor(

@@ -7,6 +7,10 @@ import type { GuestMemory } from './guest-memory.ts';
 import { MAX_CHAIN } from './protocol.ts';
 import { VirtqueueError } from './virtqueue-error.ts';
 
+/** Bytes that a request takes beside its data, about; and what each piece of its buffers adds. */
+const REQUEST_COST = 1024;
+const PIECE_COST = 32;
+
 export class DescriptorChain implements RequestBuffers {
   /** The descriptor that the driver knows the request by. */
   head = 0;
@@ -23,6 +27,11 @@ export class DescriptorChain implements RequestBuffers {
 
   constructor(memory: GuestMemory) {
     this.#memory = memory;
+  }
+
+  /** Bytes of our memory that it takes to know the request, about, while it is under way. */
+  get cost(): number {
+    return REQUEST_COST + PIECE_COST * this.#count;
   }
 
   /** Forgets the buffers of the last request. */

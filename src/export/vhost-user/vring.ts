@@ -35,6 +35,9 @@ const LOOK_EVERY = 1;
 /** Requests that may be done before the driver hears of the first. */
 const REQUESTS_PER_CALL = 16;
 
+/** Chains that are kept for further requests. */
+const KEPT_CHAINS = 256;
+
 /** What a ring needs of its session. */
 export interface VringOwner {
   readonly poller: Poller;
@@ -316,7 +319,7 @@ export class Vring {
       chain.log(log, written);
       this.#logUsedRing(log);
     }
-    this.#chains.push(chain);
+    if (this.#chains.length < KEPT_CHAINS) this.#chains.push(chain);
   }
 
   /** Marks the used ring, if the frontend wants it marked, and tells of what was. */
@@ -330,7 +333,7 @@ export class Vring {
     chain: DescriptorChain,
     later: Promise<number>,
   ): Promise<void> {
-    const bytes = Math.min(LARGEST_PIECE, chain.readable + chain.writable);
+    const bytes = chain.cost + Math.min(LARGEST_PIECE, chain.readable + chain.writable);
     this.underWay++;
     this.#owner.began(bytes);
     try {

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { allocate } from '../../../src/sys/memory.ts';
 import { READABLE } from '../../../src/sys/poller.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
+import { residentKilobytes } from '../../helpers/resident-memory.ts';
 import { FEATURE, negotiate, readConfig, shareMemory } from './bring-up.ts';
 import { connectFrontend, guestMemory, startDevice, startQueue } from './device.ts';
 import type { Frontend } from './frontend.ts';
@@ -13,10 +14,12 @@ import { encode, PROTOCOL_F, REQUEST, singleRegion, u64, VERSION, vringState } f
 import { numbered, ourSide, type ServedDisk, serveDisk } from './serve.ts';
 import { receiveWithDescriptors } from './shared-descriptors.ts';
 import { BLK_S, BLK_T } from './virtio-blk.ts';
-import { Virtqueue } from './virtqueue.ts';
+import { DESCRIPTOR_F, DESCRIPTOR_LENGTH, Virtqueue } from './virtqueue.ts';
 
 const MIB = 1024 * 1024;
 const QUEUE_SIZE = 64;
+/** Of one request. */
+const MAX_BUFFERS = 1024;
 
 /** Exports the disk once more, at one byte a second once the first request is through. */
 async function throttled({
@@ -57,6 +60,37 @@ async function throttled({
 async function taken({ memory, used, size }: Virtqueue, count: number): Promise<void> {
   const availableEvent = used + 4 + size * 8;
   await expect.poll(() => memory.view.getUint16(availableEvent, true)).toBe(count);
+}
+
+/** As many requests as the ring has entries, all of them with as many buffers as one can have, most of them of one byte. */
+function offerScattered(queue: Virtqueue): void {
+  const { memory } = queue;
+  const { NEXT, WRITE, INDIRECT } = DESCRIPTOR_F;
+  const header = memory.allocate(16);
+  memory.bytes.fill(0, header, header + 16);
+  const data = memory.guestAddress(memory.allocate(2));
+  const table = memory.allocate(MAX_BUFFERS * DESCRIPTOR_LENGTH);
+  const chain = [
+    { address: memory.guestAddress(header), length: 16, flags: NEXT },
+    // Two sectors, in two buffers less.
+    ...Array.from({ length: MAX_BUFFERS - 2 }, (_, each) => ({
+      address: data,
+      length: each < 2 ? 2 : 1,
+      flags: NEXT | WRITE,
+    })),
+    { address: data, length: 1, flags: WRITE },
+  ];
+  for (const [at, each] of chain.entries()) {
+    queue.setDescriptor(at, { ...each, next: at + 1 }, table);
+  }
+  const address = memory.guestAddress(table);
+  const length = MAX_BUFFERS * DESCRIPTOR_LENGTH;
+  // What comes back is not looked at.
+  queue.reap = () => 0;
+  for (let head = 1; head < queue.size; head++) {
+    queue.setDescriptor(head, { address, length, flags: INDIRECT });
+    queue.makeAvailable(head);
+  }
 }
 
 function inflightPayload(size: number): Buffer {
@@ -117,6 +151,25 @@ describe('requests under way', () => {
     await release();
     expect((await base).payload.readUInt32LE(4)).toBeLessThan(80);
     expect(flags()).toBe(0);
+  });
+
+  it('are as many as our memory allows, whatever their buffers take to know', async () => {
+    const disk = await serveDisk(ourSide);
+    const { socket } = await throttled(disk);
+    const { disk: blk, memory } = await startDevice(socket, {
+      queueSize: 32_768,
+      without: FEATURE.EVENT_IDX,
+      memory: { lengths: [128 * MIB] },
+    });
+    const { queue, kick } = blk;
+    expect((await blk.read(0, 512)).status).toBe(BLK_S.OK);
+    const before = residentKilobytes(disk.daemon.pid);
+    offerScattered(queue);
+    kick.signal();
+    await expect.poll(() => memory.view.getUint16(queue.used, true)).toBe(1);
+    // In these turns the daemon would come to all of them, if it did not wait.
+    for (let turn = 0; turn < 200; turn++) await disk.daemon.qmp.execute('query-block-exports');
+    expect(residentKilobytes(disk.daemon.pid) - before).toBeLessThan(250 * 1024);
   });
 
   it('are done before memory is taken away', async () => {
