@@ -93,11 +93,13 @@ export class EventSignaller {
     view.setBigUint64(ONE, 1n, true);
     view.setBigUint64(VECTOR, BigInt(this.#address + ONE), true);
     view.setBigUint64(VECTOR + 8, 8n, true);
+    const calls = this.#calls;
+    // Fails when no descriptor is left; the next signal tries again then.
+    const file = calls === undefined ? -1 : createSharedFile('nothing', 0);
     this.#tried = true;
-    if (this.#calls === undefined) return;
-    const file = createSharedFile('nothing', 0);
+    if (calls === undefined) return;
     // EAGAIN: the system has no more of them. ENOSYS, EPERM: it was built or confined to have none.
-    if (this.#call(this.#calls.io_setup, CONTEXT_SIZE, this.#address) < 0) {
+    if (this.#call(calls.io_setup, CONTEXT_SIZE, this.#address) < 0) {
       close(file);
       return;
     }

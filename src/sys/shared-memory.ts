@@ -10,6 +10,7 @@ import { errno } from '../base/errno.ts';
 import { IoError } from '../base/errors.ts';
 import { fileStatus, isOnFuse, isOnHugetlbfs, isOnTmpfs } from './file.ts';
 import { addressOf, errnoNow, libc, viewOf } from './libc.ts';
+import { setPointer } from './structs.ts';
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED_NORESERVE = 0x4001;
@@ -217,9 +218,4 @@ export class GuardedCopy {
 function sealsOf(fd: number): number {
   const seals = libc.fcntl(fd, F_GET_SEALS, 0);
   return seals < 0 ? 0 : seals;
-}
-
-function setPointer(view: DataView, at: number, value: number): void {
-  view.setUint32(at, value % 0x1_0000_0000, true);
-  view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
 }

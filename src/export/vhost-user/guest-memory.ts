@@ -31,27 +31,17 @@ export class GuestMemory {
 
   /** Replaces all regions; `fds` are the caller's still. Throws ProtocolError or IoError, and then nothing has changed. */
   replace(regions: readonly MemoryRegion[], fds: readonly number[]): void {
-    const added: MappedRegion[] = [];
-    try {
-      regions.forEach((region, index) => {
-        checkOverlap(region, added);
-        added.push(mapRegion(region, fds[index] as number));
-      });
-    } catch (error) {
-      for (const { mapping } of added) unmapShared(mapping);
-      throw error;
-    }
-    this.clear();
-    this.#set(added);
+    const old = this.#regions;
+    this.#extend([], regions, fds);
+    for (const { mapping } of old) unmapShared(mapping);
   }
 
-  /** Throws ProtocolError or IoError. */
+  /** Adds one; `fd` is the caller's still. Throws ProtocolError or IoError, and then nothing has changed. */
   add(region: MemoryRegion, fd: number): void {
     if (this.#regions.length >= MAX_MEM_SLOTS) {
       throw new ProtocolError('memory regions', MAX_MEM_SLOTS + 1, `at most ${MAX_MEM_SLOTS}`);
     }
-    checkOverlap(region, this.#regions);
-    this.#set([...this.#regions, mapRegion(region, fd)]);
+    this.#extend(this.#regions, [region], [fd]);
   }
 
   /** Throws ProtocolError when there is no such region. */
@@ -129,14 +119,34 @@ export class GuestMemory {
     return undefined;
   }
 
+  /** Has `kept` and these regions from now on, or what it had when that fails. */
+  #extend(
+    kept: readonly MappedRegion[],
+    regions: readonly MemoryRegion[],
+    fds: readonly number[],
+  ): void {
+    const added: MappedRegion[] = [];
+    try {
+      regions.forEach((region, index) => {
+        checkOverlap(region, [...kept, ...added]);
+        added.push(mapRegion(region, fds[index] as number));
+      });
+      this.#set([...kept, ...added]);
+    } catch (error) {
+      for (const { mapping } of added) unmapShared(mapping);
+      throw error;
+    }
+  }
+
+  /** Throws IoError, and then nothing has changed. */
   #set(regions: readonly MappedRegion[]): void {
-    this.#last = undefined;
     if (regions.every(({ mapping }) => mapping.lasting)) {
       this.#guarded?.close();
       this.#guarded = undefined;
     } else {
       this.#guarded ??= new GuardedCopy();
     }
+    this.#last = undefined;
     this.#regions = regions;
   }
 }

@@ -209,7 +209,7 @@ async function victim(served: Pick<ServedDisk, 'socket'>, options?: DeviceOption
 }
 
 async function check(disk: ServedDisk, cases: readonly RingCase[]): Promise<void> {
-  const descriptors = await served(disk);
+  const held = await served(disk);
   for (const { name, options, offer } of cases) {
     const parts = await victim(disk, options);
     const { device } = parts;
@@ -219,10 +219,10 @@ async function check(disk: ServedDisk, cases: readonly RingCase[]): Promise<void
     offer(parts);
     device.disk.kick.signal();
     await device.frontend.ended;
-    expect({ name, told: error.take(), descriptors: await served(disk) }).toEqual({
+    expect({ name, told: error.take(), held: await served(disk) }).toEqual({
       name,
       told: true,
-      descriptors,
+      held,
     });
     device.close();
   }
@@ -275,7 +275,7 @@ describe('a driver that breaks a rule', () => {
 
   it('and cuts its memory short, ends its session, and nothing else', async () => {
     const disk = await serveDisk(ourSide);
-    const descriptors = await served(disk);
+    const held = await served(disk);
     for (const length of [0, 4096]) {
       const { device } = await victim(disk, { memory: { sealed: false } });
       // Nobody here may touch what is gone, either.
@@ -285,13 +285,13 @@ describe('a driver that breaks a rule', () => {
       // What is gone may be the rings, or they may look empty: then the frontend is the one to leave.
       device.frontend.send(REQUEST.SET_FEATURES, Buffer.alloc(1));
       await device.frontend.ended;
-      expect(await served(disk)).toBe(descriptors);
+      expect(await served(disk)).toEqual(held);
     }
   });
 
   it('and cuts short the memory of a buffer, is told by the status or the end', async () => {
     const disk = await serveDisk(ourSide);
-    const descriptors = await served(disk);
+    const held = await served(disk);
     const { device, header, status } = await victim(disk, {
       memory: { sealed: false },
       without: FEATURE.INDIRECT_DESC,
@@ -307,12 +307,12 @@ describe('a driver that breaks a rule', () => {
     const told = written.then(() => memory.bytes[status - GUEST_BASE]);
     expect(await Promise.race([device.frontend.ended, told])).not.toBe(BLK_S.OK);
     device.close();
-    expect(await served(disk)).toBe(descriptors);
+    expect(await served(disk)).toEqual(held);
   });
 
   it('and leaves in the middle of everything, leaves nothing behind', async () => {
     const disk = await serveDisk(ourSide);
-    const descriptors = await served(disk);
+    const held = await served(disk);
     for (let round = 0; round < 10; round++) {
       const { disk: queue, close } = await startDevice(disk.socket);
       for (let each = 0; each < 60; each++) {
@@ -329,6 +329,6 @@ describe('a driver that breaks a rule', () => {
       }
       close();
     }
-    expect(await served(disk)).toBe(descriptors);
+    expect(await served(disk)).toEqual(held);
   });
 });

@@ -1,17 +1,28 @@
 // Frontends that come, pause and go, and exports that do.
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { close } from '../../../src/sys/socket.ts';
 import { openDescriptors } from '../../helpers/descriptors.ts';
 import { negotiate, shareMemory } from './bring-up.ts';
-import { connectFrontend, startDevice, startQueue, type TestDevice } from './device.ts';
-import { REQUEST, vringState } from './messages.ts';
-import { numbered, serveDisk, sides } from './serve.ts';
+import {
+  connectFrontend,
+  startDevice,
+  startQueue,
+  type TestDevice,
+  testCounter,
+} from './device.ts';
+import { served } from './health.ts';
+import { REQUEST, singleRegion, u64, vringState } from './messages.ts';
+import { numbered, ourSide, serveDisk, sides } from './serve.ts';
+import { createMemfd } from './shared-descriptors.ts';
 import { BLK_S, SECTOR } from './virtio-blk.ts';
 import { Virtqueue } from './virtqueue.ts';
 
 const { OK } = BLK_S;
 const KIB = 1024;
 const MIB = 1024 * KIB;
+const LOG_LENGTH = 64 * KIB;
+const none = Buffer.alloc(0);
 
 /** Stops a ring, as a guest's reset does: the index of the next request. */
 async function stopRing({ frontend }: TestDevice, index = 0): Promise<number> {
@@ -137,5 +148,46 @@ describe.each(sides)('the life of vhost-user-blk: $name', (side) => {
     });
     const next = await startDevice(socket);
     expect((await next.disk.read(0, MIB)).status).toBe(OK);
+  });
+});
+
+describe('a frontend that hands over everything twice', () => {
+  it('leaves nothing of it behind', async () => {
+    const disk = await serveDisk(ourSide);
+    const held = await served(disk);
+    const { frontend, memory, close: leave } = await startDevice(disk.socket);
+    const log = createMemfd(LOG_LENGTH, { sealed: true });
+    onTestFinished(() => close(log));
+    const part = Buffer.alloc(16);
+    part.writeBigUInt64LE(BigInt(LOG_LENGTH));
+    const area = Buffer.alloc(24);
+    area.writeUInt16LE(1, 16);
+    area.writeUInt16LE(128, 18);
+    const { fd } = testCounter();
+    const { main } = memory;
+    const region = singleRegion({ ...main, guestAddress: 0, userAddress: 0 });
+    const handedOver = [
+      [REQUEST.SET_LOG_BASE, part, log],
+      [REQUEST.SET_LOG_FD, none, fd],
+      [REQUEST.SET_BACKEND_REQ_FD, none, fd],
+      [REQUEST.SET_VRING_ERR, u64(0), fd],
+      [REQUEST.SET_VRING_CALL, u64(0), fd],
+      [REQUEST.SET_VRING_KICK, u64(0), fd],
+      [REQUEST.ADD_MEM_REG, region, main.fd],
+      // As frontends of old do: the file comes once more.
+      [REQUEST.REM_MEM_REG, region, main.fd],
+    ] as const;
+    for (let times = 0; times < 2; times++) {
+      for (const [request, payload, descriptor] of handedOver) {
+        expect(await frontend.acknowledged(request, payload, [descriptor])).toBe(0n);
+      }
+    }
+    await frontend.ask(REQUEST.GET_VRING_BASE, vringState(0, 0));
+    for (let times = 0; times < 2; times++) {
+      const { descriptors } = await frontend.ask(REQUEST.GET_INFLIGHT_FD, area);
+      for (const each of descriptors) close(each);
+    }
+    leave();
+    expect(await served(disk)).toEqual(held);
   });
 });
