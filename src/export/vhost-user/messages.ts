@@ -112,7 +112,8 @@ export const messages: Readonly<Record<number, MessageRow>> = {
     name: 'RESET_OWNER',
     payload: NOTHING,
     files: 0,
-    run: (session) => after(session.reset()),
+    // Of old, and understood in more than one way: the specification has it ignored.
+    run: () => undefined,
   },
   [VHOST_USER_RESET_DEVICE]: {
     name: 'RESET_DEVICE',

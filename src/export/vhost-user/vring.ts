@@ -109,8 +109,11 @@ export class Vring {
     this.#kickFd = kickFd;
     if (kickFd >= 0) {
       makeNonBlocking(kickFd);
+      // First, so that nothing is watched that is no counter and could make the watcher wait, or fail him later.
+      const kicked = this.#counter.take(kickFd);
       this.#watch = this.#owner.poller.watch(kickFd, () => this.#kick());
       this.#watch.want(READABLE);
+      if (kicked) this.#kicked = true;
     } else {
       this.#kicked = true;
       this.#looks = setInterval(() => this.serve(), LOOK_EVERY);

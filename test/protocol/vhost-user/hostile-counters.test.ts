@@ -72,9 +72,12 @@ describe('a frontend whose counters would wait', () => {
     const disk = await serveDisk(ourSide);
     const { frontend, disk: queue, close: leave } = await startDevice(disk.socket);
     const terminal = openFile('/dev/ptmx', O_RDWR);
+    const { SET_VRING_CALL, SET_VRING_KICK } = REQUEST;
     try {
-      expect(await frontend.acknowledged(REQUEST.SET_VRING_CALL, u64(0), [terminal])).toBe(1n);
-      await frontend.acknowledged(REQUEST.SET_VRING_CALL, u64(0), [queue.call.fd]);
+      expect(await frontend.acknowledged(SET_VRING_CALL, u64(0), [terminal])).toBe(1n);
+      await frontend.acknowledged(SET_VRING_CALL, u64(0), [queue.call.fd]);
+      expect(await frontend.acknowledged(SET_VRING_KICK, u64(0), [terminal])).toBe(1n);
+      await frontend.acknowledged(SET_VRING_KICK, u64(0), [queue.kick.fd]);
       expect((await queue.read(0, SECTOR)).status).toBe(BLK_S.OK);
     } finally {
       close(terminal);

@@ -3,8 +3,9 @@
 
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { CONFIG_LENGTH, readConfig } from './bring-up.ts';
 import { connectFrontend, startDevice, startQueue } from './device.ts';
-import { encode, NO_DESCRIPTOR, REQUEST, u64 } from './messages.ts';
+import { config, encode, NO_DESCRIPTOR, REQUEST, u64 } from './messages.ts';
 import { numbered, ourSide, serveDisk } from './serve.ts';
 import { BLK_S, BLK_T } from './virtio-blk.ts';
 import { Virtqueue } from './virtqueue.ts';
@@ -55,6 +56,22 @@ describe('a frontend that listens late', () => {
     for (let answer = 0; answer < count; answer++) {
       expect((await frontend.receive())?.request).toBe(REQUEST.GET_QUEUE_NUM);
     }
+  });
+});
+
+describe('a part of the configuration', () => {
+  it('is the one that was asked for', async () => {
+    const { socket } = await serveDisk(ourSide);
+    const { frontend } = await startDevice(socket);
+    const [at, length] = [20, 8];
+    const { payload } = await frontend.ask(REQUEST.GET_CONFIG, config(at, Buffer.alloc(length)));
+    const whole = await readConfig(frontend);
+    expect(payload.subarray(12)).toEqual(whole?.subarray(at, at + length));
+    const beyond = await frontend.ask(
+      REQUEST.GET_CONFIG,
+      config(CONFIG_LENGTH - 1, Buffer.alloc(2)),
+    );
+    expect(beyond.payload).toHaveLength(0);
   });
 });
 
