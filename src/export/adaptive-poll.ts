@@ -14,6 +14,18 @@ const MOST_SKIPPED = 1023;
 /** Looks between two looks at the clock. */
 const LOOKS_PER_CHECK = 4;
 
+/** Calls `attempt` until it answers anything but WOULD_BLOCK, or so many milliseconds are over. Throws what `attempt` throws. */
+export function lookFor(milliseconds: number, attempt: () => number): number {
+  const until = performance.now() + milliseconds;
+  do {
+    for (let look = 0; look < LOOKS_PER_CHECK; look++) {
+      const result = attempt();
+      if (result !== WOULD_BLOCK) return result;
+    }
+  } while (performance.now() < until);
+  return WOULD_BLOCK;
+}
+
 export class AdaptivePoll {
   /** Chances to pass by before the next one is taken. */
   #skip = 0;
@@ -33,16 +45,11 @@ export class AdaptivePoll {
       this.#skip--;
       return WOULD_BLOCK;
     }
-    const until = performance.now() + LONGEST;
-    do {
-      for (let look = 0; look < LOOKS_PER_CHECK; look++) {
-        const result = attempt();
-        if (result !== WOULD_BLOCK) {
-          this.#penalty = 0;
-          return result;
-        }
-      }
-    } while (performance.now() < until);
+    const result = lookFor(LONGEST, attempt);
+    if (result !== WOULD_BLOCK) {
+      this.#penalty = 0;
+      return result;
+    }
     this.#penalty = Math.min(this.#penalty * 2 + 1, MOST_SKIPPED);
     this.#skip = this.#penalty;
     return WOULD_BLOCK;

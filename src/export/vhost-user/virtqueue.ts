@@ -128,14 +128,6 @@ export class Virtqueue {
     this.#refusesKicks = true;
   }
 
-  /** Takes that back, if it was told: whether it was. Throws IoError. */
-  acceptKicks(): boolean {
-    if (!this.#refusesKicks) return false;
-    this.#parts.ring.setUsedFlags(0);
-    this.#refusesKicks = false;
-    return true;
-  }
-
   /** Whether there are requests that were not when it was last asked. Throws VirtqueueError or IoError. */
   hasMore(): boolean {
     this.#available = this.#parts.ring.availableIndex();
@@ -150,7 +142,8 @@ export class Virtqueue {
   awaitKick(): boolean {
     const { ring, features } = this.#parts;
     if (features.eventIndex) ring.setAvailableEvent(this.#next);
-    else this.acceptKicks();
+    else if (this.#refusesKicks) ring.setUsedFlags(0);
+    this.#refusesKicks = false;
     // Both are ordered: the driver sees the wish, or we see its request.
     return !this.hasMore();
   }

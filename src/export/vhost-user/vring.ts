@@ -8,6 +8,7 @@ import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
 import { close, WOULD_BLOCK } from '../../sys/socket.ts';
 import type { AdaptivePoll } from '../adaptive-poll.ts';
 import { LARGEST_PIECE, type VirtioBlkDevice } from '../virtio-blk/device.ts';
+import { CallCoalescing } from './call-coalescing.ts';
 import { DescriptorChain } from './descriptor-chain.ts';
 import type { DirtyLog } from './dirty-log.ts';
 import type { GuestMemory } from './guest-memory.ts';
@@ -28,7 +29,7 @@ import type { VringAddress } from './wire.ts';
 /** Requests, and bytes of them, served before others have their turn. */
 const REQUESTS_PER_TURN = 256;
 const BYTES_PER_TURN = 4 * 1024 * 1024;
-/** Milliseconds after which a turn ends that looks for further requests instead of waiting for a kick. */
+/** Milliseconds after which a turn ends that looks for further requests instead of waiting for a kick, as soon as it has called. */
 const LONGEST_WATCH = 0.5;
 /** Milliseconds between looks at a ring whose driver does not kick. */
 const LOOK_EVERY = 1;
@@ -78,6 +79,7 @@ export class Vring {
   underWay = 0;
   readonly #owner: VringOwner;
   readonly #counter = new EventCounter();
+  readonly #coalescing = new CallCoalescing();
   readonly #chains: DescriptorChain[] = [];
   #table: IoBuffer | undefined;
   #queue: Virtqueue | undefined;
@@ -164,7 +166,8 @@ export class Vring {
     this.#queue = undefined;
     try {
       // Whoever serves the ring next, this program or another one, may do nothing but wait for a kick.
-      if (queue.acceptKicks() && this.#owner.log !== undefined) this.#logUsedRing(this.#owner.log);
+      queue.awaitKick();
+      if (this.#owner.log !== undefined) this.#logUsedRing(this.#owner.log);
     } catch {
       // To memory that is gone there is nothing to say.
     }
@@ -264,24 +267,29 @@ export class Vring {
     let bytes = 0;
     let untold = 0;
     let watchUntil = 0;
+    const look = (): number => (queue.hasMore() ? 1 : WOULD_BLOCK);
     queue.refuseKicks();
     while (owner.serving && !owner.full) {
       if (served === REQUESTS_PER_TURN || bytes > BYTES_PER_TURN) {
-        this.#nextTurn ??= setImmediate(() => {
-          this.#nextTurn = undefined;
-          this.serve();
-        });
+        this.#serveNextTurn();
         break;
       }
       const chain = this.#chains.pop() ?? new DescriptorChain(owner.memory);
       if (!queue.take(chain)) {
         this.#chains.push(chain);
-        if (untold > 0) this.#call(queue);
-        untold = 0;
+        if (untold > 0) {
+          if (owner.idleButOne && this.#coalescing.goOn(untold, look)) continue;
+          this.#call(queue);
+          untold = 0;
+        }
         if (owner.idleButOne) {
           const now = performance.now();
           if (watchUntil === 0) watchUntil = now + LONGEST_WATCH;
-          if (now < watchUntil && this.#watchFor(queue)) continue;
+          if (now > watchUntil) {
+            this.#serveNextTurn();
+            break;
+          }
+          if (owner.poll.again(look) !== WOULD_BLOCK) continue;
         }
         if (queue.awaitKick()) break;
         continue;
@@ -299,9 +307,11 @@ export class Vring {
     if (owner.log !== undefined) this.#logUsedRing(owner.log);
   }
 
-  /** Looks for further requests for a moment: whether there are. */
-  #watchFor(queue: Virtqueue): boolean {
-    return this.#owner.poll.again(() => (queue.hasMore() ? 1 : WOULD_BLOCK)) !== WOULD_BLOCK;
+  #serveNextTurn(): void {
+    this.#nextTurn ??= setImmediate(() => {
+      this.#nextTurn = undefined;
+      this.serve();
+    });
   }
 
   /** Whether the request is done already. */

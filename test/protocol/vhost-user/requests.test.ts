@@ -292,6 +292,19 @@ describe.each(sides)('requests of virtio-blk: $name', (side) => {
       }
     });
 
+    test('are told of in time, however many the driver asks for before it waits', async () => {
+      const { socket } = await serveDisk(side);
+      const { disk } = await startDevice(socket, { without });
+      for (const depth of [1, 16, 2, 9, 32, 3]) {
+        const oneAfterTheOther = async (): Promise<void> => {
+          for (let each = 0; each < 40; each++) {
+            expect((await disk.read(0, SECTOR)).status).toBe(OK);
+          }
+        };
+        await Promise.all(Array.from({ length: depth }, oneAfterTheOther));
+      }
+    });
+
     test('run many at once, all the way round the indices', async () => {
       const { socket } = await serveDisk(side);
       const { disk } = await startDevice(socket, { without, base: 65_500, queueSize: 64 });

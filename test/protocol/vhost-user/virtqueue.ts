@@ -78,6 +78,11 @@ export class Virtqueue {
     return this.#view.getUint16(this.used + 2, true);
   }
 
+  /** Offset of the index with which the device wants to be kicked. */
+  get availableEvent(): number {
+    return this.used + 4 + this.size * 8;
+  }
+
   /** Where a device that takes this queue up is to go on: the index of the next available entry. */
   get nextAvailable(): number {
     return this.#availableIndex;
@@ -90,7 +95,7 @@ export class Virtqueue {
     this.#usedIndex = index;
     this.#view.setUint16(this.used + 2, index, true);
     this.#view.setUint16(this.available + 4 + this.size * 2, index, true);
-    this.#view.setUint16(this.used + 4 + this.size * 8, index, true);
+    this.#view.setUint16(this.availableEvent, index, true);
   }
 
   /** Free descriptors. */
@@ -139,7 +144,7 @@ export class Virtqueue {
     const from = this.#kickedIndex;
     this.#kickedIndex = this.#availableIndex;
     if (!this.#eventIndex) return (this.#view.getUint16(this.used, true) & USED_F_NO_NOTIFY) === 0;
-    const event = this.#view.getUint16(this.used + 4 + this.size * 8, true);
+    const event = this.#view.getUint16(this.availableEvent, true);
     return passed(event, this.#availableIndex, from);
   }
 
