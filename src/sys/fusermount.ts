@@ -2,6 +2,7 @@
 // the descriptor over through a socket that _FUSE_COMMFD names.
 
 import { spawn } from 'node:child_process';
+import { IoError } from '../base/errors.ts';
 import { FdPassing } from './fd-passing.ts';
 import { closeFile } from './file.ts';
 import { allocate } from './memory.ts';
@@ -21,18 +22,21 @@ export class FusermountError extends Error {
 /** The descriptor of /dev/fuse, mounted at `target`. Rejects FusermountError. */
 export async function mountByProgram(target: string, options: string): Promise<number> {
   const [ours, theirs] = socketPair();
+  const descriptors: number[] = [];
   try {
     await run(['-o', options, '--', target], theirs);
-    const descriptors: number[] = [];
     const byte = allocate(1);
     new FdPassing().receive(ours, byte.address, 1, descriptors);
-    const [fd, ...more] = descriptors;
-    for (const each of more) closeFile(each);
+    const fd = descriptors.shift();
     if (fd === undefined) throw new FusermountError(`${PROGRAM} mounted nothing`);
     return fd;
+  } catch (error) {
+    if (!(error instanceof IoError)) throw error;
+    // Mounted, but what it could be served with is lost.
+    await detachByProgram(target).catch(() => {});
+    throw new FusermountError(`${PROGRAM} could not hand a mount over: ${error.reason}`);
   } finally {
-    closeFile(ours);
-    closeFile(theirs);
+    for (const each of [ours, theirs, ...descriptors]) closeFile(each);
   }
 }
 
@@ -54,9 +58,9 @@ function run(args: readonly string[], socket: number | undefined): Promise<void>
     child.on('error', (error) => {
       reject(new FusermountError(`${PROGRAM} cannot be run: ${error.message}`));
     });
-    child.on('close', (code) => {
+    child.on('close', (code, signal) => {
       if (code === 0) fulfil();
-      else reject(new FusermountError(said.trim() || `${PROGRAM} ended with ${code}`));
+      else reject(new FusermountError(said.trim() || `${PROGRAM} ended with ${code ?? signal}`));
     });
   });
 }

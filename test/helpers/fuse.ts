@@ -77,9 +77,9 @@ function failure(error: ExecFileException, stdout: string, stderr: string): Erro
   return new Error(`${error.message}${stderr}${stdout}`);
 }
 
-/** Whether something is mounted right at this path. */
-export function isMounted(file: string): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${file} `);
+/** Whether something is mounted right at this path, as this process sees it or another one. */
+export function isMounted(file: string, pid: number | 'self' = 'self'): boolean {
+  return readFileSync(`/proc/${pid}/mountinfo`, 'utf8').includes(` ${file} `);
 }
 
 /** Takes away what a killed daemon has left at this path. */

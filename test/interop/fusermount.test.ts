@@ -1,15 +1,18 @@
 // FUSE exports of a daemon that may not mount: fusermount3 does it.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
   existsSync,
+  mkdirSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ourCommand, startDaemon, type TestDaemon } from '../helpers/daemon.ts';
 import { fuseMissing, isMounted, output, unmountLeftovers } from '../helpers/fuse.ts';
@@ -22,12 +25,31 @@ const NOBODY = 65_534;
 const somebody = isRoot
   ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups']
   : ['env'];
-const reason = fuseMissing() ?? missing('fusermount3') ?? deviceClosed() ?? programClosed();
+/** A view of the file system with a /dev/fuse for everybody, as udev makes it. What is mounted there nobody else sees. */
+const view = `
+set -e
+mount -t tmpfs none "$1"
+mknod "$1/fuse" c 10 229
+chmod 666 "$1/fuse"
+mount --bind "$1/fuse" /dev/fuse
+umount -l "$1"
+echo ready
+exec cat
+`;
+const reason =
+  fuseMissing() ?? missing('fusermount3', 'setpriv') ?? deviceClosed() ?? programClosed();
 
-/** It is for everybody where udev has set it up. */
 function deviceClosed(): string | undefined {
-  const isOpen = (statSync('/dev/fuse').mode & 0o006) === 0o006;
-  return isOpen ? undefined : '/dev/fuse is not for everybody here';
+  if (!isRoot) {
+    const isOpen = (statSync('/dev/fuse').mode & 0o006) === 0o006;
+    return isOpen ? undefined : '/dev/fuse is not for everybody here';
+  }
+  try {
+    execFileSync('unshare', ['-m', 'sh', '-c', view, 'sh', tmpdir()], { input: '', stdio: 'pipe' });
+    return undefined;
+  } catch {
+    return 'there can be no other /dev/fuse here';
+  }
 }
 
 /** Somebody must be able to run it. */
@@ -41,16 +63,46 @@ function programClosed(): string | undefined {
   }
 }
 
-const asSomebody = (...command: string[]): Promise<string> => {
-  const [program = '', ...args] = [...somebody, ...command];
-  return output(program, ...args);
-};
+/** A directory with an image and a mountpoint of somebody's, and how he runs commands there. */
+interface Place {
+  readonly directory: string;
+  /** Before a command. */
+  readonly words: readonly string[];
+  /** What somebody's command writes on stdout. */
+  run(...command: string[]): Promise<string>;
+  isMounted(name: string): boolean;
+}
 
-async function serve(directory: string): Promise<TestDaemon> {
+async function makePlace(): Promise<Place> {
+  const directory = makeDirectory();
+  const pid = isRoot ? await makeView(directory) : undefined;
+  const enter = pid === undefined ? [] : ['nsenter', `--mount=/proc/${pid}/ns/mnt`];
+  const words = [...enter, 'env', `--chdir=${directory}`, ...somebody];
+  return {
+    directory,
+    words,
+    run(...command) {
+      const [program = '', ...args] = [...words, ...command];
+      return output(program, ...args);
+    },
+    isMounted: (name) => isMounted(`${directory}/${name}`, pid),
+  };
+}
+
+/** The process that keeps the view until the test ends. */
+async function makeView(directory: string): Promise<number | undefined> {
+  mkdirSync(`${directory}/dev`);
+  const keeper = spawn('unshare', ['-m', 'sh', '-c', view, 'sh', `${directory}/dev`]);
+  onTestFinished(() => void keeper.kill('SIGKILL'));
+  await once(keeper.stdout, 'data');
+  return keeper.pid;
+}
+
+async function serve({ directory, words }: Place): Promise<TestDaemon> {
   const exported = 'fuse,id=e,node-name=n,mountpoint=m,writable=on';
   const daemon = await startDaemon({
     directory,
-    command: [...somebody, ...ourCommand],
+    command: [...words, ...ourCommand],
     args: ['--blockdev', 'file,node-name=n,filename=a.img', '--export', exported],
   });
   onTestFinished(async () => {
@@ -72,38 +124,41 @@ function makeDirectory(): string {
 
 describe.skipIf(reason !== undefined)(`fusermount3${reason ? ` (${reason})` : ''}`, () => {
   it('mounts and unmounts', async () => {
-    const daemon = await serve(makeDirectory());
-    expect(await asSomebody('stat', '-c', '%s %a', daemon.path('m'))).toBe('1048576 600\n');
-    await asSomebody(
-      'dd',
-      'if=/dev/zero',
-      `of=${daemon.path('m')}`,
-      'bs=4k',
-      'count=1',
-      'conv=notrunc',
-    );
+    const place = await makePlace();
+    const daemon = await serve(place);
+    expect(await place.run('stat', '-c', '%s %a', 'm')).toBe('1048576 600\n');
+    await place.run('dd', 'if=/dev/zero', 'of=m', 'bs=4k', 'count=1', 'conv=notrunc');
     expect(readFileSync(daemon.path('a.img')).subarray(0, 4097)).toEqual(
       Buffer.concat([Buffer.alloc(4096), Buffer.from([0x11])]),
     );
     await daemon.qmp.execute('block-export-del', { id: 'e' });
-    expect(isMounted(daemon.path('m'))).toBe(false);
+    expect(place.isMounted('m')).toBe(false);
+  });
+
+  it('unmounts when the daemon ends', async () => {
+    const place = await makePlace();
+    const daemon = await serve(place);
+    expect(place.isMounted('m')).toBe(true);
+    daemon.child.kill('SIGTERM');
+    expect(await daemon.outcome).toMatchObject({ code: 0, stderr: '' });
+    expect(place.isMounted('m')).toBe(false);
   });
 
   it('takes away what a killed daemon has left', async () => {
-    const directory = makeDirectory();
-    const killed = await serve(directory);
+    const place = await makePlace();
+    const killed = await serve(place);
     process.kill(killed.pid, 'SIGKILL');
     await killed.outcome;
     rmSync(killed.path('pid'));
-    const next = await serve(directory);
-    expect(await asSomebody('stat', '-c', '%s', next.path('m'))).toBe('1048576\n');
+    await serve(place);
+    expect(await place.run('stat', '-c', '%s', 'm')).toBe('1048576\n');
   });
 
   it('does not let others in unless the system permits it', async () => {
-    const daemon = await serve(makeDirectory());
-    await daemon.qmp.execute('block-export-del', { id: 'e' });
+    const { qmp } = await serve(await makePlace());
+    await qmp.execute('block-export-del', { id: 'e' });
     const options = { type: 'fuse', id: 'e', 'node-name': 'n', mountpoint: 'm' } as const;
-    const on = daemon.qmp.execute('block-export-add', { ...options, 'allow-other': 'on' });
+    const on = qmp.execute('block-export-add', { ...options, 'allow-other': 'on' });
     const configuration = '/etc/fuse.conf';
     const permitted =
       existsSync(configuration) &&

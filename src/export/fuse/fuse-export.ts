@@ -6,6 +6,7 @@ import { QmpError } from '../../qapi/errors.ts';
 import type { XBlockExportRemoveMode } from '../../qapi/generated/types.ts';
 import type { BlockExport } from '../block-export.ts';
 import type { ExportContext, ExportDriver, RunningExport } from '../export-driver.ts';
+import { fuseDevice } from './device.ts';
 import { FuseFile } from './fuse-file.ts';
 import { type FuseMount, MountError, mountFuse, unmountFuse } from './mount.ts';
 import { FuseSession } from './session.ts';
@@ -22,7 +23,8 @@ class FuseExport implements RunningExport {
   readonly #mount: FuseMount;
   readonly #context: ExportContext;
   readonly #session: FuseSession;
-  #isMounted = true;
+  /** Once it has begun. */
+  #unmounting: Promise<void> | undefined;
   /** Unmounted, but not for those who have the file open: they count as a client. */
   #lingers = false;
   /** Nobody has it open, or ever will again. */
@@ -34,7 +36,7 @@ class FuseExport implements RunningExport {
     this.#context = context;
     this.#session = new FuseSession({
       ...context,
-      fd: mount.fd,
+      device: fuseDevice(mount.fd),
       id: common.id,
       file,
       buffers: context.fuse.buffers,
@@ -48,7 +50,7 @@ class FuseExport implements RunningExport {
 
   async retire(mode: XBlockExportRemoveMode): Promise<void> {
     if (mode === 'soft') this.#session.refuse(errno.ESHUTDOWN);
-    if (!this.#isMounted || this.#isGone) return;
+    if (this.#unmounting !== undefined || this.#isGone) return;
     this.#lingers = true;
     this.#common.ref();
     await this.#unmount();
@@ -65,11 +67,12 @@ class FuseExport implements RunningExport {
     this.#common.backend.onDrain = () => {};
   }
 
-  async #unmount(): Promise<void> {
-    if (!this.#isMounted) return;
-    this.#isMounted = false;
-    await unmountFuse(this.#mount);
-    this.#context.fuse.mountpoints.give(this.#mount.target);
+  /** Resolves when it is not mounted any more, whoever asked for that first. */
+  #unmount(): Promise<void> {
+    this.#unmounting ??= unmountFuse(this.#mount).then(() => {
+      this.#context.fuse.mountpoints.give(this.#mount.target);
+    });
+    return this.#unmounting;
   }
 
   #endLingering(): void {

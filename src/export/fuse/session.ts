@@ -6,13 +6,12 @@ import { IoError, ProtocolError } from '../../base/errors.ts';
 import type { IoBuffer } from '../../base/io-buffer.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Trace } from '../../base/trace.ts';
-import { readDescriptor, writeDescriptor } from '../../sys/descriptor.ts';
-import { closeFile } from '../../sys/file.ts';
 import { allocate, pageSize } from '../../sys/memory.ts';
 import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
 import { WOULD_BLOCK } from '../../sys/socket.ts';
 import { AdaptivePoll } from '../adaptive-poll.ts';
 import type { TransferBuffers } from './buffers.ts';
+import type { FuseDevice } from './device.ts';
 import type { FuseFile } from './fuse-file.ts';
 import { negotiate } from './init.ts';
 import {
@@ -52,8 +51,8 @@ const SINGLES = 4;
 const unmounted: readonly number[] = [errno.ENODEV, errno.ECONNABORTED];
 
 export interface FuseSessionOptions {
-  /** Of /dev/fuse, mounted and non-blocking; the session closes it. */
-  readonly fd: number;
+  /** The session closes it. */
+  readonly device: FuseDevice;
   /** The export's, for logs and traces. */
   readonly id: string;
   readonly file: FuseFile;
@@ -61,7 +60,7 @@ export interface FuseSessionOptions {
   readonly poller: Poller;
   readonly log: Logger;
   readonly trace: Trace;
-  /** The kernel has ended the conversation: nothing uses the mount any more, or somebody aborted it. */
+  /** The conversation has ended by itself: nothing uses the mount any more, or it cannot go on. */
   readonly onGone: () => void;
 }
 
@@ -70,7 +69,10 @@ export class FuseSession {
   readonly #watch: Watch;
   /** For replies without data. */
   readonly #replies: IoBuffer = allocate(TURN_UNIT);
-  #state: 'serving' | 'gone' | 'stopped' = 'serving';
+  #serving = true;
+  /** Resolves when the descriptor is closed. */
+  readonly #closed: Promise<void>;
+  #resolveClosed: () => void = () => {};
   #request: FuseRequest = newRequest();
   #input: IoBuffer | undefined;
   #output: IoBuffer | undefined;
@@ -82,15 +84,17 @@ export class FuseSession {
   /** How often in a row that was one. */
   #singles = 0;
   readonly #poll = new AdaptivePoll();
-  readonly #attempt = (): number => (this.#endedNow() ? 0 : this.#receive());
+  readonly #attempt = (): number => (this.#hasEnded() ? 0 : this.#receive());
   #drained = false;
   #refusal = 0;
-  #onIdle: () => void = () => {};
   #hasComplained = false;
 
   constructor(options: FuseSessionOptions) {
     this.#options = options;
-    this.#watch = options.poller.watch(options.fd, () => this.#pump());
+    this.#closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+    this.#watch = options.poller.watch(options.device.fd, () => this.#pump());
     this.#wait();
   }
 
@@ -106,17 +110,21 @@ export class FuseSession {
   }
 
   /** Receives nothing more; resolves when what is under way has been answered and the descriptor is closed. */
-  async stop(): Promise<void> {
-    if (this.#state === 'stopped') return;
-    this.#state = 'stopped';
+  stop(): Promise<void> {
+    this.#end();
+    return this.#closed;
+  }
+
+  #end(): void {
+    if (!this.#serving) return;
+    this.#serving = false;
     this.#watch.close();
-    if (this.#inFlight > 0) {
-      await new Promise<void>((resolve) => {
-        this.#onIdle = resolve;
-      });
-    }
-    this.#giveBuffers();
-    closeFile(this.#options.fd);
+    if (this.#inFlight === 0) this.#close();
+  }
+
+  #close(): void {
+    this.#options.device.close();
+    this.#resolveClosed();
   }
 
   #full(): boolean {
@@ -130,14 +138,14 @@ export class FuseSession {
   /** Serves until there is nothing more, a limit is reached or its turn is over; if there is more, it is called again. */
   #pump(): void {
     this.#othersWait = false;
-    for (let left = TURN; this.#state === 'serving' && left > 0 && !this.#full(); ) {
+    for (let left = TURN; this.#serving && left > 0 && !this.#full(); ) {
       let received = this.#receive();
       if (received === WOULD_BLOCK && this.#mayPoll()) {
         this.#othersWait = false;
         left -= POLLED;
         received = this.#poll.again(this.#attempt);
       }
-      if (received === WOULD_BLOCK || this.#endedNow()) break;
+      if (received === WOULD_BLOCK || this.#hasEnded()) break;
       this.#taken++;
       left -= 1 + Math.floor(this.#serve(received) / TURN_UNIT);
       this.#othersWait = true;
@@ -150,38 +158,35 @@ export class FuseSession {
   #mayPoll(): boolean {
     if (this.#taken > 0) this.#singles = this.#taken === 1 ? this.#singles + 1 : 0;
     this.#taken = 0;
-    return this.#singles >= SINGLES && this.#inFlight === 0 && !this.#endedNow();
+    return this.#singles >= SINGLES && this.#inFlight === 0 && !this.#hasEnded();
   }
 
-  #endedNow(): boolean {
-    return this.#state !== 'serving';
+  /** Asked anew where the last request may have changed it. */
+  #hasEnded(): boolean {
+    return !this.#serving;
   }
 
   /** Bytes of the next request, or WOULD_BLOCK. */
   #receive(): number {
     this.#input ??= this.#options.buffers.take();
     const { address, bytes } = this.#input;
-    for (;;) {
-      try {
-        const room = bytes.length - REQUEST_AT;
-        const received = readDescriptor(this.#options.fd, address + REQUEST_AT, room);
-        if (received !== 0) return received;
-        this.#gone(new IoError(errno.ENODEV, { syscall: 'read' }));
-        return WOULD_BLOCK;
-      } catch (error) {
-        if (!(error instanceof IoError)) throw error;
-        // The request was withdrawn while it was handed over.
-        if (error.errno === errno.ENOENT) continue;
-        this.#gone(error);
-        return WOULD_BLOCK;
-      }
+    try {
+      const room = bytes.length - REQUEST_AT;
+      const received = this.#options.device.read(address + REQUEST_AT, room);
+      if (received !== 0) return received;
+      this.#gone();
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      // ENOENT: the request was withdrawn while it was handed over.
+      if (error.errno !== errno.ENOENT) this.#gone(error);
     }
+    return WOULD_BLOCK;
   }
 
-  #gone(reason: IoError): void {
-    this.#state = 'gone';
-    this.#watch.close();
-    if (!unmounted.includes(reason.errno)) this.#complain(reason);
+  /** Nobody would be served any more: whoever has the file open is to know it, rather than to wait. */
+  #gone(reason?: IoError): void {
+    if (reason !== undefined && !unmounted.includes(reason.errno)) this.#complain(reason);
+    this.#end();
     this.#options.onGone();
   }
 
@@ -244,8 +249,8 @@ export class FuseSession {
       if (row.keepsInput === true) buffers.give(input);
       if (row.reply === 'data') buffers.give(output);
       this.#inFlight--;
-      if (this.#inFlight === 0) this.#onIdle();
-      this.#wait();
+      if (this.#serving) this.#wait();
+      else if (this.#inFlight === 0) this.#close();
     };
     const answered = later.then((result) => this.#reply(row, request, output, result ?? 0));
     answered.catch((error: unknown) => this.#fail(request, error)).finally(finish);
@@ -291,7 +296,7 @@ export class FuseSession {
 
   #send(address: number, length: number): void {
     try {
-      writeDescriptor(this.#options.fd, address, length);
+      this.#options.device.write(address, length);
     } catch (error) {
       // ENOENT: nobody waits for it any more. ENODEV, EPERM: nothing is mounted; the next read tells.
       const expected: readonly number[] = [errno.ENOENT, errno.ENODEV, errno.EPERM];

@@ -1,12 +1,15 @@
 // The session with a peer that need not be a kernel: a socket in the place of /dev/fuse, so that anything can be said to it.
 
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { errno } from '../../../../src/base/errno.ts';
+import { IoError } from '../../../../src/base/errors.ts';
 import { silentLogger } from '../../../../src/base/log.ts';
 import { createTrace } from '../../../../src/base/trace.ts';
 import { PERM_ALL, PERM_CONSISTENT_READ } from '../../../../src/block/block-driver.ts';
 import type { BlockGraph } from '../../../../src/block/block-graph.ts';
 import { TransferBuffers } from '../../../../src/export/fuse/buffers.ts';
+import { fuseDevice } from '../../../../src/export/fuse/device.ts';
 import { FuseFile } from '../../../../src/export/fuse/fuse-file.ts';
 import {
   FUSE_FALLOCATE,
@@ -39,11 +42,16 @@ let poller: Poller;
 let graph: BlockGraph;
 let session: FuseSession | undefined;
 let kernel: number;
+/** What the session gets for the next requests in the place of them, in this order. */
+let failures: number[];
+/** Resolves when the session says that it is over. */
+let gone: Promise<void>;
 
 beforeEach(async () => {
   poller = new Poller();
   graph = testGraph(undefined, { log, poller });
   await graph.add({ driver: 'null-co', 'node-name': 'n', size: SIZE, 'read-zeroes': true });
+  failures = [];
   await serve('n');
 });
 
@@ -60,15 +68,28 @@ async function serve(nodeName: string): Promise<void> {
   const pair = Buffer.alloc(8);
   if (libc.socketpair(AF_UNIX, PACKETS, 0, pair) < 0) throw new Error('no sockets');
   kernel = pair.readInt32LE(4);
+  const device = fuseDevice(pair.readInt32LE(0));
+  let onGone = (): void => {};
+  gone = new Promise((resolve) => {
+    onGone = resolve;
+  });
   session = new FuseSession({
-    fd: pair.readInt32LE(0),
+    device: {
+      ...device,
+      read(address, room) {
+        const received = device.read(address, room);
+        const code = received === WOULD_BLOCK ? undefined : failures.shift();
+        if (code !== undefined) throw new IoError(code, { syscall: 'read' });
+        return received;
+      },
+    },
     id: 'e',
     file,
     buffers: new TransferBuffers(),
     poller,
     log,
     trace: createTrace(),
-    onGone() {},
+    onGone,
   });
 }
 
@@ -111,24 +132,88 @@ async function ask(bytes: Buffer): Promise<Reply | undefined> {
 }
 
 async function exchange(bytes: Buffer): Promise<Reply> {
+  const answered = readable();
+  send(bytes);
+  await answered;
   const buffer = ioBufferOver(Buffer.alloc(2 * 1024 * 1024));
-  bytes.copy(buffer.bytes);
-  writeDescriptor(kernel, buffer.address, bytes.length);
-  const received = await new Promise<number>((resolve) => {
-    const watch = poller.watch(kernel, () => {
-      const count = readDescriptor(kernel, buffer.address, buffer.bytes.length);
-      if (count === WOULD_BLOCK) return;
-      watch.close();
-      resolve(count);
-    });
-    watch.want(READABLE);
-  });
+  const received = readDescriptor(kernel, buffer.address, buffer.bytes.length);
   const reply = buffer.bytes.subarray(0, received);
   expect(reply.readUInt32LE(0)).toBe(received);
   return {
     error: Math.abs(reply.readInt32LE(4)),
     unique: reply.readUInt32LE(8),
     body: reply.subarray(16),
+  };
+}
+
+/** Says something to the session, and waits for nothing. */
+function send(bytes: Buffer): void {
+  const { address } = ioBufferOver(Buffer.concat([bytes, Buffer.alloc(64)]));
+  writeDescriptor(kernel, address, bytes.length);
+}
+
+/** The length of what the session has said next, WOULD_BLOCK, or 0 when it has closed. */
+function heard(): number {
+  const { address, bytes } = ioBufferOver(Buffer.alloc(8192));
+  return readDescriptor(kernel, address, bytes.length);
+}
+
+/** Resolves when the session has said something. */
+function readable(): Promise<void> {
+  return new Promise((resolve) => {
+    const watch = poller.watch(kernel, () => {
+      watch.close();
+      resolve();
+    });
+    watch.want(READABLE);
+  });
+}
+
+/** Nobody serves any more, and nothing is left to be read. */
+function expectEnd(): void {
+  expect(heard()).toBe(0);
+}
+
+/** Enough turns of the event loop for whatever is going to happen by itself. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 10; turn++) await setImmediate();
+}
+
+interface SlowDisk {
+  /** Reads that have begun, ever. */
+  count(): number;
+  /** Resolves when so many have. */
+  begun(count: number): Promise<void>;
+  /** Lets those end that have begun. */
+  release(): void;
+}
+
+/** The session is about a disk from now on whose reads end when they are told to. */
+async function serveSlowDisk(): Promise<SlowDisk> {
+  let reads = 0;
+  let held: (() => void)[] = [];
+  let wanted = 0;
+  let onBegun = (): void => {};
+  const read = (into: Uint8Array): Promise<void> => {
+    reads++;
+    if (reads === wanted) onBegun();
+    return new Promise((done) => held.push(() => done(void into.fill(7))));
+  };
+  await graph.addDisk('slow', { size: SIZE, read }, { readOnly: true });
+  await serve('slow');
+  return {
+    count: () => reads,
+    begun(count) {
+      if (reads >= count) return Promise.resolve();
+      wanted = count;
+      return new Promise((resolve) => {
+        onBegun = resolve;
+      });
+    },
+    release() {
+      for (const end of held) end();
+      held = [];
+    },
   };
 }
 
@@ -203,8 +288,7 @@ describe('FuseSession', () => {
       Buffer.alloc(39, 0xff),
     ];
     for (const bytes of silent) {
-      const { address } = ioBufferOver(Buffer.concat([bytes, Buffer.alloc(64)]));
-      writeDescriptor(kernel, address, bytes.length);
+      send(bytes);
       expect(await ask(request(FUSE_GETATTR))).toMatchObject({ error: 0, unique: 77 });
     }
   });
@@ -216,36 +300,84 @@ describe('FuseSession', () => {
   });
 
   it('answers others while a request takes its time, and that one before it ends', async () => {
-    let release = (): void => {};
-    const begun = new Promise<void>((resolve) => {
-      const read = (into: Uint8Array): Promise<void> => {
-        resolve();
-        return new Promise((done) => {
-          release = () => done(void into.fill(7));
-        });
-      };
-      void graph.addDisk('slow', { size: SIZE, read }, { readOnly: true }).then(async () => {
-        await serve('slow');
-        const bytes = ioBufferOver(request(FUSE_READ, transfer(0, 4096)));
-        writeDescriptor(kernel, bytes.address, bytes.bytes.length);
-      });
-    });
-    await begun;
+    const disk = await serveSlowDisk();
+    send(request(FUSE_READ, transfer(0, 4096)));
+    await disk.begun(1);
     // Whoever waits for it got a signal: as in any file system, that changes nothing.
-    const interrupt = ioBufferOver(request(FUSE_INTERRUPT, u32(77, 0)));
-    writeDescriptor(kernel, interrupt.address, interrupt.bytes.length);
+    send(request(FUSE_INTERRUPT, u32(77, 0)));
     const { body } = await exchange(request(FUSE_GETATTR));
     expect(body).toHaveLength(104);
     let over = false;
     const stopped = session?.stop().then(() => (over = true));
     await Promise.resolve();
     expect(over).toBe(false);
-    release();
+    disk.release();
     await stopped;
     const reply = ioBufferOver(Buffer.alloc(8192));
     expect(readDescriptor(kernel, reply.address, 8192)).toBe(16 + 4096);
     expect(reply.bytes.subarray(16, 16 + 4096).every((byte) => byte === 7)).toBe(true);
-    // The end: nobody serves any more.
-    expect(readDescriptor(kernel, reply.address, 8192)).toBe(0);
+    expectEnd();
+  });
+
+  it('receives no more than 64 requests at once', async () => {
+    const disk = await serveSlowDisk();
+    for (let n = 0; n < 70; n++) send(request(FUSE_READ, transfer(0, 512)));
+    await disk.begun(64);
+    await turns();
+    expect(disk.count()).toBe(64);
+    disk.release();
+    await disk.begun(70);
+    disk.release();
+  });
+
+  it('receives nothing while the node is drained', async () => {
+    session?.setDrained(true);
+    send(request(FUSE_GETATTR));
+    await turns();
+    expect(heard()).toBe(WOULD_BLOCK);
+    const answered = readable();
+    session?.setDrained(false);
+    await answered;
+    expect(heard()).toBe(16 + 104);
+  });
+
+  it('takes the next request when one was withdrawn while it was handed over', async () => {
+    failures = [errno.ENOENT, errno.ENOENT];
+    send(request(FUSE_READ));
+    send(request(FUSE_READ));
+    expect(await exchange(request(FUSE_GETATTR))).toMatchObject({ error: 0 });
+    expect(complaints).toEqual([]);
+  });
+
+  it.each(['ENODEV', 'ECONNABORTED'] as const)('ends in silence with %s', async (code) => {
+    failures = [errno[code]];
+    send(request(FUSE_GETATTR));
+    await gone;
+    expectEnd();
+    expect(complaints).toEqual([]);
+    await session?.stop();
+  });
+
+  it('ends when it cannot receive, so that nobody waits for it, and says why', async () => {
+    failures = [errno.ENOMEM];
+    send(request(FUSE_GETATTR));
+    await gone;
+    expectEnd();
+    expect(complaints).toHaveLength(1);
+    expect(complaints[0]).toContain('Cannot allocate memory');
+  });
+
+  it('keeps the descriptor for what is under way when the mount is gone', async () => {
+    const disk = await serveSlowDisk();
+    send(request(FUSE_READ, transfer(0, 512)));
+    await disk.begun(1);
+    failures = [errno.ENODEV];
+    send(request(FUSE_GETATTR));
+    await gone;
+    expect(heard()).toBe(WOULD_BLOCK);
+    disk.release();
+    await session?.stop();
+    expect(heard()).toBe(16 + 512);
+    expectEnd();
   });
 });
