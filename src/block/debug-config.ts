@@ -1,6 +1,7 @@
 // The configuration file of a blkdebug node: sections `[inject-error]` and `[set-state]` of lines `name = "value"`, in the
 // dialect of the reference's configuration files.
 
+import { parseUnsignedText } from '../base/number-text.ts';
 import { QmpError } from '../qapi/errors.ts';
 import { BlkdebugEventValues, BlkdebugIOTypeValues } from '../qapi/generated/enums.ts';
 import type {
@@ -78,7 +79,7 @@ function checkedSection({ group, options }: Section): {
   readonly group: string;
   readonly values: Readonly<Record<string, unknown>>;
 } {
-  const kinds = groups[group];
+  const kinds = Object.hasOwn(groups, group) ? groups[group] : undefined;
   if (kinds === undefined) throw new QmpError(`There is no option group '${group}'`);
   const values: Record<string, unknown> = {};
   for (const [name, text] of options) {
@@ -96,9 +97,13 @@ function valueOf(name: string, text: string, kind: Kind): string | number | bool
     if (['off', 'no', 'false', 'n'].includes(text)) return false;
     throw new QmpError(`Parameter '${name}' expects 'on' or 'off'`);
   }
-  const number = Number(text.trim() === '' ? Number.NaN : text);
-  if (!Number.isSafeInteger(number)) throw new QmpError(`Parameter '${name}' expects a number`);
-  return number;
+  const number = parseUnsignedText(text);
+  if (number === 'out of range') {
+    throw new QmpError(`Value '${text}' is too large for parameter '${name}'`);
+  }
+  if (number === 'invalid') throw new QmpError(`Parameter '${name}' expects a number`);
+  // As wide as the reference's variables.
+  return Number(BigInt.asIntN(name === 'sector' ? 64 : 32, number));
 }
 
 function checkedRule(rule: Readonly<Record<string, unknown>>): BlkdebugInjectErrorOptions {

@@ -79,8 +79,8 @@ export function formerKind(options: ChardevOptions): string | undefined {
 
 /** The backend that the options describe. Throws QmpError. */
 export function backendFromOptions(options: ChardevOptions): ChardevBackend {
-  const given = options.get('backend');
-  const kind = formerKinds[given ?? ''] ?? given;
+  const former = formerKind(options);
+  const kind = former === undefined ? options.get('backend') : formerKinds[former];
   if (kind === undefined) throw new QmpError(`chardev: "${options.id}" missing backend`);
   // What files, pipes and stdio have in common has a name in the reference, too.
   if (kind === 'fd') throw new QmpError("Parameter 'driver' expects a non-abstract device type");

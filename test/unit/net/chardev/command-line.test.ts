@@ -8,6 +8,8 @@ describe('addFromCommandLine', () => {
     ['null', {}, 'chardev: no id specified'],
     [',c', {}, 'chardev: "c" missing backend'],
     ['nope,c', {}, "'nope' is not a valid char driver name"],
+    ['constructor,c', {}, "'constructor' is not a valid char driver name"],
+    ['__proto__,c', {}, "'__proto__' is not a valid char driver name"],
     ['fd,c', {}, "Parameter 'driver' expects a non-abstract device type"],
     ['socket,c', {}, 'Unable to parse FD number '],
     ['socket,c', { fd: '55' }, "File descriptor '55' is not a socket"],
