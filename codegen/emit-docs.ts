@@ -40,14 +40,16 @@ class Manual {
   /** The headings, with the commands and events below each. */
   #contents(): string {
     const lines: string[] = [];
+    let depth = 0;
     for (const { parts } of this.#schema.modules) {
       for (const part of parts) {
         if (part.kind === 'prose') {
           for (const { level, title } of headings(part.doc)) {
             lines.push(`${'  '.repeat(level - 1)}- [${title}](#${anchorOfHeading(title)})`);
+            depth = level;
           }
         } else if (part.kind === 'command' || part.kind === 'event') {
-          lines.push(`  - ${this.#link(part.name)}`);
+          lines.push(`${'  '.repeat(depth)}- ${this.#link(part.name)}`);
         }
       }
     }
@@ -162,10 +164,12 @@ class Manual {
   }
 
   #returns({ returns, doc }: Command): string[] {
-    if (returns === undefined) return [];
     const text = doc?.sections.find((section) => section.tag === 'Returns')?.text;
-    const described = text === undefined ? '' : `: ${this.#linked(text)}`;
-    return [`**Returns** ${this.#typeLink(returns)}${described}\n`];
+    const parts = [
+      ...(returns === undefined ? [] : [this.#typeLink(returns)]),
+      ...(text === undefined ? [] : [this.#linked(text)]),
+    ];
+    return parts.length === 0 ? [] : [`**Returns** ${parts.join(': ')}\n`];
   }
 
   #features(definition: Definition): string[] {
@@ -258,6 +262,6 @@ function headings({ body }: DocComment) {
 function anchorOfHeading(title: string): string {
   return title
     .toLowerCase()
-    .replace(/[^a-z0-9 -]/g, '')
+    .replace(/[^a-z0-9_ -]/g, '')
     .replace(/ /g, '-');
 }

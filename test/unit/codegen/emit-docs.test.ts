@@ -38,7 +38,9 @@ describe('the manual', () => {
       if (doc === undefined) continue;
       const texts = [
         doc.body,
-        ...[...doc.members.values(), ...doc.sections].map(({ text }) => text),
+        ...[...doc.members.values(), ...doc.features.values(), ...doc.sections].map(
+          ({ text }) => text,
+        ),
       ];
       const known = new Set([
         ...doc.members.keys(),
@@ -51,6 +53,66 @@ describe('the manual', () => {
       const unknown = mentions.map((match) => match[1] ?? '').filter((each) => !known.has(each));
       expect({ name, unknown }).toEqual({ name, unknown: [] });
     }
+  });
+});
+
+function manualOf(text: string): string {
+  return emitDocs(loadSchema('a.json', { defined: new Set(), readText: () => text }));
+}
+
+describe('emitDocs', () => {
+  it('tells what a command returns, be it that that is nothing', () => {
+    const text = manualOf(`
+{ 'struct': 'Flake', 'data': {} }
+##
+# @one:
+#
+# Returns: nothing
+##
+{ 'command': 'one' }
+##
+# @two:
+#
+# Returns: what there is
+##
+{ 'command': 'two', 'returns': ['Flake'] }
+##
+# @three:
+##
+{ 'command': 'three', 'returns': 'Flake' }
+`);
+    expect(text.match(/^\*\*Returns.*$/gm)).toEqual([
+      '**Returns** nothing',
+      '**Returns** array of [Flake](#qapi-Flake): what there is',
+      '**Returns** [Flake](#qapi-Flake)',
+    ]);
+  });
+
+  it('lists commands below the heading that they stand under', () => {
+    const text = manualOf(`
+##
+# = Snow_flakes
+##
+##
+# @one:
+##
+{ 'command': 'one' }
+##
+# == Of all kinds
+##
+##
+# @two:
+##
+{ 'command': 'two' }
+`);
+    expect(text.slice(0, text.indexOf('<a '))).toContain(
+      [
+        '- [Snow_flakes](#snow_flakes)',
+        '  - [one](#qapi-one)',
+        '  - [Of all kinds](#of-all-kinds)',
+        '    - [two](#qapi-two)',
+      ].join('\n'),
+    );
   });
 });
 
