@@ -15,13 +15,16 @@ tar -xf qemu_7.2*.orig.tar.xz -C "$target" --strip-components=1 --wildcards \
 rm -rf "$target/apt"
 iotests="$target/tests/qemu-iotests"
 : >"$iotests/common.env"
-# They give a server half a second or one to be ready. Ours, and theirs on a busy machine, may take as long as it takes.
+# They give a server half a second or one to be ready. Ours, and theirs on a busy machine, may take as long as it takes. And a
+# pidfile is read when it is there, be it empty still.
 sed -i \
   -e 's@sleep 1 # FIXME: qemu-nbd needs.*@until [ -S "$SOCK_DIR/nbd" ] || ! kill -0 $!; do sleep 0.05; done@' \
   -e 's@^        FUSE_PIDS+=@        until grep -q " $export_mp " /proc/mounts; do kill -0 "$pid" || return 1; sleep 0.05; done\n&@' \
+  -e 's@while \[ ! -f "$pidfile" \]@while [ ! -s "$pidfile" ]@' \
   -e 's@timeout=10 # \*0.5 s@timeout=60@' \
   "$iotests/common.rc" || leave 'The tests cannot be prepared'
-grep -q 'until grep -q " $export_mp "' "$iotests/common.rc" && grep -q 'until \[ -S' "$iotests/common.rc" ||
+grep -q 'until grep -q " $export_mp "' "$iotests/common.rc" && grep -q 'until \[ -S' "$iotests/common.rc" &&
+  grep -q 'while \[ ! -s "$pidfile"' "$iotests/common.rc" ||
   leave 'The tests are not those that are known'
 : >"$target/complete"
 exit 0
