@@ -61,6 +61,22 @@ describe.skipIf(reason !== undefined)(
       expect(await readFile(next.path('m'), 'utf8')).toBe('underneath');
     });
 
+    it.each(['quit', 'SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
+      'ends with %s: nothing stays mounted, and who has it open is told',
+      async (end) => {
+        const daemon = await serve();
+        const user = await UserOfFile.open(daemon.path('m'));
+        await user.call('write', 2, 4096, 0);
+        if (end === 'quit') await daemon.qmp.execute('quit');
+        else daemon.child.kill(end);
+        expect(await daemon.outcome).toMatchObject({ code: 0, stderr: '' });
+        expect(isMounted(daemon.path('m'))).toBe(false);
+        expect(await readFile(daemon.path('m'), 'utf8')).toBe('underneath');
+        expect(await user.call('read', 10, 0)).toContain('ENOTCONN');
+        await user.close();
+      },
+    );
+
     it('so is what it left in the place of its own image', async () => {
       const directory = makeDirectory();
       // Without waiting for a disk that others may keep busy.
@@ -260,7 +276,7 @@ describe.skipIf(reason !== undefined)(
       await user.close();
     });
 
-    it('the kernel aborts the connection: the daemon lives, and says so', async () => {
+    it('the kernel aborts the connection: the daemon lives', async () => {
       const daemon = await serve();
       const device = (await output('stat', '-c', '%d', daemon.path('m'))).trim();
       const abort = `mount -t fusectl none "$1" 2>/dev/null; echo 1 > "$1/$2/abort"; umount "$1"`;

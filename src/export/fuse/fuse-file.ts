@@ -14,6 +14,9 @@ export const S_IFREG = 0o100000;
 const S_IRUSR = 0o400;
 const S_IWUSR = 0o200;
 
+/** The largest disk that the reference has, in bytes. */
+const MAX_LENGTH = 2 ** 63 - 2 ** 30;
+
 /** What st_blocks counts. */
 const BLOCK = 512;
 
@@ -79,6 +82,7 @@ export class FuseFile {
       zero = true,
     }: { readonly prealloc?: PreallocMode; readonly zero?: boolean } = {},
   ): Promise<void> {
+    if (length > MAX_LENGTH) throw failure(length);
     try {
       const flags = zero ? ZERO_WRITE : 0;
       await this.backend.truncate(length, { exact: true, prealloc, flags });
@@ -99,5 +103,9 @@ export class FuseFile {
 function ioErrorOf(error: unknown, length: number): unknown {
   if (!(error instanceof QmpError)) return error;
   if (error.cause instanceof IoError) return error.cause;
+  return failure(length);
+}
+
+function failure(length: number): IoError {
   return new IoError(errno.EIO, { syscall: 'truncate', offset: length });
 }

@@ -142,6 +142,77 @@ const rights = (id: string): Case =>
     ['chmod', '600'],
   );
 
+const OTHER = 65_534;
+
+/** What somebody else may do, who is not the owner. */
+const others = (id: string): Case =>
+  calls(
+    id,
+    ['mount options'],
+    ['as', OTHER, 'stat'],
+    ['as', OTHER, 'open once', 'O_RDONLY'],
+    ['chmod', '644'],
+    ['as', OTHER, 'open once', 'O_RDONLY'],
+    ['as', OTHER, 'open once', 'O_RDWR'],
+    ['as', OTHER, 'truncate', 4096],
+    ['as', OTHER, 'chmod', '666'],
+    ['as', OTHER, 'chown', OTHER, OTHER],
+    ['as', OTHER, 'touch'],
+    ['chmod', '666'],
+    ['as', OTHER, 'open once', 'O_RDWR'],
+    ['as', OTHER, 'touch'],
+    ['chown', OTHER, OTHER],
+    ['as', OTHER, 'chmod', '600'],
+    ['as', OTHER, 'open once', 'O_RDWR'],
+    ['as', OTHER, 'access', 2],
+    ['stat'],
+  );
+
+/** Beyond the largest disk of all. */
+const LAST = 2 ** 63 - 1024;
+
+/** Where numbers end. What lies between has to do with the file system below. */
+const far: Case = calls(
+  'far away',
+  open,
+  ...[2 ** 43, 2 ** 53, 2 ** 62, LAST].flatMap((place): FileCall[] => [
+    ['read', 10, place],
+    ['lseek', 'SEEK_DATA', place],
+    ['lseek', 'SEEK_HOLE', place],
+    ['fallocate', PUNCH_KEEP, place, 512],
+    ['fallocate', ZERO_KEEP, 0, place],
+  ]),
+  ['write', 1, 10, LAST],
+  ['fallocate', 0, LAST, 512],
+  ['fallocate', ZERO, LAST, 512],
+  ['ftruncate', LAST],
+  ['fallocate', PUNCH_KEEP, MIB, 4096],
+  ['fallocate', ZERO_KEEP, MIB, 4096],
+  ['fallocate', 0, MIB, 0],
+  ['stat'],
+  ['close'],
+);
+
+/** A disk with bad places: reads fail at 64 KiB, writes at 128 KiB, zeroes at 192 KiB, and all flushes. */
+const failing: Case = calls(
+  'a disk that fails',
+  open,
+  ['read', 10, 0],
+  ['read', 10, 65_536],
+  ['write', 1, 4096, 131_072],
+  ['write', 1, 4096, 0],
+  ['fallocate', ZERO_KEEP, 196_608, 4096],
+  ['fsync'],
+  ['fdatasync'],
+  ['close'],
+  ['open', 'O_RDWR|O_DIRECT'],
+  ['read direct', 4096, 65_536],
+  ['write direct', 2, 4096, 131_072],
+  ['write direct', 2, 4096, 4096],
+  ['read direct', 4096, 4096],
+  ['close'],
+);
+
 const names: Case = calls(
   'names, attributes and locks',
   ['unlink'],
@@ -284,6 +355,20 @@ const file = (more = ''): readonly string[] => [
   '--blockdev',
   `file,node-name=n,filename=@DIR@/a.img,discard=unmap${more}`,
 ];
+const failingDisk: readonly string[] = [
+  '--blockdev',
+  JSON.stringify({
+    driver: 'blkdebug',
+    'node-name': 'n',
+    image: { driver: 'file', filename: '@DIR@/a.img', discard: 'unmap' },
+    'inject-error': [
+      { event: 'none', iotype: 'read', sector: 128, errno: 5 },
+      { event: 'none', iotype: 'write', sector: 256, errno: 28 },
+      { event: 'none', iotype: 'write-zeroes', sector: 384, errno: 28 },
+      { event: 'none', iotype: 'flush', errno: 5 },
+    ],
+  }),
+];
 const image: FileSetup = { name: 'a.img', length: MIB, fill: [[0, 65_536, 0x11]] };
 const mountpoint: FileSetup = { name: 'm', text: 'underneath' };
 const written: Case = scene('what is in the image', { do: 'inspect', file: 'a.img' });
@@ -340,6 +425,12 @@ export const fuseExports: Area = {
     group('growable, not writable', file(), 'growable=on', [resizing]),
     group('allow-other off', file(), 'writable=on,allow-other=off', [rights('rights')]),
     group('allow-other on', file(), 'allow-other=on', [rights('rights')]),
+    group('others, allow-other auto', file(), 'writable=on', [others('others')]),
+    group('others, allow-other on', file(), 'writable=on,allow-other=on', [others('others')]),
+    group('others, allow-other off', file(), 'writable=on,allow-other=off', [others('others')]),
+    group('others, read-only', file(), 'writable=off', [others('others')]),
+    group('numbers', file(), 'writable=on,growable=on', [far]),
+    group('errors', failingDisk, 'writable=on', [failing, written]),
     group('direct', file(',cache.direct=on'), 'writable=on,growable=on', [...everything, written]),
     group(
       'part of a file',
@@ -374,6 +465,28 @@ export const fuseExports: Area = {
   ],
   commandLines: [
     { id: 'no mountpoint', arguments: ['--export', 'fuse,id=e,node-name=n'] },
+    {
+      id: 'no mountpoint, in JSON',
+      arguments: ['--export', '{"type":"fuse","id":"e","node-name":"n"}'],
+    },
+    {
+      id: 'a mountpoint that is not there, in JSON',
+      arguments: [
+        '--blockdev',
+        'null-co,node-name=n',
+        '--export',
+        '{"type":"fuse","id":"e","node-name":"n","mountpoint":"@DIR@/m","growable":true,"allow-other":"off"}',
+      ],
+    },
+    {
+      id: 'a mountpoint that is not there, with its type by name',
+      arguments: [
+        '--blockdev',
+        'null-co,node-name=n',
+        '--export',
+        'id=e,type=fuse,node-name=n,mountpoint=@DIR@/m',
+      ],
+    },
     {
       id: 'a mountpoint that is not there',
       arguments: ['--blockdev', 'null-co,node-name=n', ...exported('growable=on')],
