@@ -2,6 +2,7 @@
 
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { close } from '../../../src/sys/socket.ts';
+import { memfdMappings } from '../../helpers/descriptors.ts';
 import { startDevice, testCounter } from './device.ts';
 import { GUEST_BASE, type GuestMemory } from './guest-memory.ts';
 import {
@@ -105,11 +106,13 @@ describe('dirty logging', () => {
   });
 
   it('is refused where bits could get lost or the program with them', async () => {
-    const { socket } = await serveDisk(ourSide);
+    const { socket, daemon } = await serveDisk(ourSide);
     const { frontend } = await startDevice(socket);
     const log = logMemory({ sealed: false });
     const payload = logBase(LOG_LENGTH);
+    const mappings = memfdMappings(daemon.pid);
     expect(await frontend.acknowledged(REQUEST.SET_LOG_BASE, payload, [log.fd])).toBe(1n);
+    expect(memfdMappings(daemon.pid)).toBe(mappings);
   });
 
   it.each([2 ** 32 + PAGE, 2 ** 36, 2 ** 53])('is refused in a log of %d bytes', async (size) => {

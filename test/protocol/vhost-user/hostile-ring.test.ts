@@ -64,6 +64,17 @@ const rings: readonly RingCase[] = [
     },
   },
   {
+    name: 'a chain that is longer than any may be',
+    options: { queueSize: 2048 },
+    offer({ queue, header }) {
+      for (let each = 0; each < 1025; each++) {
+        const flags = each < 1024 ? NEXT : 0;
+        queue.setDescriptor(each, { address: header, length: 16, flags, next: each + 1 });
+      }
+      queue.makeAvailable(0);
+    },
+  },
+  {
     name: 'a next descriptor that the ring does not have',
     offer({ queue, header }) {
       queue.setDescriptor(0, { address: header, length: 16, flags: NEXT, next: queue.size });
@@ -271,6 +282,30 @@ describe('a driver that breaks a rule', () => {
       });
     }
     expect((await disk.read(0, SECTOR)).status).toBe(BLK_S.OK);
+  });
+
+  it('of none, but has its disk read over the ring itself, harms nobody else', async () => {
+    const disk = await serveDisk(ourSide);
+    const held = await served(disk);
+    for (const sealed of [true, false]) {
+      for (const place of ['descriptors', 'available', 'used', 'table'] as const) {
+        const parts = await victim(disk, { memory: { sealed } });
+        const { device, queue, tableAddress, status } = parts;
+        const over = place === 'table' ? parts.table : queue[place];
+        fillTable({ ...parts, data: device.memory.guestAddress(over) });
+        const length = 3 * DESCRIPTOR_LENGTH;
+        queue.setDescriptor(0, { address: tableAddress, length, flags: INDIRECT });
+        const statusAt = status - GUEST_BASE;
+        device.memory.bytes[statusAt] = UNTOUCHED;
+        // Nobody can say what is given back by a ring that was overwritten.
+        queue.reap = () => 0;
+        queue.makeAvailable(0);
+        device.disk.kick.signal();
+        await expect.poll(() => device.memory.bytes[statusAt]).toBe(BLK_S.OK);
+        device.close();
+      }
+    }
+    expect(await served(disk)).toEqual(held);
   });
 
   it('and cuts its memory short, ends its session, and nothing else', async () => {

@@ -8,7 +8,13 @@ import { READABLE } from '../../../src/sys/poller.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
 import { residentKilobytes } from '../../helpers/resident-memory.ts';
 import { FEATURE, negotiate, readConfig, shareMemory } from './bring-up.ts';
-import { connectFrontend, guestMemory, startDevice, startQueue } from './device.ts';
+import {
+  connectFrontend,
+  guestMemory,
+  startDevice,
+  startQueue,
+  type TestDevice,
+} from './device.ts';
 import type { Frontend } from './frontend.ts';
 import { encode, PROTOCOL_F, REQUEST, singleRegion, u64, VERSION, vringState } from './messages.ts';
 import { numbered, ourSide, type ServedDisk, serveDisk } from './serve.ts';
@@ -18,6 +24,8 @@ import { DESCRIPTOR_F, DESCRIPTOR_LENGTH, Virtqueue } from './virtqueue.ts';
 
 const MIB = 1024 * 1024;
 const QUEUE_SIZE = 64;
+/** Requests of a MiB. */
+const MUCH = 80;
 /** Of one request. */
 const MAX_BUFFERS = 1024;
 
@@ -59,6 +67,21 @@ async function throttled({
 /** Once the device has taken that many requests of the queue and waits for a kick. */
 async function taken({ memory, availableEvent }: Virtqueue, count: number): Promise<void> {
   await expect.poll(() => memory.view.getUint16(availableEvent, true)).toBe(count);
+}
+
+/** Kicks once for requests of a MiB each, which are more than the daemon takes at a time. */
+function offerMuch({ memory, disk }: TestDevice): void {
+  const header = memory.allocate(16);
+  memory.bytes.fill(0, header, header + 16);
+  const data = memory.allocate(MIB + 1);
+  for (let each = 0; each < MUCH; each++) {
+    const pieces = [
+      { address: memory.guestAddress(header), length: 16, writable: false },
+      { address: memory.guestAddress(data), length: MIB + 1, writable: true },
+    ];
+    void disk.submitPieces(pieces, { kick: false });
+  }
+  disk.kick.signal();
 }
 
 /** As many requests as the ring has entries, all of them with as many buffers as one can have, most of them of one byte. */
@@ -137,18 +160,8 @@ describe('requests under way', () => {
       const device = await startDevice(socket, { without });
       const { memory, disk: queue, frontend } = device;
       expect((await queue.read(0, 512)).status).toBe(BLK_S.OK);
-      const header = memory.allocate(16);
-      memory.bytes.fill(0, header, header + 16);
-      const data = memory.allocate(MIB + 1);
-      // More than the daemon takes at a time, so that it does not get to where it wants to be kicked again.
-      for (let each = 0; each < 80; each++) {
-        const pieces = [
-          { address: memory.guestAddress(header), length: 16, writable: false },
-          { address: memory.guestAddress(data), length: MIB + 1, writable: true },
-        ];
-        void queue.submitPieces(pieces, { kick: false });
-      }
-      queue.kick.signal();
+      // So that the daemon does not get to where it wants to be kicked again.
+      offerMuch(device);
       const flags = (): number => memory.view.getUint16(queue.queue.used, true);
       const event = (): number => memory.view.getUint16(queue.queue.availableEvent, true);
       // Whoever answers twice has heard of the kick.
@@ -158,11 +171,24 @@ describe('requests under way', () => {
       const stopped = frontend.ask(REQUEST.GET_VRING_BASE, vringState(0, 0));
       await release();
       const base = (await stopped).payload.readUInt32LE(4);
-      expect(base).toBeLessThan(80);
+      expect(base).toBeLessThan(1 + MUCH);
       if (without === 0n) expect(event()).toBe(base);
       else expect(flags()).toBe(0);
     },
   );
+
+  it('make room for others, which nobody kicks for', async () => {
+    const disk = await serveDisk(ourSide);
+    const { socket, release } = await throttled(disk);
+    const device = await startDevice(socket);
+    expect((await device.disk.read(0, 512)).status).toBe(BLK_S.OK);
+    offerMuch(device);
+    // In these turns the daemon comes to as many as it takes.
+    for (let turn = 0; turn < MUCH; turn++) await disk.daemon.qmp.execute('query-block-exports');
+    await release();
+    await device.disk.idle();
+    expect(device.disk.queue.usedIndex).toBe(1 + MUCH);
+  });
 
   it('are as many as our memory allows, whatever their buffers take to know', async () => {
     const disk = await serveDisk(ourSide);
