@@ -293,7 +293,7 @@ export class BlockGraph {
       print: this.#print,
       find: (device, nodeName) => this.find(device, nodeName),
       lookUp: (name) => this.lookUp(name),
-      driver: (name) => this.#drivers[name as BlockdevDriver],
+      driver: (name) => this.#driverNamed(name),
       open: (options, { readOnly, autoReadOnly, active, cacheDirect, cacheNoFlush, unmap }) =>
         openNode(this.#environment, options, {
           ...rootDefaults,
@@ -415,9 +415,14 @@ export class BlockGraph {
   }
 
   #driver(name: BlockdevDriver): BlockDriver {
-    const driver = this.#drivers[name];
+    const driver = this.#driverNamed(name);
     if (driver === undefined) throw new QmpError(`Unknown driver '${name}'`);
     return driver;
+  }
+
+  /** The name may be one that an image has in its header. */
+  #driverNamed(name: string): BlockDriver | undefined {
+    return Object.hasOwn(this.#drivers, name) ? this.#drivers[name as BlockdevDriver] : undefined;
   }
 
   #nodeName(given: string | undefined): string {

@@ -104,6 +104,12 @@ describe('BlockGraph.add', () => {
     expect(await add('x.-_9')).toBe("Duplicate nodes with node-name='x.-_9'");
   });
 
+  it.each(['nope', 'constructor', '__proto__'])('knows no driver %s', async (driver) => {
+    const options = { driver, 'node-name': 'n' } as unknown as BlockdevOptions;
+    expect(await messageOf(() => graph.add(options))).toBe(`Unknown driver '${driver}'`);
+    await graph.change(async (access) => expect(access.driver(driver)).toBeUndefined());
+  });
+
   it('names children without a name by a counter and two random digits', async () => {
     await graph.add({ driver: 'raw', 'node-name': 'r', file: nullCo });
     await graph.add({ driver: 'raw', 'node-name': 's', file: nullCo });
