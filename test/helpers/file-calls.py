@@ -104,6 +104,7 @@ calls = {
     "open": lambda names: opened.append(os.open(path, flags(names))),
     "close": lambda: os.close(opened.pop()),
     "stat": lambda: described(os.stat(path)),
+    "blocks": lambda: os.stat(path).st_blocks,
     "statvfs": lambda: file_system(os.statvfs(path)),
     "read": read,
     "write": lambda byte, length, offset: os.pwrite(fd(), bytes([byte]) * length, offset),

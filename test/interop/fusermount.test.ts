@@ -21,6 +21,7 @@ import { tempDir } from '../helpers/temp-dir.ts';
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65_534;
+const uid = isRoot ? NOBODY : process.getuid?.();
 /** Before a command that somebody runs who is not root. */
 const somebody = isRoot
   ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups']
@@ -126,7 +127,7 @@ describe.skipIf(reason !== undefined)(`fusermount3${reason ? ` (${reason})` : ''
   it('mounts and unmounts', async () => {
     const place = await makePlace();
     const daemon = await serve(place);
-    expect(await place.run('stat', '-c', '%s %a', 'm')).toBe('1048576 600\n');
+    expect(await place.run('stat', '-c', '%s %a %u', 'm')).toBe(`1048576 600 ${uid}\n`);
     await place.run('dd', 'if=/dev/zero', 'of=m', 'bs=4k', 'count=1', 'conv=notrunc');
     expect(readFileSync(daemon.path('a.img')).subarray(0, 4097)).toEqual(
       Buffer.concat([Buffer.alloc(4096), Buffer.from([0x11])]),

@@ -65,7 +65,7 @@ const life: Case[] = [
     { do: 'read file', file: 'm' },
     fuse(),
     'query-block-exports',
-    on('m', ['stat'], ['statvfs']),
+    on('m', ['stat'], ['blocks'], ['statvfs']),
     del(),
     'query-block-exports',
     { do: 'read file', file: 'm' },
