@@ -12,7 +12,7 @@ import {
   testCounter,
 } from './device.ts';
 import { served } from './health.ts';
-import { REQUEST, singleRegion, u64, vringState } from './messages.ts';
+import { memoryTable, REQUEST, singleRegion, u64, vringState } from './messages.ts';
 import { numbered, ourSide, serveDisk, sides } from './serve.ts';
 import { createMemfd } from './shared-descriptors.ts';
 import { BLK_S, SECTOR } from './virtio-blk.ts';
@@ -103,13 +103,15 @@ describe.each(sides)('the life of vhost-user-blk: $name', (side) => {
   });
 
   test('a second frontend waits until the first one has left', async () => {
-    const { socket } = await serveDisk(side);
+    const { socket, daemon } = await serveDisk(side);
     const first = await startDevice(socket);
     const second = await connectFrontend(socket);
     let answered = false;
     const features = second.askNumber(REQUEST.GET_FEATURES).then(() => {
       answered = true;
     });
+    // In these turns it would have its answer.
+    for (let turn = 0; turn < 20; turn++) await daemon.qmp.execute('query-block-exports');
     expect((await first.disk.read(0, SECTOR)).status).toBe(OK);
     expect(answered).toBe(false);
     first.close();
@@ -173,6 +175,7 @@ describe('a frontend that hands over everything twice', () => {
       [REQUEST.SET_VRING_ERR, u64(0), fd],
       [REQUEST.SET_VRING_CALL, u64(0), fd],
       [REQUEST.SET_VRING_KICK, u64(0), fd],
+      [REQUEST.SET_MEM_TABLE, memoryTable([main]), main.fd],
       [REQUEST.ADD_MEM_REG, region, main.fd],
       // As frontends of old do: the file comes once more.
       [REQUEST.REM_MEM_REG, region, main.fd],
