@@ -127,7 +127,7 @@ print(wrong)
     expect(await output('python3', '-c', program, daemon.path('m'), digest(image))).toBe('[]\n');
   });
 
-  const qemu = missing('qemu-img');
+  const qemu = missing('qemu-img', 'qemu-io');
   it.skipIf(qemu !== undefined)(
     `qemu-img reads and writes it${qemu ? ` (${qemu})` : ''}`,
     async () => {
@@ -181,6 +181,7 @@ print(wrong)
         ['ftruncate', 20 * MIB + 1],
         ['write', 8, 4096, 24 * MIB],
         ['fallocate', 3, 5 * MIB, 131_072],
+        ['fallocate', 3, 5 * MIB + 140_000, 100_000],
         ['lseek', 'SEEK_DATA', 0],
         ['close'],
       ]),
@@ -191,6 +192,7 @@ print(wrong)
       `["ftruncate", ${20 * MIB + 1}] -> EINVAL`,
       `["write", 8, 4096, ${24 * MIB}] -> 4096`,
       `["fallocate", 3, ${5 * MIB}, 131072] -> ok`,
+      `["fallocate", 3, ${5 * MIB + 140_000}, 100000] -> ok`,
       `["lseek", "SEEK_DATA", 0] -> ${5 * MIB + 131_072}`,
       '["close"] -> ok',
     ]);
@@ -198,6 +200,13 @@ print(wrong)
     daemon.child.kill('SIGTERM');
     await daemon.outcome;
     await output('qemu-img', 'check', '-q', `${directory}/disk`);
+    // A hole that begins and ends within clusters: all of it are zeroes, and no more.
+    const areas = [
+      `read -P 7 ${5 * MIB + 131_072} ${140_000 - 131_072}`,
+      `read -P 0 ${5 * MIB + 140_000} 100000`,
+      `read -P 7 ${5 * MIB + 240_000} 50000`,
+    ];
+    await output('qemu-io', ...areas.flatMap((area) => ['-c', area]), `${directory}/disk`);
     await output(
       'qemu-img',
       'compare',
