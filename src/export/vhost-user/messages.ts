@@ -211,7 +211,7 @@ export const messages: Readonly<Record<number, MessageRow>> = {
     run(session, message) {
       const { vring, fd } = vringFile(session, message);
       vring.start(fd);
-      return noAnswer(vring.serve());
+      return noAnswer(session.serve());
     },
   },
   [VHOST_USER_SET_VRING_CALL]: {
@@ -240,7 +240,7 @@ export const messages: Readonly<Record<number, MessageRow>> = {
       const { index, value } = decodeVringState(payload);
       const vring = session.vring(index);
       vring.enabled = value !== 0;
-      return noAnswer(vring.serve());
+      return noAnswer(session.serve());
     },
   },
   [VHOST_USER_SET_BACKEND_REQ_FD]: {

@@ -16,7 +16,6 @@ import {
   viewOfShared,
 } from '../../sys/shared-memory.ts';
 import { close } from '../../sys/socket.ts';
-import { AdaptivePoll } from '../adaptive-poll.ts';
 import type { VirtioBlkDevice } from '../virtio-blk/device.ts';
 import { DirtyLog } from './dirty-log.ts';
 import { checkOffered, featureBits, hasFeature } from './features.ts';
@@ -41,6 +40,7 @@ import {
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
 } from './protocol.ts';
+import { RingTurns, type TurnOwner } from './ring-turns.ts';
 import type { RingFeatures } from './virtqueue.ts';
 import { Vring, type VringOwner } from './vring.ts';
 import { encodeHeader, type FilePart, type InflightArea } from './wire.ts';
@@ -81,15 +81,15 @@ interface InflightState {
   readonly mapping: SharedMapping;
 }
 
-export class Session implements VringOwner {
+export class Session implements VringOwner, TurnOwner {
   readonly poller: Poller;
   readonly signals: EventSignaller;
   readonly device: VirtioBlkDevice;
   readonly memory = new GuestMemory();
-  readonly poll = new AdaptivePoll();
   readonly #onFailure: (error: unknown) => void;
   /** Made when first named. */
   readonly #vrings = new Map<number, Vring>();
+  readonly #turns = new RingTurns(this);
   #ringFeatures: RingFeatures = { indirect: false, eventIndex: false, notifyOnEmpty: false };
   #protocolFeatures = 0n;
   #inflight: InflightState | undefined;
@@ -100,6 +100,7 @@ export class Session implements VringOwner {
   #backendFd = -1;
   /** Memory is about to change. */
   #changing = false;
+  #failed = false;
   #ended = false;
   #bytesUnderWay = 0;
   #requestsUnderWay = 0;
@@ -122,11 +123,15 @@ export class Session implements VringOwner {
   }
 
   get serving(): boolean {
-    return !this.#changing && !this.#ended;
+    return !this.#changing && !this.#failed && !this.#ended;
   }
 
-  get idleButOne(): boolean {
-    return this.#vrings.size === 1 && this.#requestsUnderWay === 0;
+  get idle(): boolean {
+    return this.#requestsUnderWay === 0;
+  }
+
+  get vrings(): Iterable<Vring> {
+    return this.#vrings.values();
   }
 
   get full(): boolean {
@@ -188,12 +193,12 @@ export class Session implements VringOwner {
   changeMemory(change: () => void): MaybePromise<void> {
     this.#changing = true;
     if (this.#requestsUnderWay === 0) return this.#changeNow(change);
-    return this.#idle().then(() => this.#changeNow(change));
+    return this.#untilIdle().then(() => this.#changeNow(change));
   }
 
   /** Serves rings that may have something to do. */
-  serveAll(): void {
-    for (const vring of this.#vrings.values()) vring.serve();
+  serve(): void {
+    this.#turns.take();
   }
 
   /** A new area to note requests in, for rings of `queueSize` entries; its descriptor is the caller's. Throws ProtocolError. */
@@ -294,7 +299,7 @@ export class Session implements VringOwner {
   /** Takes no more requests, and gives everything back once those under way are done. */
   end(): MaybePromise<void> {
     this.#ended = true;
-    if (this.#requestsUnderWay > 0) return this.#idle().then(() => this.#dispose());
+    if (this.#requestsUnderWay > 0) return this.#untilIdle().then(() => this.#dispose());
     this.#dispose();
   }
 
@@ -309,11 +314,12 @@ export class Session implements VringOwner {
     if (this.#requestsUnderWay === 0) this.#onIdle?.();
     if (!this.#wasFull || this.#bytesUnderWay >= MAX_BYTES_UNDER_WAY / 2) return;
     this.#wasFull = false;
-    this.serveAll();
+    this.serve();
   }
 
   fail(vring: Vring, error: unknown): void {
-    if (this.#ended) return;
+    if (this.#failed || this.#ended) return;
+    this.#failed = true;
     vring.signalError();
     this.#onFailure(error);
   }
@@ -332,7 +338,7 @@ export class Session implements VringOwner {
 
   #goOn(vrings: readonly Vring[]): void {
     for (const vring of vrings) vring.locate();
-    this.serveAll();
+    this.serve();
   }
 
   #checkStopped(vring: Vring): void {
@@ -348,7 +354,7 @@ export class Session implements VringOwner {
     }
   }
 
-  #idle(): Promise<void> {
+  #untilIdle(): Promise<void> {
     return new Promise((resolve) => {
       const others = this.#onIdle;
       this.#onIdle = () => {
@@ -360,6 +366,7 @@ export class Session implements VringOwner {
   }
 
   #dispose(): void {
+    this.#turns.stop();
     for (const vring of this.#vrings.values()) vring.dispose();
     this.#vrings.clear();
     this.memory.clear();

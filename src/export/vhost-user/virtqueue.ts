@@ -123,7 +123,7 @@ export class Virtqueue {
 
   /** Tells the driver that kicks are not needed for now. Throws IoError. */
   refuseKicks(): void {
-    if (this.#parts.features.eventIndex) return;
+    if (this.#parts.features.eventIndex || this.#refusesKicks) return;
     this.#parts.ring.setUsedFlags(VIRTQ_USED_F_NO_NOTIFY);
     this.#refusesKicks = true;
   }

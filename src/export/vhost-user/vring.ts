@@ -1,14 +1,12 @@
-// One ring of a session: what the frontend has told about it, its three event counters, and the loop that serves its requests.
+// One ring of a session: what the frontend has told about it, its three event counters, and its requests.
 
 import type { IoBuffer, MaybePromise } from '../../base/io-buffer.ts';
 import type { EventSignaller } from '../../sys/event-signal.ts';
 import { EventCounter, makeNonBlocking } from '../../sys/eventfd.ts';
 import { allocate } from '../../sys/memory.ts';
 import { type Poller, READABLE, type Watch } from '../../sys/poller.ts';
-import { close, WOULD_BLOCK } from '../../sys/socket.ts';
-import type { AdaptivePoll } from '../adaptive-poll.ts';
+import { close } from '../../sys/socket.ts';
 import { LARGEST_PIECE, type VirtioBlkDevice } from '../virtio-blk/device.ts';
-import { CallCoalescing } from './call-coalescing.ts';
 import { DescriptorChain } from './descriptor-chain.ts';
 import type { DirtyLog } from './dirty-log.ts';
 import type { GuestMemory } from './guest-memory.ts';
@@ -23,14 +21,10 @@ import {
   usedLength,
   viewedRing,
 } from './ring-memory.ts';
+import type { TurnBudget } from './ring-turns.ts';
 import { type RingFeatures, TABLE_LENGTH, Virtqueue } from './virtqueue.ts';
 import type { VringAddress } from './wire.ts';
 
-/** Requests, and bytes of them, served before others have their turn. */
-const REQUESTS_PER_TURN = 256;
-const BYTES_PER_TURN = 4 * 1024 * 1024;
-/** Milliseconds after which a turn ends that looks for further requests instead of waiting for a kick, as soon as it has called. */
-const LONGEST_WATCH = 0.5;
 /** Milliseconds between looks at a ring whose driver does not kick. */
 const LOOK_EVERY = 1;
 /** Requests that may be done before the driver hears of the first. */
@@ -52,14 +46,12 @@ export interface VringOwner {
   readonly log: DirtyLog | undefined;
   /** Something was marked. */
   logged(): void;
-  /** For a driver that sends one request after the other. */
-  readonly poll: AdaptivePoll;
-  /** Nothing else could be done while one ring is watched. */
-  readonly idleButOne: boolean;
+  /** Serves rings that may have something to do. */
+  serve(): void;
   /** Counts a request that is not done at once, and what it takes of our memory. */
   began(bytes: number): void;
   ended(bytes: number): void;
-  /** No more of our memory may be taken: serve() is called again when it may. */
+  /** No more of our memory may be taken: the rings are served again when it may. */
   readonly full: boolean;
   inflightOf(index: number, size: number): InflightQueue | undefined;
   /** The ring cannot go on. */
@@ -79,7 +71,6 @@ export class Vring {
   underWay = 0;
   readonly #owner: VringOwner;
   readonly #counter = new EventCounter();
-  readonly #coalescing = new CallCoalescing();
   readonly #chains: DescriptorChain[] = [];
   #table: IoBuffer | undefined;
   #queue: Virtqueue | undefined;
@@ -92,8 +83,7 @@ export class Vring {
   #started = false;
   /** There was a kick since, or there are requests that a predecessor has left. */
   #kicked = false;
-  #inTurn = false;
-  #nextTurn: NodeJS.Immediate | undefined;
+  #untold = 0;
   #onIdle: (() => void) | undefined;
 
   constructor(index: number, owner: VringOwner) {
@@ -118,7 +108,7 @@ export class Vring {
       if (kicked) this.#kicked = true;
     } else {
       this.#kicked = true;
-      this.#looks = setInterval(() => this.serve(), LOOK_EVERY);
+      this.#looks = setInterval(() => this.#owner.serve(), LOOK_EVERY);
     }
     this.#started = true;
     this.locate();
@@ -129,8 +119,6 @@ export class Vring {
     this.#started = false;
     this.#kicked = false;
     this.#dropKick();
-    clearImmediate(this.#nextTurn);
-    this.#nextTurn = undefined;
     if (this.underWay > 0) return this.#idle().then(() => this.#stopped());
     this.#stopped();
   }
@@ -214,19 +202,56 @@ export class Vring {
     if (this.#queue.hasLeftovers) this.#kicked = true;
   }
 
-  /** Serves requests until there are none, or others must have their turn. */
-  serve(): void {
-    const queue = this.#queue;
-    if (queue === undefined || !this.#kicked || !this.enabled || this.#inTurn) return;
-    if (!this.#owner.serving) return;
-    this.#inTurn = true;
+  /** Whether it may be served: it is set up, enabled, and was kicked. */
+  get ready(): boolean {
+    return this.#queue !== undefined && this.#kicked && this.enabled;
+  }
+
+  /** Requests that are done and of which the driver has not heard. */
+  get untold(): number {
+    return this.#untold;
+  }
+
+  /** Serves so many requests at most, as long as there are any and as many are left in `budget`. */
+  serve(budget: TurnBudget, most: number): void {
+    if (this.#queue === undefined) return;
     try {
-      this.#serveSome(queue);
+      this.#serveSome(this.#queue, budget, most);
     } catch (error) {
       this.#owner.fail(this, error);
-    } finally {
-      this.#inTurn = false;
     }
+  }
+
+  /** Whether there are requests to serve. */
+  hasMore(): boolean {
+    if (this.#queue === undefined) return false;
+    try {
+      return this.#queue.hasMore();
+    } catch (error) {
+      this.#owner.fail(this, error);
+      return false;
+    }
+  }
+
+  /** Tells the driver of what is done, if it wants to know. */
+  tell(): void {
+    if (this.#untold === 0) return;
+    this.#untold = 0;
+    this.#attempt(undefined, (queue) => this.#call(queue));
+  }
+
+  /** Asks for a kick with the next request: true if none has come in the meantime. */
+  awaitKick(): boolean {
+    return this.#attempt(true, (queue) => queue.awaitKick());
+  }
+
+  /** Nothing will be done with it before the next turn. */
+  endTurn(): void {
+    this.tell();
+    // What is wished about kicks stands in the used ring, too.
+    this.#attempt(undefined, () => {
+      if (this.#owner.log !== undefined) this.#logUsedRing(this.#owner.log);
+    });
   }
 
   /** Tells the frontend that the ring cannot go on. */
@@ -242,7 +267,6 @@ export class Vring {
   /** Gives everything back. No request is under way. */
   dispose(): void {
     this.unlocate();
-    clearImmediate(this.#nextTurn);
     this.#dropKick();
     if (this.#callFd >= 0) close(this.#callFd);
     if (this.#errFd >= 0) close(this.#errFd);
@@ -258,60 +282,35 @@ export class Vring {
       return;
     }
     this.#kicked = true;
-    this.serve();
+    this.#owner.serve();
   }
 
-  #serveSome(queue: Virtqueue): void {
+  /** What `action` makes of the queue, where speed is no matter; `otherwise` when there is none, or the ring cannot go on. */
+  #attempt<T>(otherwise: T, action: (queue: Virtqueue) => T): T {
+    if (this.#queue === undefined) return otherwise;
+    try {
+      return action(this.#queue);
+    } catch (error) {
+      this.#owner.fail(this, error);
+      return otherwise;
+    }
+  }
+
+  #serveSome(queue: Virtqueue, budget: TurnBudget, most: number): void {
     const owner = this.#owner;
-    let served = 0;
-    let bytes = 0;
-    let untold = 0;
-    let watchUntil = 0;
-    const look = (): number => (queue.hasMore() ? 1 : WOULD_BLOCK);
     queue.refuseKicks();
-    while (owner.serving && !owner.full) {
-      if (served === REQUESTS_PER_TURN || bytes > BYTES_PER_TURN) {
-        this.#serveNextTurn();
-        break;
-      }
+    for (let count = 0; count < most; count++) {
+      if (!owner.serving || owner.full || budget.requests <= 0 || budget.bytes <= 0) return;
       const chain = this.#chains.pop() ?? new DescriptorChain(owner.memory);
       if (!queue.take(chain)) {
         this.#chains.push(chain);
-        if (untold > 0) {
-          if (owner.idleButOne && this.#coalescing.goOn(untold, look)) continue;
-          this.#call(queue);
-          untold = 0;
-        }
-        if (owner.idleButOne) {
-          const now = performance.now();
-          if (watchUntil === 0) watchUntil = now + LONGEST_WATCH;
-          if (now > watchUntil) {
-            this.#serveNextTurn();
-            break;
-          }
-          if (owner.poll.again(look) !== WOULD_BLOCK) continue;
-        }
-        if (queue.awaitKick()) break;
-        continue;
+        return;
       }
-      served++;
-      bytes += chain.readable + chain.writable;
-      if (this.#begin(queue, chain)) untold++;
-      if (untold === REQUESTS_PER_CALL) {
-        this.#call(queue);
-        untold = 0;
-      }
+      budget.requests--;
+      budget.bytes -= chain.readable + chain.writable;
+      if (this.#begin(queue, chain)) this.#untold++;
+      if (this.#untold === REQUESTS_PER_CALL) this.tell();
     }
-    if (untold > 0) this.#call(queue);
-    // What is wished about kicks stands in the used ring, too.
-    if (owner.log !== undefined) this.#logUsedRing(owner.log);
-  }
-
-  #serveNextTurn(): void {
-    this.#nextTurn ??= setImmediate(() => {
-      this.#nextTurn = undefined;
-      this.serve();
-    });
   }
 
   /** Whether the request is done already. */

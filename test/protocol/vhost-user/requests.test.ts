@@ -2,7 +2,15 @@ import { describe, expect, it } from 'vitest';
 import { FEATURE } from './bring-up.ts';
 import { startDevice } from './device.ts';
 import { numbered, serveDisk, sides } from './serve.ts';
-import { BLK_S, BLK_T, type BlkRequest, range, SECTOR, UNMAP } from './virtio-blk.ts';
+import {
+  BLK_S,
+  BLK_T,
+  type BlkQueue,
+  type BlkRequest,
+  range,
+  SECTOR,
+  UNMAP,
+} from './virtio-blk.ts';
 
 const { OK, IOERR, UNSUPP } = BLK_S;
 const KIB = 1024;
@@ -361,6 +369,25 @@ describe.each(sides)('requests of virtio-blk: $name', (side) => {
       }),
     );
     for (const round of rounds) await Promise.all(round);
+  });
+
+  test('keep neither another queue nor the monitor waiting, however many there are', async () => {
+    const { socket, daemon } = await serveDisk(side, { options: 'writable=on,num-queues=2' });
+    const { disks } = await startDevice(socket, { queues: 2 });
+    const over = new AbortController();
+    const oneAfterTheOther = async (disk: BlkQueue): Promise<number> => {
+      let done = 0;
+      for (; !over.signal.aborted || done < 100; done++) {
+        expect((await disk.read(0, SECTOR)).status).toBe(OK);
+        // What it has read is kept until none is under way.
+        if (done % 100 === 99) await disk.idle();
+      }
+      return done;
+    };
+    const all = disks.flatMap((disk) => Array.from({ length: 32 }, () => oneAfterTheOther(disk)));
+    for (let each = 0; each < 20; each++) await daemon.qmp.execute('query-block-exports');
+    over.abort();
+    for (const done of await Promise.all(all)) expect(done).toBeGreaterThanOrEqual(100);
   });
 
   test('that wait for no interrupt are served all the same', async () => {
