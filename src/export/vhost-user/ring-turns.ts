@@ -36,6 +36,8 @@ export class RingTurns {
   readonly #poll = new AdaptivePoll();
   #inTurn = false;
   #next: NodeJS.Immediate | undefined;
+  /** The ring that a turn began with: what it leaves of the turn may be nothing, so that another one begins the next. */
+  #first = 0;
 
   constructor(owner: TurnOwner) {
     this.#owner = owner;
@@ -44,8 +46,10 @@ export class RingTurns {
   /** Serves requests until there are none, or others must have their turn; then it goes on later. */
   take(): void {
     if (this.#inTurn || !this.#owner.serving) return;
-    const vrings = [...this.#owner.vrings].filter(({ ready }) => ready);
-    if (vrings.length === 0) return;
+    const ready = [...this.#owner.vrings].filter((vring) => vring.ready);
+    if (ready.length === 0) return;
+    this.#first = (this.#first + 1) % ready.length;
+    const vrings = [...ready.slice(this.#first), ...ready.slice(0, this.#first)];
     this.#inTurn = true;
     try {
       this.#serve(vrings);

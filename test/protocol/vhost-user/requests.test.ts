@@ -390,6 +390,33 @@ describe.each(sides)('requests of virtio-blk: $name', (side) => {
     for (const done of await Promise.all(all)) expect(done).toBeGreaterThanOrEqual(100);
   });
 
+  test('that are large, and never end, do not keep another queue waiting', async () => {
+    const { socket } = await serveDisk(side, { options: 'writable=on,num-queues=2' });
+    const { memory, disks } = await startDevice(socket, { queues: 2 });
+    const [large, small] = disks as [BlkQueue, BlkQueue];
+    const header = memory.allocate(16);
+    memory.bytes.fill(0, header, header + 16);
+    const data = memory.allocate(MIB + 1);
+    const pieces = [
+      { address: memory.guestAddress(header), length: 16, writable: false },
+      { address: memory.guestAddress(data), length: MIB + 1, writable: true },
+    ];
+    let done = 0;
+    const over = new AbortController();
+    const again = async (): Promise<void> => {
+      for (; !over.signal.aborted; done++) await large.submitPieces(pieces);
+    };
+    const all = Array.from({ length: 48 }, again);
+    for (let each = 0; each < 20; each++) {
+      expect((await small.read(0, SECTOR)).status).toBe(OK);
+    }
+    // A hundred times as many are done where they come first.
+    expect(done).toBeLessThan(10_000);
+    over.abort();
+    await Promise.all(all);
+    expect(memory.bytes[data + MIB]).toBe(OK);
+  });
+
   test('that wait for no interrupt are served all the same', async () => {
     const { socket } = await serveDisk(side);
     const { disk } = await startDevice(socket, { without: FEATURE.EVENT_IDX });
