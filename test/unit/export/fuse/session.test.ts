@@ -309,7 +309,7 @@ describe('FuseSession', () => {
     expect(body).toHaveLength(104);
     let over = false;
     const stopped = session?.stop().then(() => (over = true));
-    await Promise.resolve();
+    await turns();
     expect(over).toBe(false);
     disk.release();
     await stopped;
